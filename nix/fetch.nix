@@ -1,0 +1,64 @@
+# Pins -> fixed-output paths, through whichever fetchers the nixpkgs input brings.
+{ pkgs, pins ? ./pins }:
+let
+  read = kind: builtins.fromJSON (builtins.readFile (pins + "/${kind}.json"));
+  debian = read "debian";
+  pypi = read "pypi";
+
+  url = file: "mirror://debian/${file}";
+
+  # A store name may hold no "~".
+  storeName = file: builtins.replaceStrings [ "~" ] [ "_" ] (baseNameOf file);
+
+  # name-version[-build]-python-abi-platform.whl, the parts that fetchPypi asks for.
+  wheelParts = file:
+    let
+      parts = builtins.filter builtins.isString (builtins.split "-" (builtins.substring 0 (builtins.stringLength file - 4) file));
+      count = builtins.length parts;
+      part = builtins.elemAt parts;
+    in
+    {
+      pname = part 0;
+      version = builtins.concatStringsSep "-" (builtins.genList (i: part (i + 1)) (count - 4));
+      python = part (count - 3);
+      abi = part (count - 2);
+      platform = part (count - 1);
+    };
+
+  deb = file: pkgs.fetchurl {
+    url = url file;
+    name = storeName file;
+    inherit (debian.files.${file}) sha256;
+  };
+
+  wheel = file:
+    let parts = wheelParts file; in
+    {
+      inherit file;
+      inherit (pypi.files.${file}) name version;
+      src = pkgs.fetchPypi (parts // {
+        format = "wheel";
+        dist = parts.python;
+        inherit (pypi.files.${file}) sha256;
+      });
+    };
+in
+{
+  debs = group: system: map deb debian.groups.${group}.${system};
+
+  wheels = group: system: map wheel pypi.groups.${group}.${system};
+
+  # Before anything can be unpacked something must be: busybox, out of its package by the fetcher itself.
+  seed = system: pkgs.fetchurl {
+    url = url debian.seed.${system}.file;
+    name = "busybox";
+    inherit (debian.seed.${system}) sha256;
+    recursiveHash = true;
+    downloadToTemp = true;
+    nativeBuildInputs = [ pkgs.dpkg ];
+    postFetch = ''
+      dpkg-deb --extract "$downloadedFile" package
+      install -D -m 555 package/bin/busybox "$out/bin/busybox"
+    '';
+  };
+}

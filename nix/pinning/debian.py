@@ -1,0 +1,59 @@
+"""apt's resolution of `debian.toml`, for both architectures, and the seed's hash."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pinning.apt import PrivateApt
+from pinning.failure import Failure
+from pinning.pins import DEBIAN_ARCHITECTURES, Pin
+from pinning.seed import unpack
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """`groups[group][system]` lists pool paths; `seed[system]` names a package and the hash of its unpacked form."""
+
+    suite: str
+    files: dict[str, Pin]
+    groups: dict[str, dict[str, list[str]]]
+    seed: dict[str, dict[str, str]]
+
+
+def _pin(record: dict[str, str]) -> Pin:
+    try:
+        return Pin("debian", record["Filename"], record["Package"], record["Version"], record["SHA256"], int(record["Size"]))
+    except KeyError as error:
+        raise Failure(f"the archive's index gives no {error} for {record.get('Package')}: nothing was written") from error
+
+
+def _seed_hash(apt: PrivateApt, pin: Pin) -> str:
+    with tempfile.TemporaryDirectory() as name:
+        apt.download([(pin.name, pin.version)], Path(name))
+        unpack(next(Path(name).glob("*.deb")), Path(name) / "busybox")
+        command = ["nix-hash", "--type", "sha256", str(Path(name) / "busybox")]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def resolve(request: Path, *, security: bool = False) -> Resolution:
+    """Resolve `request` (debian.toml) from the archive; with `security`, from the security archive too."""
+    asked = tomllib.loads(request.read_text())
+    without = set(asked["without"])
+    files: dict[str, Pin] = {}
+    groups: dict[str, dict[str, list[str]]] = {group: {} for group in asked["groups"]}
+    seed = {}
+    for system, architecture in DEBIAN_ARCHITECTURES.items():
+        with PrivateApt(asked["suite"], architecture, security=security) as apt:
+            apt.update()
+            for group, names in asked["groups"].items():
+                pins = [_pin(record) for record in apt.records([row for row in apt.closure(names) if row[0] not in without])]
+                files |= {pin.file: pin for pin in pins}
+                groups[group][system] = sorted(pin.file for pin in pins)
+            package = _pin(apt.records(apt.closure([asked["seed"]]))[0])
+            files[package.file] = package
+            seed[system] = {"file": package.file, "sha256": _seed_hash(apt, package)}
+    return Resolution(asked["suite"], files, groups, seed)

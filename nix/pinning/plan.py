@@ -1,0 +1,98 @@
+"""Which pinned files a nix command line needs and the store lacks."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+
+from pinning.failure import Failure
+
+_INSTALLABLE_COMMANDS = {"build", "run", "shell", "develop", "path-info", "print-dev-env", "bundle", "copy"}
+# What else reads the flake, and so wants the stand-in for nixpkgs.
+FLAKE_COMMANDS = _INSTALLABLE_COMMANDS | {"eval", "flake check", "flake show", "flake metadata", "flake archive"}
+# Options of nix that take values, how many each; an installable stands behind them.
+_OPTION_ARGUMENTS = {
+    "--option": 2, "--override-input": 2, "--arg": 2, "--argstr": 2, "--out-link": 1, "-o": 1, "--command": 1, "-c": 1,
+    "--max-jobs": 1, "-j": 1, "--cores": 1, "--log-format": 1, "--profile": 1, "--include": 1, "-I": 1, "--to": 1,
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a nix command line asks of this flake: its subcommand and the attributes named, as nix would read them."""
+
+    command: str
+    attributes: tuple[str, ...]
+
+
+def parse(arguments: list[str]) -> Request:
+    """Read `nix`'s own arguments (without `nix`)."""
+    words: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word in ("--", "--command", "-c"):
+            break
+        if word.startswith("-"):
+            del rest[: _OPTION_ARGUMENTS.get(word, 0)]
+            continue
+        words.append(word)
+    if not words:
+        return Request("", ())
+    if words[0] == "flake":
+        return Request(" ".join(words[:2]), ())
+    installables = words[1:2] if words[0] == "run" else words[1:]
+    return Request(words[0], tuple(word.partition("#")[2] or "default" for word in installables) or ("default",))
+
+
+def _candidates(request: Request, system: str) -> list[list[str]]:
+    """For each attribute asked for, where nix looks it up in this flake, first match first."""
+    if request.command == "flake check":
+        return [[f"checks.{system}"]]
+    if request.command not in _INSTALLABLE_COMMANDS:
+        return []
+    rooms = {"run": ["apps", "packages"], "develop": ["devShells", "packages"], "print-dev-env": ["devShells", "packages"]}
+    prefixes = [f"{room}.{system}." for room in rooms.get(request.command, ["packages"])]
+    return [[f"{prefix}{attribute}" for prefix in [*prefixes, ""]] for attribute in request.attributes]
+
+
+# Everything that a value would make nix build: an app's program, a derivation, or a set of derivations.
+_DERIVATIONS = """
+value:
+  let
+    context = text: builtins.attrNames (builtins.getContext text);
+    of = v:
+      if v ? program then context v.program
+      else if (v.type or "") == "derivation" then [ v.drvPath ]
+      else builtins.concatLists (map of (builtins.attrValues v));
+  in of value
+"""
+
+
+def derivations(nix: list[str], override: list[str], flake: str, request: Request, system: str) -> list[str]:
+    """The derivations that nix would build for `request`. Raises Failure with nix's words where none evaluates."""
+    found: list[str] = []
+    for candidates in _candidates(request, system):
+        for attribute in candidates:
+            command = [*nix, "eval", *override, "--json", f"{flake}#{attribute}", "--apply", _DERIVATIONS]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if not done.returncode:
+                found += json.loads(done.stdout)
+                break
+            if "does not provide attribute" not in done.stderr:
+                raise Failure(done.stderr.strip().removeprefix("error: "))
+        else:
+            raise Failure(f"this flake has no {candidates[0]}: `sh nix/offline.sh flake show` lists what it has")
+    return found
+
+
+def unbuilt(nix_options: list[str], drvs: list[str]) -> list[str]:
+    """The derivations below `drvs`, themselves included, that would have to be built, fixed outputs among them."""
+    if not drvs:
+        return []
+    done = subprocess.run(["nix-store", "--realise", "--dry-run", *nix_options, *drvs], capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(done.stderr.strip())
+    return re.findall(r"^\s+(/nix/store/\S+\.drv)$", done.stderr, re.MULTILINE)

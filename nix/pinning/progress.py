@@ -1,0 +1,32 @@
+"""How far a download is: one line that is rewritten on a terminal, one line a file elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+
+class Progress:
+    """Counts files and bytes of `total_bytes`; safe to call from several threads."""
+
+    def __init__(self, total_files: int, total_bytes: int) -> None:
+        self._files, self._bytes = total_files, total_bytes
+        self._done_files = self._done_bytes = 0
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+        self._terminal = sys.stderr.isatty()
+
+    def done(self, name: str, size: int) -> None:
+        with self._lock:
+            self._done_files += 1
+            self._done_bytes += size
+            seconds = max(time.monotonic() - self._start, 0.1)
+            line = (
+                f"[{self._done_files}/{self._files}] {self._done_bytes / 1e6:.0f} of {self._bytes / 1e6:.0f} MB, "
+                f"{self._done_bytes / 1e6 / seconds:.0f} MB/s  {name}"
+            )
+            sys.stderr.write(f"\r\033[K{line[:110]}" if self._terminal else f"{line}\n")
+            if self._terminal and self._done_files == self._files:
+                sys.stderr.write("\n")
+            sys.stderr.flush()
