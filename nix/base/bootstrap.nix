@@ -16,6 +16,7 @@ in
       ${busybox}/bin/busybox --install -s "$TMPDIR/bin"
       export PATH="$TMPDIR/bin"
       ${script}
+      exit 0 # see run-command.nix
     '' ];
   } // env);
 }

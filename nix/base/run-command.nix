@@ -5,5 +5,7 @@ name: env: script: derivation ({
   inherit (platform) system;
   builder = "${sysroot}/usr/bin/bash";
   PATH = "${cc}/bin:${sysroot}/usr/bin:${sysroot}/usr/sbin";
-  args = [ "-euo" "pipefail" "-c" script ];
+  # The shell must be what ends last. It would replace itself by the last program, and those of coreutils close their
+  # output before they exit, which Nix takes for the end of the build: it then kills them.
+  args = [ "-euo" "pipefail" "-c" (script + "\nexit 0\n") ];
 } // env)

@@ -1,21 +1,19 @@
 # Wheels -> store paths -> environments for `host`, assembled on `build`.
-{ host, base, fetch }:
+{ build, host, base, fetch }:
 let
   inherit (base) runCommand sysroot patchelf;
   libraries = "${sysroot}/usr/lib/${host.triple}";
-  buildWheel = name: builtins.head (builtins.filter (wheel: wheel.name == name) (fetch.wheels "build" host.system));
+  pureWheel = name: builtins.head (builtins.filter (wheel: wheel.name == name) (fetch.wheels "build" build.system));
 
   # One wheel, unpacked, with bytecode; its programs run on the sysroot.
-  unpackWheel = { name, version, src }: runCommand "${name}-${version}"
+  unpackWheel = { name, version, src, ... }: runCommand "${name}-${version}"
     {
-      PYTHONPATH = (buildWheel "installer").src;
+      PYTHONPATH = (pureWheel "installer").src;
       PATCHELF = "${patchelf}/bin/patchelf";
       LOADER = "${libraries}/${baseNameOf host.loader}";
       LIBRARIES = libraries;
     } ''
-    wheel=${src}
-    ln -s "$wheel" "''${wheel#*-}" # installer reads name and version off the file's name
-    python3 -B ${./unpack.py} "''${wheel#*-}" "$out"
+    python3 -B ${./unpack.py} ${src} "$out"
   '';
 
 in
@@ -23,9 +21,9 @@ in
   inherit unpackWheel;
 
   # A source tree of ours with a pyproject.toml -> its wheel, by flit.
-  buildWheel = { name, version, source }: runCommand "${name}-${version}.whl"
+  wheelOf = { name, version, source }: runCommand "${name}-${version}.whl"
     {
-      PYTHONPATH = (buildWheel "flit-core").src;
+      PYTHONPATH = (pureWheel "flit-core").src;
       SOURCE_DATE_EPOCH = "315532800"; # the first second that a zip file can hold
     } ''
     cp -r ${source} source
@@ -37,9 +35,12 @@ in
     cp dist/*.whl "$out/"
   '';
 
-  # A virtual environment of the given unpacked wheels.
-  environment = name: wheels: runCommand name { inherit wheels; } ''
-    tr ' ' '\n' <<< "$wheels" > wheels
-    python3 -B ${./environment.py} "$out" ${sysroot}/usr/bin/python3.11 wheels
+  overlay = import ./overlay.nix { inherit runCommand; };
+
+  # A virtual environment of unpacked wheels.
+  environment = { name, wheels, overlays ? [ ] }: runCommand name { inherit wheels overlays; } ''
+    echo "$wheels" > wheels
+    echo "$overlays" > overlays
+    python3 -B ${./environment.py} "$out" ${sysroot}/usr/bin/python3.11 overlays wheels
   '';
 }

@@ -1,6 +1,7 @@
-"""Wheels -> one environment: `environment.py OUT INTERPRETER PATHS`, as a virtual environment of links.
+"""Wheels -> one environment: `environment.py OUT INTERPRETER OVERLAYS PATHS`, as a virtual environment of links.
 
-PATHS names a file that lists store paths. Directories are real and every file is a link of its own: `$ORIGIN` of a
+OVERLAYS and PATHS name files that list store paths; an overlay's files stand in for the same files of a wheel, while
+two wheels that bring different files under one name are an error. Directories are real and every file is a link of its own: `$ORIGIN` of a
 library is the directory it is found in, and wheels reach into one another through it (`$ORIGIN/../../nvidia`).
 """
 
@@ -10,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-SHEBANG = b"#!/usr/bin/env python3.11"
+SHEBANG = b"#!/usr/bin/python3.11"
 
 
 def place(source: str, target: str, out: Path) -> None:
@@ -29,8 +30,8 @@ def same(one: str, other: str) -> bool:
     return Path(one).read_bytes() == Path(other).read_bytes()
 
 
-def link(root: str, out: Path, owners: dict[str, str]) -> list[str]:
-    """Link everything below `root`; returns the paths that an earlier root has placed with other content."""
+def link(root: str, out: Path, owners: dict[str, str], overlaid: frozenset[str] = frozenset()) -> list[str]:
+    """Link everything below `root`; returns the paths that an earlier wheel has placed with other content."""
     clashes = []
     for directory, _, files in os.walk(root):
         relative = os.path.relpath(directory, root)
@@ -39,7 +40,7 @@ def link(root: str, out: Path, owners: dict[str, str]) -> list[str]:
             path = os.path.normpath(os.path.join(relative, file))
             source = os.path.join(directory, file)
             if path in owners:
-                if not same(owners[path], source):
+                if path not in overlaid and not same(owners[path], source):
                     clashes.append(f"{path}: {owners[path]} and {source}")
                 continue
             owners[path] = source
@@ -47,16 +48,18 @@ def link(root: str, out: Path, owners: dict[str, str]) -> list[str]:
     return clashes
 
 
-def main(out: Path, interpreter: str, roots: list[str]) -> None:
+def main(out: Path, interpreter: str, overlays: list[str], roots: list[str]) -> None:
     (out / "bin").mkdir(parents=True)
     for name in ("python", "python3", "python3.11"):
         (out / "bin" / name).symlink_to(interpreter)
     (out / "pyvenv.cfg").write_text(f"home = {os.path.dirname(interpreter)}\ninclude-system-site-packages = false\n")
     owners: dict[str, str] = {}
-    clashes = [clash for root in roots for clash in link(root, out, owners)]
+    clashes = [clash for root in overlays for clash in link(root, out, owners)]
+    overlaid = frozenset(owners)
+    clashes += [clash for root in roots for clash in link(root, out, owners, overlaid)]
     if clashes:
         sys.exit("two wheels bring different files under one name:\n" + "\n".join(clashes))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_text().split())
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_text().split(), Path(sys.argv[4]).read_text().split())

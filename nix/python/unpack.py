@@ -17,7 +17,7 @@ from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
 # Environments put their own interpreter here (environment.py).
-INTERPRETER = "/usr/bin/env python3.11"
+INTERPRETER = "/usr/bin/python3.11"
 SITE_PACKAGES = "lib/python3.11/site-packages"
 
 
@@ -47,7 +47,12 @@ def main(wheel: Path, out: Path) -> None:
         "purelib": str(site), "platlib": str(site), "scripts": str(out / "bin"), "data": str(out),
         "headers": str(out / "include"),
     }  # fmt: skip
-    with WheelFile.open(wheel) as source:
+    # The archive, or a directory that holds it (one built here). Its name is read for name and version, so a store
+    # path's hash must not stand before it.
+    archive = next(wheel.glob("*.whl")) if wheel.is_dir() else wheel
+    named = Path.cwd() / (archive.name if wheel.is_dir() else archive.name.partition("-")[2])
+    named.symlink_to(archive)
+    with WheelFile.open(named) as source:
         install(
             source,
             SchemeDictionaryDestination(scheme, interpreter=INTERPRETER, script_kind="posix"),

@@ -1,0 +1,22 @@
+# `dgx-vllm` as a user calls it: the environment's command, sealed off from the caller's Python and loader settings.
+{ host, base, environment }:
+let
+  inherit (base) sysroot cc;
+in
+base.runCommand "dgx-vllm" { } ''
+  mkdir -p "$out/bin"
+  cat > "$out/bin/dgx-vllm" <<'EOF'
+  #!${sysroot}/usr/bin/bash
+  unset PYTHONPATH PYTHONHOME PYTHONSTARTUP LD_PRELOAD LD_LIBRARY_PATH VIRTUAL_ENV
+  export PYTHONNOUSERSITE=1
+  # Data that the C library would read from the host: its locale and its character sets.
+  export LOCPATH=${sysroot}/usr/lib/locale LANG=C.UTF-8
+  export GCONV_PATH=${sysroot}/usr/lib/${host.triple}/gconv
+  # torch.compile and Triton compile at run time.
+  export CC=${cc}/bin/gcc CXX=${cc}/bin/g++
+  export PATH=${environment}/bin:${cc}/bin:${sysroot}/usr/bin''${PATH:+:$PATH}
+  exec ${environment}/bin/dgx-vllm "$@"
+  EOF
+  sed -i 's/^  //' "$out/bin/dgx-vllm"
+  chmod +x "$out/bin/dgx-vllm"
+''

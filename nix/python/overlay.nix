@@ -1,0 +1,24 @@
+# Files of an unpacked wheel as a project's patches leave them, and nothing else: environments put them over the wheel's
+# own, so that touching a patch unpacks nothing anew.
+{ runCommand }:
+{ project, wheel, patches }:
+runCommand "${project}-patched" { inherit wheel patches; } ''
+  site=$out/lib/python3.11/site-packages
+  mkdir -p "$site"
+  cd "$site"
+  for patch in $patches; do
+    name=''${patch##*/}
+    name=patches/${project}/''${name#*-}
+    sed -n 's,^+++ b/\([^[:space:]]*\).*,\1,p' "$patch" | while read -r file; do
+      [ -e "$file" ] || [ ! -e "$wheel/lib/python3.11/site-packages/$file" ] || {
+        mkdir -p "$(dirname "$file")"
+        cp --no-preserve=mode "$wheel/lib/python3.11/site-packages/$file" "$file"
+      }
+    done
+    patch --strip=1 --no-backup-if-mismatch --fuzz=0 --silent < "$patch" || {
+      echo "$name no longer applies to ${project}" >&2
+      exit 1
+    }
+  done
+  python3 -B -m compileall -q -s "$out" --invalidation-mode unchecked-hash .
+''

@@ -1,0 +1,24 @@
+"""Command lines are read as nix reads them."""
+
+import pytest
+from pinning.plan import Request, parse
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        ("run .#serve", Request("run", ("serve",))),
+        ("run", Request("run", ("default",))),
+        ("run . -- --port 1", Request("run", ("default",))),
+        ("run .#serve demo --port 1", Request("run", ("serve",))),
+        ("build .#a .#b", Request("build", ("a", "b"))),
+        ("build -o out .#a", Request("build", ("a",))),
+        ("build --option cores 1 .#a", Request("build", ("a",))),
+        ("develop -c make", Request("develop", ("default",))),
+        ("flake check", Request("flake check", ())),
+        ("flake check -L", Request("flake check", ())),
+        ("--version", Request("", ())),
+    ],
+)
+def test_parse(line: str, request_: Request) -> None:
+    assert parse(line.split()) == request_
