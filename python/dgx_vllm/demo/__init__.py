@@ -1,0 +1,10 @@
+"""The demo model: a small Qwen3-Next that ships with the package, and what it answers.
+
+Only the standard library is imported here, so that a launcher can ask for the path and the probe texts
+without loading torch.
+"""
+
+from dgx_vllm.demo.continuations import Chat, Completion, chats, completions
+from dgx_vllm.demo.paths import CHECKPOINT
+
+__all__ = ["CHECKPOINT", "Chat", "Completion", "chats", "completions"]

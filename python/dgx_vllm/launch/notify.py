@@ -1,0 +1,55 @@
+"""Telling others: systemd's notify socket, and a file for scripts that wait."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.launch.endpoint import Ready
+
+
+class Notifier:
+    """Passes on what the server's state is.
+
+    Args:
+        environ: NOTIFY_SOCKET is systemd's (sd_notify(3)).
+        ready_file: where to write the address once the server is ready; removed when it ends.
+
+    Raises:
+        UserError: the file cannot be written there.
+    """
+
+    def __init__(self, environ: Mapping[str, str], ready_file: Path | None) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._file = ready_file
+        if ready_file is not None:
+            if not os.access(ready_file.parent, os.W_OK):
+                raise UserError(f"--ready-file {ready_file}: {ready_file.parent} cannot be written", FAILURE)
+            ready_file.unlink(missing_ok=True)  # one from an earlier run would tell a lie
+
+    def status(self, text: str) -> None:
+        self._send(f"STATUS={text}")
+
+    def ready(self, ready: Ready, pid: int) -> None:
+        self._send(f"READY=1\nSTATUS=serving {ready.model} at {ready.endpoint.url}")
+        if self._file:
+            text = json.dumps({"url": ready.endpoint.url, "model": ready.model, "pid": pid})
+            partial = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+            partial.write_text(text + "\n", encoding="utf-8")
+            partial.replace(self._file)
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1")
+        if self._file:
+            self._file.unlink(missing_ok=True)
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        # systemd going away is no reason to stop serving.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.sendto(message.encode(), address)

@@ -1,0 +1,145 @@
+"""Preflight: what only the machine can tell, asked before vLLM takes a minute to find out."""
+
+import contextlib
+import errno
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from dgx_vllm import checkpoint
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.launch.command import Launch
+from dgx_vllm.machine import GIB, Machine
+
+# For the torch.compile, Triton and FlashInfer caches of a large model, several hundred MB.
+CACHE_BYTES = GIB // 2
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def check_model(launch: Launch, environ: Mapping[str, str]) -> None:
+    """Refuses a model that is neither a whole checkpoint here nor a hub id that could be fetched."""
+    model = launch.model
+    if "://" in model:
+        return
+    if checkpoint.looks_like_path(model):
+        checkpoint.check(model, weights=launch.text("load-format") != "dummy")
+    elif not _HUB_ID.fullmatch(model):
+        raise UserError(
+            f"the model {model!r} is neither a directory that exists nor a Hugging Face id such as owner/name"
+        )
+    elif _offline(environ) and not checkpoint.cached(model, environ):
+        raise UserError(
+            f"{model} is not in {checkpoint.hub_cache(environ)} and HF_HUB_OFFLINE forbids fetching it; "
+            "unset HF_HUB_OFFLINE, or give a local directory"
+        )
+
+
+def _offline(environ: Mapping[str, str]) -> bool:
+    return environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
+def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> None:
+    """Refuses to start where starting must fail: no GPU for a CUDA build, no room on disk, a port in use."""
+    if machine.platform == "cuda" and not machine.gpus:
+        raise UserError(
+            "this vLLM is built for CUDA and no NVIDIA GPU is visible (libnvidia-ml did not load, "
+            "/proc/driver/nvidia is empty); install the driver, or run the CPU build",
+            FAILURE,
+        )
+    check_disk(launch, environ)
+    if "uds" not in launch.settings:
+        check_port(launch.host, launch.port)
+
+
+def check_port(host: str, port: int) -> None:
+    """Binds the address for a moment, as vLLM will."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UserError(
+            f"the host {host!r} does not resolve ({error.strerror}); give an address of this machine"
+        ) from (error)
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise UserError(_bind_fault(host, port, error), FAILURE) from error
+
+
+def _bind_fault(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        free = _free_port(host, port)
+        example = f", such as --port {free}" if free else ""
+        return f"port {port} on {host} is in use; choose another with --port or PORT{example}"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} needs privileges; choose one from 1024 on with --port or PORT"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for every interface"
+    return f"cannot listen on {host}:{port} ({error.strerror}); choose another with --host and --port"
+
+
+def _free_port(host: str, port: int) -> int | None:
+    for candidate in range(port + 1, min(port + 20, 65536)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.bind((host, candidate))
+            return candidate
+    return None
+
+
+def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
+    """Refuses to start where caches or a download would not fit, or could not be written."""
+    _check_room(_cache_root(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
+    model = launch.model
+    if "://" in model or checkpoint.looks_like_path(model) or checkpoint.cached(model, environ):
+        return
+    where = launch.text("download-dir")
+    target = Path(where).expanduser() if where else checkpoint.hub_cache(environ)
+    profile = launch.profile
+    # Without a profile the size is unknown here: ask for what the smallest useful model takes.
+    needed = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
+    _check_room(target, needed, f"downloading {model}", "HF_HOME")
+
+
+def _check_room(directory: Path, needed: int, what: str, variable: str) -> None:
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if not _writable(existing):
+        raise UserError(
+            f"{directory} cannot be written, and {what} needs it; set {variable} to a directory that can",
+            FAILURE,
+        )
+    free = _free(existing)
+    if free < needed:
+        raise UserError(
+            f"the disk is too full: {what} needs {needed / GIB:.1f} GiB in {directory}, where "
+            f"{free / GIB:.1f} GiB are free; make room, or set {variable} to a larger disk",
+            FAILURE,
+        )
+
+
+def _writable(directory: Path) -> bool:
+    """By trying: root passes every permission check, also where no file can be made."""
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError:
+        return False
+
+
+def _free(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+def _cache_root(environ: Mapping[str, str]) -> Path:
+    home = Path(environ.get("HOME") or "~").expanduser()
+    cache = environ.get("XDG_CACHE_HOME") or home / ".cache"
+    return Path(environ.get("VLLM_CACHE_ROOT") or Path(cache, "vllm")).expanduser()

@@ -1,0 +1,138 @@
+"""What the user sees: the dry run, the profiles, the progress, the address."""
+
+import signal
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dgx_vllm.launch.command import SECRETS, Launch
+from dgx_vllm.launch.endpoint import Ready
+from dgx_vllm.launch.settings import Overruled, Setting, Source
+from dgx_vllm.machine import GIB, Machine
+from dgx_vllm.profile import Profile
+
+# A terminal is redrawn often enough to look alive; a journal gets a line now and then.
+_TERMINAL_SECONDS = 5.0
+_JOURNAL_SECONDS = 15.0
+
+
+def dry_run(launch: Launch, machine: Machine) -> None:
+    """Prints the command, and where every part of it comes from."""
+    print(launch.command_line())
+    console = _console()
+    console.print()
+    console.print(_settings_table(launch))
+    if launch.variables:
+        console.print(_variables_table(launch))
+    overruled = [each for each in launch.overruled if each.loser.source is not Source.DEFAULT]
+    if overruled:
+        console.print(_overruled_table(overruled))
+    for note in launch.notes:
+        console.print(Text(f"note: {note}"))
+    if machine.platform == "cuda" and not machine.gpus:
+        console.print(Text("note: no GPU is visible here; this command is for a machine that has one"))
+
+
+def profiles(known: tuple[Profile, ...], machine: Machine | None) -> None:
+    """Prints the profiles, and whether each fits this machine where one is given."""
+    table = _table("profile", "model", "memory", "fits here", "")
+    for profile in known:
+        fits = "" if machine is None else "yes" if fits_machine(profile, machine) else "no"
+        table.add_row(profile.name, profile.model, f"{profile.memory_gib:g} GiB", fits, profile.summary)
+    _console().print(table)
+
+
+def suggestions(known: tuple[Profile, ...], machine: Machine) -> None:
+    """Says that the demo is served and, where there is a GPU, what else fits, each with its command."""
+    fitting = [profile for profile in known if not profile.checkpoint and fits_machine(profile, machine)]
+    say("dgx-vllm: no model named: serving the built-in demo")
+    if machine.gpus and fitting:
+        names = ", ".join(gpu.name for gpu in machine.gpus)
+        say(f"dgx-vllm: this machine ({names}, {machine.device_memory / GIB:.0f} GiB) can serve:")
+        for profile in fitting:
+            say(f"  dgx-vllm serve {profile.model}   # {profile.summary}")
+
+
+def fits_machine(profile: Profile, machine: Machine) -> bool:
+    """Whether the profile's memory is there, and a GPU where the profile needs one."""
+    runs = machine.platform == "cuda" or profile.checkpoint is not None
+    return runs and profile.memory_gib * GIB <= machine.device_memory
+
+
+class Progress:
+    """One line now and then while the server starts."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._console = Console(stderr=True, highlight=False)
+        self._next = _TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS
+
+    def wait(self, seconds: float, obstacle: str) -> None:
+        if seconds < self._next:
+            return
+        self._next = seconds + (_TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS)
+        # A live spinner would be torn apart by vLLM's log on the same terminal: each line stands alone.
+        style = "dim" if self._terminal else ""
+        self._console.print(Text(f"dgx-vllm: {seconds:.0f} s: {obstacle}", style))
+
+    def died(self, returncode: int) -> None:
+        how = f"with status {returncode}" if returncode >= 0 else f"by {signal.Signals(-returncode).name}"
+        say(f"dgx-vllm: the server ended by itself {how}; its log above says why")
+
+    def ready(self, ready: Ready, seconds: float) -> None:
+        token = "" if ready.first_token is None else f", first token in {ready.first_token:.2f} s"
+        where = f"the socket {ready.endpoint.socket}" if ready.endpoint.socket else f"{ready.endpoint.url}/v1"
+        print(f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}")
+        if ready.curl:
+            print(f"dgx-vllm: try it: {ready.curl}")
+        else:
+            print("dgx-vllm: the model has no completion endpoint; ready means that /health answers")
+        sys.stdout.flush()
+
+
+def say(line: str) -> None:
+    """One line to standard error, where it does not mix with what a script reads."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _settings_table(launch: Launch) -> Table:
+    table = _table("setting", "value", "from")
+    for name, setting in sorted(launch.settings.items()):
+        table.add_row(name, _shown(setting), setting.origin)
+    return table
+
+
+def _variables_table(launch: Launch) -> Table:
+    table = _table("variable", "value", "from")
+    for variable in launch.variables:
+        table.add_row(variable.name, "(unset)" if variable.value is None else variable.value, variable.why)
+    return table
+
+
+def _overruled_table(overruled: Sequence[Overruled]) -> Table:
+    table = _table("not used", "value", "from", "gives way to", "because")
+    for each in overruled:
+        winner = f"{each.winner.name} ({each.winner.origin})"
+        table.add_row(each.loser.name, _shown(each.loser), each.loser.origin, winner, each.why)
+    return table
+
+
+def _shown(setting: Setting) -> str:
+    return "(secret)" if setting.name in SECRETS else setting.text
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # Piped into a file or a pager, a table keeps its lines whole.
+    return console if console.is_terminal else Console(highlight=False, width=1000)

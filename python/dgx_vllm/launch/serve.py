@@ -1,0 +1,95 @@
+"""`dgx-vllm serve`: the stages in order."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dgx_vllm import checkpoint, machine, profile
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import command, config_file, environment, flags, layers, preflight, report
+from dgx_vllm.launch.command import Launch, Request
+from dgx_vllm.launch.flags import Values
+from dgx_vllm.profile import Profile
+
+
+def serve(
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    profile_name: str | None,
+    dry_run: bool,
+    ready_file: Path | None,
+) -> int:
+    """Serves, or says what it would run.
+
+    Args:
+        words: the command line without the launcher's own options.
+        environ: the process's environment.
+        profile_name: what `--profile` says.
+        dry_run: print instead of start.
+        ready_file: see `notify.Notifier`.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: whatever is the user's to mend.
+    """
+    here = machine.detect()
+    request = _request(words, environ, profile_name)
+    launch = command.plan(request, here, environment.known(here.vllm.package))
+    preflight.check_model(launch, environ)
+    if dry_run:
+        report.dry_run(launch, here)
+        return 0
+    if profile_name is None and not layers.requested_model(request.flags, environ, request.config):
+        report.suggestions(profile.builtin(), here)
+    preflight.check_start(launch, here, environ)
+    return _run(launch, environ, ready_file)
+
+
+def _request(words: Sequence[str], environ: Mapping[str, str], profile_name: str | None) -> Request:
+    rest, values = flags.load().parse(words)
+    values = _with_model(values, rest)
+    path = values.get("config")
+    config = config_file.read(path) if isinstance(path, str) else {}
+    model = layers.requested_model(values, environ, config)
+    chosen = _profile(profile_name, model)
+    resolved = chosen.argument if chosen and model in (None, chosen.name, chosen.model) else model
+    return Request(
+        flags=values,
+        environ=environ,
+        profile=chosen,
+        config=config,
+        model_config=checkpoint.config(resolved, environ) if resolved else None,
+    )
+
+
+def _with_model(values: Values, rest: Sequence[str]) -> Values:
+    """The positional MODEL as the flag that it stands for."""
+    if len(rest) > 1:
+        raise UserError(
+            f"unexpected argument {rest[1]!r}: the model is {rest[0]!r}, and a flag's name begins with --"
+        )
+    if rest and values.get("model", rest[0]) != rest[0]:
+        raise UserError(
+            f"the model is given twice, as {rest[0]!r} and as --model {values['model']!r}; keep one"
+        )
+    return {**values, "model": rest[0]} if rest else values
+
+
+def _profile(name: str | None, model: str | None) -> Profile | None:
+    if name is not None:
+        return profile.by_name(name)
+    return profile.by_model(model or layers.DEFAULT_MODEL)
+
+
+def _run(launch: Launch, environ: Mapping[str, str], ready_file: Path | None) -> int:
+    # httpx takes a third of a second to import, and a dry run has no use for it.
+    from dgx_vllm.launch.notify import Notifier
+    from dgx_vllm.launch.server import Server
+
+    progress = report.Progress()
+    for note in launch.notes:
+        report.say(f"dgx-vllm: {note}")
+    return Server(
+        launch, environ, Notifier(environ, ready_file), progress.wait, progress.ready, progress.died
+    ).run()

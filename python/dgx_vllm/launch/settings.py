@@ -1,0 +1,103 @@
+"""Ranking: of all the places that give a setting, which one counts."""
+
+import enum
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dgx_vllm.launch.flags import Value, Values, overlay
+
+
+class Source(enum.IntEnum):
+    """Where a value comes from; the higher one wins."""
+
+    DEFAULT = 0
+    PROFILE = 1
+    ENVIRONMENT = 2
+    EXTRA_ARGS = 3
+    CONFIG_FILE = 4
+    FLAG = 5
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value and where it was given.
+
+    Args:
+        name: a vLLM flag's name without dashes.
+        value: see `flags.Value`.
+        source: the rank of the place.
+        origin: the place in the user's words: `--port`, `PORT`, `profile demo`.
+    """
+
+    name: str
+    value: Value
+    source: Source
+    origin: str
+
+    @property
+    def text(self) -> str:
+        """The value as one would type it."""
+        if isinstance(self.value, bool):
+            return "on" if self.value else "off"
+        if isinstance(self.value, dict):
+            return json.dumps(self.value)
+        return self.value if isinstance(self.value, str) else " ".join(self.value)
+
+
+Layer = dict[str, Setting]
+"""The settings of one place, by name."""
+
+
+@dataclass(frozen=True)
+class Overruled:
+    """A value that was given and is not used."""
+
+    loser: Setting
+    winner: Setting
+    why: str
+
+
+def layer(values: Values, source: Source, origin: str = "") -> Layer:
+    """Settings from values that share a place; without an origin each is named by its flag."""
+    return {name: Setting(name, value, source, origin or f"--{name}") for name, value in values.items()}
+
+
+def rank(layers: Sequence[Layer]) -> tuple[Layer, list[Overruled]]:
+    """For each name the setting of the highest source, and what it overruled.
+
+    Fields of a JSON flag given one by one are laid over the whole value below them, so that
+    `--speculative-config.num_speculative_tokens 3` changes a profile's drafts and keeps its method.
+    """
+    winners: Layer = {}
+    overruled: list[Overruled] = []
+    for setting in sorted((s for each in layers for s in each.values()), key=lambda s: s.source):
+        below = winners.get(setting.name)
+        above = setting
+        if below is not None:
+            base = _fields(below.value)
+            if isinstance(setting.value, dict) and base is not None:
+                above = replace(
+                    setting,
+                    value=overlay(base, setting.value),
+                    origin=f"{setting.origin} over {below.origin}",
+                )
+            elif below.value != setting.value:
+                overruled.append(Overruled(below, setting, f"{setting.source} ranks above {below.source}"))
+        winners[setting.name] = above
+    # A setting may have been overruled by one that was itself overruled: name the one that counts.
+    return winners, [replace(each, winner=winners[each.loser.name]) for each in overruled]
+
+
+def _fields(value: Value) -> dict[str, Any] | None:
+    """A fresh copy of a JSON object's fields, or None where the value is none."""
+    if isinstance(value, dict):
+        return json.loads(json.dumps(value))
+    if isinstance(value, str) and value.startswith("{"):
+        fields = json.loads(value)
+        return fields if isinstance(fields, dict) else None
+    return None

@@ -1,0 +1,26 @@
+"""vLLM general plugin: NVFP4 on the CPU backend.
+
+vLLM 0.32 reads ModelOpt NVFP4 checkpoints on GPUs only: on its CPU backend no linear kernel is listed for
+NVFP4 and the table of NVFP4 MoE backends is closed. This plugin adds both, so that the checkpoint that a
+GB10 serves also runs on a development machine.
+
+The arithmetic is W4A16: weights are dequantized once, after loading, to the compute dtype and multiplied by
+vLLM's own unquantized CPU kernels. Activations are not quantized, although the checkpoint's `quant_algo`
+(NVFP4, W4A4) allows it: this is the more exact of the two readings, the one that the weight-only kernels on
+GPUs take, and the one that a float32 reference can be held against. It costs 16 bits a weight in memory.
+
+The way in is vLLM's two public registries, and nothing is monkey-patched:
+
+- `register_linear_kernel` for linear layers;
+- `register_quantization_config("modelopt_fp4")` for MoE layers, with a subclass of vLLM's own config that
+  differs only in the class of its MoE method. The alternatives were wrapping the private
+  `oracle.nvfp4.backend_to_kernel_cls`, which binds the plugin to a module's internals and to the emulation
+  backend's scale handling, and a source patch that opens the backend enum, which every later pin would have
+  to carry.
+
+Both act on the CPU platform only. On CUDA `register` changes nothing.
+"""
+
+from dgx_vllm.plugin.register import register
+
+__all__ = ["register"]

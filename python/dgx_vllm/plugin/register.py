@@ -1,0 +1,33 @@
+"""The entry point of the group `vllm.general_plugins`."""
+
+_registered = False
+
+
+def register() -> None:
+    """Give vLLM's CPU backend NVFP4 linear and MoE layers.
+
+    vLLM calls this once in every process that it starts, possibly more than once: later calls do nothing.
+    On any platform but the CPU it does nothing and imports nothing beyond vLLM's platform detection.
+    """
+    global _registered
+    from vllm.platforms import current_platform
+
+    if _registered or not current_platform.is_cpu():
+        return
+    _registered = True
+
+    from vllm.logger import init_logger
+    from vllm.model_executor.kernels.linear import register_linear_kernel
+    from vllm.model_executor.layers.quantization import register_quantization_config
+    from vllm.platforms import PlatformEnum
+
+    from dgx_vllm.plugin.linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.moe import CpuModelOptNvFp4Config
+
+    register_linear_kernel(CpuNvFp4LinearKernel, PlatformEnum.CPU, "nvfp4")
+    register_quantization_config("modelopt_fp4")(CpuModelOptNvFp4Config)
+    # A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
+    init_logger("vllm.plugins.dgx_vllm").info(
+        "dgx-vllm: registered NVFP4 linear and MoE layers for the CPU "
+        "(weights are dequantized, activations not quantized)"
+    )

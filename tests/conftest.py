@@ -1,0 +1,56 @@
+"""What every test gets: no caches but its own, no settings from outside."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# As the Nix sandbox has it: HOME may not exist, and only loopback is reachable.
+_OURS = ("MODEL", "HOST", "PORT", "GPU_MEMORY_UTIL", "MAX_MODEL_LEN", "MAX_NUM_SEQS", "TENSOR_PARALLEL_SIZE")
+_PREFIXES = ("VLLM_", "HF_", "TORCHINDUCTOR_", "TRITON_", "NOTIFY_", "WATCHDOG_")
+
+
+def cache_variables(directory: Path) -> dict[str, str]:
+    """Every cache that vLLM and what it loads would put into HOME, below a directory."""
+    return {
+        "HOME": str(directory),
+        "XDG_CACHE_HOME": str(directory / "cache"),
+        "VLLM_CACHE_ROOT": str(directory / "cache" / "vllm"),
+        "VLLM_CONFIG_ROOT": str(directory / "config"),
+        "HF_HOME": str(directory / "cache" / "huggingface"),
+        "TORCHINDUCTOR_CACHE_DIR": str(directory / "cache" / "inductor"),
+        "TRITON_CACHE_DIR": str(directory / "cache" / "triton"),
+    }
+
+
+def clean_environment(directory: Path) -> dict[str, str]:
+    """An environment for a child process: this one without settings from outside, with caches of its own."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _OURS and not name.startswith(_PREFIXES)
+    }
+    # A child must import what this process imports, installed or from the working tree.
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**kept, **cache_variables(directory), "PYTHONPATH": path, "COLUMNS": "160"}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """`clean_environment` below the test's own directory."""
+    return clean_environment(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def session_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """`clean_environment` for all of the session's servers: the second finds the first one's caches."""
+    return clean_environment(tmp_path_factory.mktemp("session"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where the driver shows none."""
+    if not Path("/proc/driver/nvidia/gpus").exists() and not Path("/dev/nvidiactl").exists():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))

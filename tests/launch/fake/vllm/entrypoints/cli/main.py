@@ -1,0 +1,126 @@
+"""`vllm serve` in a hundred lines. FAKE_VLLM holds its behaviour as JSON:
+
+    health_after    seconds until /health answers
+    token_after     seconds that the first completion takes
+    exit_after      seconds until it ends by itself, with exit_status, or by the signal exit_signal
+    deaf            it ignores SIGTERM and SIGINT
+    chat            whether it has a chat template (true)
+    text            whether it generates text at all (true)
+    child           it starts a process that outlives it
+    key             the API key that it asks for
+
+FAKE_VLLM_RECORD names a directory for what it was started with and when it produced its first token.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+_BEHAVIOUR: dict[str, Any] = json.loads(os.environ.get("FAKE_VLLM", "{}"))
+_STARTED = time.monotonic()
+
+
+def _record(name: str, content: Any) -> None:
+    directory = os.environ.get("FAKE_VLLM_RECORD")
+    if directory:
+        Path(directory, name).write_text(json.dumps(content))
+
+
+def _flag(name: str, default: str | None = None) -> str | None:
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            late = time.monotonic() - _STARTED < _BEHAVIOUR.get("health_after", 0)
+            self._answer(503 if late else 200, {})
+        elif self.path == "/v1/models" and self._allowed():
+            self._answer(200, {"data": [{"id": _flag("--served-model-name", "fake")}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._allowed():
+            return
+        chat = self.path == "/v1/chat/completions"
+        if not _BEHAVIOUR.get("text", True):
+            self._answer(404, {"error": "not found"})
+        elif chat and not _BEHAVIOUR.get("chat", True):
+            self._answer(400, {"error": "no chat template"})
+        else:
+            time.sleep(_BEHAVIOUR.get("token_after", 0))
+            _record("token.json", time.time())
+            text = f"{body['max_tokens']} tokens from {self.path}"
+            self._answer(
+                200, {"choices": [{"text": text}], "usage": {"completion_tokens": body["max_tokens"]}}
+            )
+
+    def _allowed(self) -> bool:
+        key = _BEHAVIOUR.get("key")
+        if key and self.headers.get("Authorization") != f"Bearer {key}":
+            self._answer(401, {"error": "unauthorized"})
+            return False
+        return True
+
+    def _answer(self, status: int, body: Any) -> None:
+        payload = json.dumps(body).encode()
+        with contextlib.suppress(ConnectionError):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "client"
+
+
+class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+def _server() -> socketserver.BaseServer:
+    path = _flag("--uds")
+    if path:
+        return _UnixServer(path, _Handler)
+    host = _flag("--host", "127.0.0.1") or ""
+    ThreadingHTTPServer.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return ThreadingHTTPServer((host, int(_flag("--port", "8000") or 0)), _Handler)
+
+
+def _end() -> None:
+    if "exit_signal" in _BEHAVIOUR:
+        os.kill(os.getpid(), _BEHAVIOUR["exit_signal"])
+        time.sleep(10)  # the signal may arrive a moment later
+    os._exit(_BEHAVIOUR.get("exit_status", 0))
+
+
+def main() -> None:
+    _record("argv.json", sys.orig_argv)
+    _record("environ.json", dict(os.environ))
+    print("fake vLLM: one line of log", flush=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN if _BEHAVIOUR.get("deaf") else lambda *_: os._exit(0))
+    if _BEHAVIOUR.get("child"):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        _record("child.json", child.pid)
+    if "exit_after" in _BEHAVIOUR:
+        threading.Timer(_BEHAVIOUR["exit_after"], _end).start()
+    _server().serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,413 @@
+"""What bad input gets: one line that says what is wrong and what to do, and a non-zero exit."""
+
+import errno
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from launching import Outcome, Run, complete, write_safetensors
+
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import environment, preflight
+from dgx_vllm.launch.environment import removed
+from dgx_vllm.launch.flags import load
+from dgx_vllm.machine import GIB, Machine
+
+
+def refused(outcome: Outcome, *said: str, status: int = 2) -> None:
+    """One line on standard error, nothing on standard output, and everything said in it."""
+    assert outcome.status == status, outcome
+    assert outcome.out == ""
+    assert re.fullmatch(r"dgx-vllm: [^\n]+\n", outcome.err), outcome.err
+    for words in said:
+        assert words in outcome.err
+
+
+# --- values ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "0"], ["--port 0", "from 1 to 65535"]),
+        (["--port", "70000"], ["--port 70000", "from 1 to 65535"]),
+        (["--port", "http"], ["--port", "whole number"]),
+        (["--gpu-memory-utilization", "0"], ["--gpu-memory-utilization 0", "above 0 and at most 1"]),
+        (["--gpu-memory-utilization", "1.01"], ["at most 1"]),
+        (["--gpu-memory-utilization", "nan"], ["at most 1"]),
+        (["--gpu-memory-utilization", "90%"], ["a number, not '90%'"]),
+        (["--max-model-len", "0"], ["--max-model-len 0", "above 0, or auto"]),
+        (["--max-model-len", "-5"], ["--max-model-len"]),
+        (["--max-num-seqs", "0"], ["--max-num-seqs 0", "above 0"]),
+        (["--max-num-seqs", "-1"], ["--max-num-seqs -1", "above 0"]),
+        (["--kv-cache-memory-bytes", "0"], ["--kv-cache-memory-bytes 0", "above 0"]),
+        (["--tensor-parallel-size", "0"], ["--tensor-parallel-size 0", "above 0"]),
+        (["-tp", "64"], ["--tensor-parallel-size 64", "8 CPU cores"]),
+        (["--max-modle-len", "5"], ["no flag --max-modle-len", "did you mean --max-model-len"]),
+        (["--port"], ["--port", "expected one argument"]),
+        (["two", "models"], ["unexpected argument 'models'", "'two'"]),
+        (["one", "--model", "two"], ["given twice", "'one'", "'two'"]),
+        (["--moe-backend", "marlim"], ["'marlim'", "did you mean marlin?"]),
+        (["--profile"], ["--profile"]),
+        (["--profile", "qwen"], ["no profile 'qwen'"]),
+        (["--profile", "demmo"], ["did you mean demo?"]),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else str(each),
+)
+def test_values_on_the_command_line(dgx_vllm: Run, words: list[str], said: list[str]) -> None:
+    refused(dgx_vllm("serve", "--dry-run", *words), *said)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"PORT": "99999"}, ["port 99999 (PORT)", "from 1 to 65535"]),
+        ({"PORT": "tcp://10.0.0.1:80"}, ["PORT must be a whole number"]),
+        ({"GPU_MEMORY_UTIL": "2"}, ["gpu-memory-utilization 2 (GPU_MEMORY_UTIL)", "at most 1"]),
+        ({"MAX_MODEL_LEN": "0"}, ["max-model-len 0 (MAX_MODEL_LEN)"]),
+        ({"MAX_NUM_SEQS": "none"}, ["MAX_NUM_SEQS must be a whole number"]),
+        ({"TENSOR_PARALLEL_SIZE": "9"}, ["tensor-parallel-size 9 (TENSOR_PARALLEL_SIZE)", "8 CPU cores"]),
+        ({"VLLM_EXTRA_ARGS": "--no-such-flag"}, ["VLLM_EXTRA_ARGS", "no flag --no-such-flag"]),
+        ({"VLLM_EXTRA_ARGS": "'open"}, ["VLLM_EXTRA_ARGS", "check its quotes"]),
+        ({"VLLM_EXTRA_ARGS": "a/model"}, ["VLLM_EXTRA_ARGS", "'a/model'", "MODEL"]),
+        ({"VLLM_CPU_KVCACHE_SPACE": "lots"}, ["VLLM_CPU_KVCACHE_SPACE", "GiB", "'lots'"]),
+        ({"VLLM_CPU_KVCACHE_SPACE": "0"}, ["(VLLM_CPU_KVCACHE_SPACE)", "above 0"]),
+    ],
+    ids=str,
+)
+def test_values_in_the_environment(dgx_vllm: Run, environ: dict[str, str], said: list[str]) -> None:
+    refused(dgx_vllm("serve", "--dry-run", "org/model", environ=environ), *said)
+
+
+def test_more_ranks_than_gpus(dgx_vllm: Run, spark: Machine) -> None:
+    words = ["serve", "org/model", "--dry-run", "--tensor-parallel-size", "2"]
+    refused(dgx_vllm(*words, on=spark), "--tensor-parallel-size 2", "1 GPU;", "--nnodes")
+    assert dgx_vllm(*words, "--nnodes", "2", on=spark).status == 0
+    assert dgx_vllm(*words, "--distributed-executor-backend", "ray", on=spark).status == 0
+
+
+# --- switches -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("VLLM_NVFP4_GEMM_BACKEND", "use --linear-backend instead"),
+        ("VLLM_USE_FLASHINFER_MOE_FP4", "use --moe-backend instead"),
+        ("VLLM_TEST_FORCE_FP8_MARLIN", "use --linear-backend marlin instead"),
+        ("VLLM_ATTENTION_BACKEND", "use --attention-backend instead"),
+        ("VLLM_USE_V1", "nothing replaces it"),
+        ("VLLM_LOGING_LEVEL", "did you mean VLLM_LOGGING_LEVEL"),
+        ("VLLM_PORTT", "no variable VLLM_PORTT"),
+        ("VLLM_ZZZZZZ", "unset VLLM_ZZZZZZ"),
+    ],
+)
+def test_switches_that_vllm_would_ignore(dgx_vllm: Run, name: str, said: str) -> None:
+    refused(dgx_vllm("serve", "--dry-run", "org/model", environ={name: "1"}), f"would ignore {name}", said)
+
+
+def test_all_ignored_switches_are_named_at_once(dgx_vllm: Run) -> None:
+    both = {"VLLM_NVFP4_GEMM_BACKEND": "marlin", "VLLM_USE_V1": "1"}
+    refused(dgx_vllm("serve", "--dry-run", "org/model", environ=both), *both)
+
+
+def test_switches_that_vllm_reads_pass(dgx_vllm: Run) -> None:
+    reads = {
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        "VLLM_CPU_SIM_MULTI_NUMA": "1",
+        "VLLM_EXTRA_ARGS": "--enforce-eager",
+    }
+    assert dgx_vllm("serve", "--dry-run", "org/model", environ=reads).status == 0
+
+
+def test_every_removed_switch_names_a_flag_of_today() -> None:
+    for name, gone in removed().items():
+        if gone.use:
+            flag, _, value = gone.use.partition(" ")
+            load().require(flag.partition(".")[0], name)
+            if value:
+                assert load().parse([flag, value])[0] == []
+
+
+def test_the_installed_vllm_reads_none_of_the_removed_switches() -> None:
+    from dgx_vllm.machine import detect
+
+    known = environment.known(detect().vllm.package)
+    assert len(known) > 200
+    assert known.isdisjoint(removed())
+
+
+# --- drafts ---------------------------------------------------------------------------------------------
+
+DRAFTS = [
+    ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 5}'],
+    ["-sc.method=mtp", "-sc.num_speculative_tokens=7"],
+    ["--spec-method", "mtp", "--spec-tokens", "5"],
+]
+
+
+@pytest.mark.parametrize("words", DRAFTS, ids=" ".join)
+def test_five_drafts_on_gated_delta_net(dgx_vllm: Run, checkpoint: Path, words: list[str]) -> None:
+    said = ["vllm#37035", "at most 4"]
+    refused(dgx_vllm("serve", "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", "--dry-run", *words), *said)
+    # Without a profile it is the checkpoint's config that tells.
+    assert dgx_vllm("serve", str(checkpoint), "--dry-run", *words).status == 0
+    config = {"text_config": {"linear_num_value_heads": 32}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    refused(dgx_vllm("serve", str(checkpoint), "--dry-run", *words), *said)
+
+
+def test_four_drafts_pass(dgx_vllm: Run) -> None:
+    words = ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 4}']
+    assert dgx_vllm("serve", "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", "--dry-run", *words).status == 0
+
+
+# --- models ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["/no/such/model", "./missing", "~/missing", "models/a/b"])
+def test_a_model_that_is_not_there(dgx_vllm: Run, model: str) -> None:
+    refused(dgx_vllm("serve", model), model, "Hugging Face id such as owner/name")
+
+
+def test_a_hub_model_offline(dgx_vllm: Run, environment: dict[str, str]) -> None:
+    offline = {"HF_HUB_OFFLINE": "1"}
+    refused(
+        dgx_vllm("serve", "org/model", "--dry-run", environ=offline), "org/model is not in", "HF_HUB_OFFLINE"
+    )
+    snapshot = Path(environment["HF_HOME"], "hub", "models--org--model", "snapshots", "abc")
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    assert dgx_vllm("serve", "org/model", "--dry-run", environ=offline).status == 0
+
+
+def test_a_whole_checkpoint_passes(dgx_vllm: Run, checkpoint: Path) -> None:
+    assert dgx_vllm("serve", str(checkpoint), "--dry-run").status == 0
+
+
+def test_a_file_instead_of_a_directory(dgx_vllm: Run, checkpoint: Path) -> None:
+    refused(dgx_vllm("serve", str(checkpoint / "config.json")), "is a file", "directory")
+
+
+def test_no_config(dgx_vllm: Run, checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    refused(dgx_vllm("serve", str(checkpoint)), "has no config.json")
+
+
+@pytest.mark.parametrize("name", ["config.json", "hf_quant_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("text", ['{"model_type": "qw', "", "[1, 2]", "<html>", "\xff"])
+def test_json_that_is_cut_off(dgx_vllm: Run, checkpoint: Path, name: str, text: str) -> None:
+    (checkpoint / name).write_bytes(text.encode("latin-1"))
+    refused(dgx_vllm("serve", str(checkpoint)), name, "truncated or not JSON", "fetch the checkpoint again")
+
+
+@pytest.mark.parametrize("length", [0, 5, 8, 40, -1, 1], ids=str)
+def test_safetensors_that_do_not_fit_their_header(dgx_vllm: Run, checkpoint: Path, length: int) -> None:
+    path = checkpoint / "model.safetensors"
+    whole = path.read_bytes()
+    # A positive length cuts there, -1 cuts the last byte, and 1 stands for a byte too many.
+    path.write_bytes(whole + b"x" if length == 1 else whole[:length])
+    refused(
+        dgx_vllm("serve", str(checkpoint)),
+        "model.safetensors",
+        "truncated or damaged",
+        "fetch the checkpoint again",
+    )
+
+
+def test_dummy_weights_are_not_looked_at(dgx_vllm: Run, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_bytes(b"")
+    assert dgx_vllm("serve", str(checkpoint), "--load-format", "dummy", "--dry-run").status == 0
+
+
+def test_a_git_lfs_pointer(dgx_vllm: Run, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    refused(dgx_vllm("serve", str(checkpoint)), "Git LFS pointer", "git lfs pull")
+
+
+def test_no_weights(dgx_vllm: Run, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    refused(dgx_vllm("serve", str(checkpoint)), "has no weights")
+
+
+def test_an_index_and_its_shards(dgx_vllm: Run, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    index = checkpoint / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}))
+    write_safetensors(checkpoint / "1.safetensors", {"a": 4})
+    refused(dgx_vllm("serve", str(checkpoint)), "names 2.safetensors", "not there")
+    write_safetensors(checkpoint / "2.safetensors", {"c": 4})
+    refused(dgx_vllm("serve", str(checkpoint)), "says b is in 2.safetensors")
+    write_safetensors(checkpoint / "2.safetensors", {"b": 4})
+    assert dgx_vllm("serve", str(checkpoint), "--dry-run").status == 0
+    index.write_text("{}")
+    refused(dgx_vllm("serve", str(checkpoint)), "has no weight_map")
+
+
+# --- profiles -------------------------------------------------------------------------------------------
+
+PROFILE = 'model = "org/model"\nsummary = "mine"\nmemory-gib = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PROFILE + 'colour = "red"\n', ["unknown key 'colour'", "known: model, summary, memory-gib"]),
+        (PROFILE + "[cpu]\nserves = 1\n", ["unknown key 'serves' in [cpu]", "known: serve, environment"]),
+        (PROFILE + 'name = "x"\n', ["unknown key 'name'"]),
+        ('summary = "x"\nmemory-gib = 1\n', ["missing required field `model`"]),
+        (PROFILE.replace("1", '"much"'), ["memory-gib", "got `str`"]),
+        (PROFILE + "[serve]\nmax-modle-len = 1\n", ["serve.max-modle-len", "did you mean --max-model-len"]),
+        (
+            PROFILE + "[cuda.serve]\nmoe-backend = 'marlim'\n",
+            ["cuda.serve.moe-backend", "did you mean marlin"],
+        ),
+        (PROFILE + "[serve]\nport = true\n", ["serve.port", "needs a value"]),
+        (PROFILE + "[serve]\nenforce-eager = 1\n", ["serve.enforce-eager", "takes no value"]),
+        (PROFILE + "[serve]\napi-key = 'x'\n", ["serve.api-key", "not a profile's to set"]),
+        ("model = ", ["not valid TOML"]),
+    ],
+    ids=lambda each: each[-30:] if isinstance(each, str) else "",
+)
+def test_a_profile_with_a_fault(dgx_vllm: Run, tmp_path: Path, text: str, said: list[str]) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    refused(dgx_vllm("serve", "--dry-run", "--profile", str(path)), str(path), *said)
+
+
+def test_a_profile_file_that_is_not_there(dgx_vllm: Run, tmp_path: Path) -> None:
+    refused(dgx_vllm("serve", "--profile", str(tmp_path / "none.toml")), "none.toml", "No such file")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("c.yaml", "max-modle-len: 5\n", ["max-modle-len", "did you mean --max-model-len"]),
+        ("c.yaml", "port: 0\n", ["port 0", "from 1 to 65535"]),
+        ("c.yaml", "- a\n", ["`flag: value` lines"]),
+        ("c.yaml", "a: [\n", ["not valid YAML"]),
+        ("c.json", "{}", ["reads .yaml or .yml"]),
+        ("none.yaml", None, ["No such file"]),
+    ],
+)
+def test_a_config_file_with_a_fault(
+    dgx_vllm: Run, tmp_path: Path, name: str, text: str | None, said: list[str]
+) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    refused(dgx_vllm("serve", "org/model", "--dry-run", "--config", str(path)), *said)
+
+
+# --- the machine ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_in_use(dgx_vllm: Run, checkpoint: Path, taken: int) -> None:
+    outcome = dgx_vllm("serve", str(checkpoint), "--port", str(taken))
+    refused(outcome, f"port {taken} on 127.0.0.1 is in use", "choose another with --port or PORT", status=1)
+    outcome = dgx_vllm("serve", str(checkpoint), environ={"PORT": str(taken)})
+    refused(outcome, f"port {taken} on 127.0.0.1 is in use", status=1)
+
+
+def test_the_port_that_is_suggested_is_free(taken: int) -> None:
+    with pytest.raises(UserError) as fault:
+        preflight.check_port("127.0.0.1", taken)
+    suggested = re.search(r"such as --port (\d+)", str(fault.value))
+    assert suggested is not None
+    preflight.check_port("127.0.0.1", int(suggested[1]))
+
+
+def test_hosts_that_are_not_ours(dgx_vllm: Run, checkpoint: Path) -> None:
+    # 192.0.2.0/24 is reserved for documentation (RFC 5737), .invalid for names that do not exist (RFC 6761).
+    outcome = dgx_vllm("serve", str(checkpoint), "--host", "192.0.2.1")
+    refused(outcome, "192.0.2.1 is no address of this machine", status=1)
+    outcome = dgx_vllm("serve", str(checkpoint), "--host", "no-such-host.invalid")
+    refused(outcome, "'no-such-host.invalid' does not resolve")
+
+
+def test_a_privileged_port_is_explained() -> None:
+    fault = preflight._bind_fault("127.0.0.1", 80, OSError(errno.EACCES, "Permission denied"))
+    assert "port 80" in fault
+    assert "from 1024 on" in fault
+
+
+def test_a_cuda_build_without_a_gpu(dgx_vllm: Run, checkpoint: Path, spark: Machine) -> None:
+    headless = replace(spark, gpus=())
+    refused(
+        dgx_vllm("serve", str(checkpoint), on=headless),
+        "no NVIDIA GPU is visible",
+        "install the driver",
+        status=1,
+    )
+    planned = dgx_vllm("serve", str(checkpoint), "--dry-run", on=headless)
+    assert planned.status == 0
+    assert "for a machine that has one" in planned.out
+
+
+def test_a_full_disk(dgx_vllm: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_free", lambda path: 100 * 2**20)
+    outcome = dgx_vllm("serve", str(checkpoint))
+    refused(outcome, "the disk is too full", "0.5 GiB", "0.1 GiB are free", "VLLM_CACHE_ROOT", status=1)
+
+
+def test_a_download_that_does_not_fit(dgx_vllm: Run, spark: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_free", lambda path: 20 * GIB)
+    model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
+    refused(dgx_vllm("serve", model, on=spark), f"downloading {model} needs 44.0 GiB", "HF_HOME", status=1)
+
+
+def test_a_cache_that_cannot_be_written(dgx_vllm: Run, checkpoint: Path) -> None:
+    # /proc takes no files from anyone, root included.
+    outcome = dgx_vllm("serve", str(checkpoint), environ={"VLLM_CACHE_ROOT": "/proc/vllm"})
+    refused(outcome, "/proc/vllm cannot be written", "set VLLM_CACHE_ROOT", status=1)
+
+
+def test_a_ready_file_that_cannot_be_written(dgx_vllm: Run, checkpoint: Path) -> None:
+    outcome = dgx_vllm("serve", str(checkpoint), "--ready-file", "/no/such/place/ready")
+    refused(outcome, "--ready-file /no/such/place/ready", status=1)
+
+
+def test_no_vllm_at_all(environment: dict[str, str], tmp_path: Path) -> None:
+    """In a process that finds our package and its dependencies, and no vLLM."""
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'vllm' else find(name, *rest)\n"
+        "from dgx_vllm import cli\n"
+        "sys.argv = ['dgx-vllm', 'serve']\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    refused(Outcome(done.returncode, done.stdout, done.stderr), "vLLM is not installed", status=1)
+
+
+def test_an_unknown_command(environment: dict[str, str]) -> None:
+    refused(complete(["sevre"], environment), "sevre", "dgx-vllm --help")
+
+
+def test_nothing_is_left_behind(
+    dgx_vllm: Run, environment: dict[str, str], taken: int, checkpoint: Path
+) -> None:
+    before = sorted(path for path in Path(environment["HOME"]).rglob("*"))
+    ready = Path(environment["HOME"]) / "ready.json"
+    dgx_vllm("serve", str(checkpoint), "--port", str(taken), "--ready-file", str(ready))
+    assert sorted(path for path in Path(environment["HOME"]).rglob("*")) == before

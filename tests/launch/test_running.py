@@ -1,0 +1,282 @@
+"""A server's life under the launcher: ready, told to stop, dead. The server is a stand-in."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from launching import COMMAND, Start, free_port
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def await_end(pid: int, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while alive(pid):
+        assert time.monotonic() < end, f"process {pid} is still there"
+        time.sleep(0.02)
+
+
+# --- ready ----------------------------------------------------------------------------------------------
+
+
+def test_ready_means_a_token(start: Start) -> None:
+    """/health answers at once here; only the completion makes the server ready."""
+    server = start(token_after=1.0)
+    server.await_ready()
+    assert server.ready_file.stat().st_mtime >= server.recorded("token.json")
+    assert json.loads(server.ready_file.read_text()) == {
+        "url": server.url,
+        "model": "fake",
+        "pid": server.process.pid,
+    }
+    outcome = server.end(signal.SIGTERM)
+    assert outcome.status == 0
+    assert f"fake at {server.url}/v1" in outcome.out
+    assert re.search(r"ready after \d+ s, first token in \d+\.\d\d s", outcome.out)
+    assert not server.ready_file.exists()
+
+
+def test_not_ready_while_unhealthy(start: Start) -> None:
+    server = start(health_after=1.5)
+    server.await_file(server.record / "argv.json")
+    time.sleep(0.7)
+    assert not server.ready_file.exists()
+    server.await_ready()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("key", [None, "k3y"])
+def test_the_printed_curl_line_works(start: Start, chat: bool, key: str | None) -> None:
+    environ = {"VLLM_API_KEY": key} if key else {}
+    server = start(environ=environ, chat=chat, key=key)
+    server.await_ready()
+    assert server.process.stdout is not None
+    line = ""
+    while "try it: " not in line:
+        line = server.process.stdout.readline()
+    done = subprocess.run(
+        ["sh", "-c", line.split("try it: ")[1]],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    assert json.loads(done.stdout)["choices"][0]["text"] == f"48 tokens from {path}"
+    assert key is None or key not in line
+
+
+def test_a_model_without_text(start: Start) -> None:
+    server = start(text=False)
+    server.await_ready()
+    assert "no completion endpoint; ready means that /health answers" in server.end(signal.SIGTERM).out
+
+
+def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
+    # A socket's path may have 107 characters; pytest's directories may take more than that.
+    path = Path(os.path.relpath(tmp_path / "s", tmp_path))
+    server = start("--uds", str(path))
+    server.await_ready()
+    outcome = server.end(signal.SIGTERM)
+    assert "fake at the socket s" in outcome.out
+    assert "--unix-socket s" in outcome.out
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::1", "localhost"])
+def test_other_addresses(start: Start, host: str) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+    server = start("--host", host)
+    server.await_ready()
+    shown = {"0.0.0.0": "127.0.0.1", "::1": "[::1]"}.get(host, host)
+    assert json.loads(server.ready_file.read_text())["url"] == f"http://{shown}:{server.port}"
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            return True
+    except OSError:
+        return False
+
+
+def test_systemd_is_told(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("notify")
+        systemd.settimeout(20)
+        server = start(environ={"NOTIFY_SOCKET": "notify"})
+        assert systemd.recv(4096).decode() == f"READY=1\nSTATUS=serving fake at {server.url}"
+        assert "NOTIFY_SOCKET" not in server.recorded("environ.json")
+        server.end(signal.SIGTERM)
+        assert systemd.recv(4096) == b"STOPPING=1"
+
+
+def test_a_stale_ready_file_is_removed_first(start: Start) -> None:
+    server = start(health_after=60)
+    server.await_file(server.record / "argv.json")
+    server.ready_file.write_text("stale")
+    server.end(signal.SIGTERM)
+    assert not server.ready_file.exists()
+
+
+# --- the process ----------------------------------------------------------------------------------------
+
+
+def test_the_server_gets_the_planned_command(start: Start, checkpoint: Path) -> None:
+    server = start("--max-num-seqs", "3", environ={"HOST": "127.0.0.1"})
+    server.await_ready()
+    argv = server.recorded("argv.json")
+    assert argv[1:6] == ["-P", "-m", "vllm.entrypoints.cli.main", "serve", str(checkpoint)]
+    assert argv[argv.index("--max-num-seqs") + 1] == "3"
+    assert server.recorded("environ.json")["VLLM_NO_USAGE_STATS"] == "1"
+
+
+def test_the_server_has_a_process_group_of_its_own(start: Start) -> None:
+    server = start(child=True)
+    server.await_ready()
+    pid = _child_of(server.process.pid)
+    assert os.getpgid(pid) == pid
+    assert os.getpgid(server.process.pid) != pid
+
+
+def _child_of(parent: int) -> int:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    assert len(children) == 1
+    return int(children[0])
+
+
+# --- signals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("ready", [True, False], ids=["ready", "starting"])
+def test_a_signal_stops_it(start: Start, number: signal.Signals, status: int, ready: bool) -> None:
+    server = start(child=True, health_after=0 if ready else 60)
+    server.await_file(server.record / "child.json")
+    if ready:
+        server.await_ready()
+    pid = _child_of(server.process.pid)
+    outcome = server.end(number)
+    assert outcome.status == status
+    assert "Traceback" not in outcome.err
+    # Also what outlives the server, as an engine may, is ended.
+    await_end(pid)
+    await_end(server.recorded("child.json"))
+
+
+def test_a_deaf_server_is_killed(start: Start) -> None:
+    server = start(deaf=True)
+    server.await_ready()
+    pid = _child_of(server.process.pid)
+    began = time.monotonic()
+    assert server.end(signal.SIGTERM).status == 137
+    # Within what `docker stop` waits.
+    assert 5 < time.monotonic() - began < 10
+    await_end(pid)
+
+
+def test_a_second_signal_kills_at_once(start: Start) -> None:
+    server = start(deaf=True)
+    server.await_ready()
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert server.end(signal.SIGINT).status == 137
+    assert time.monotonic() - began < 4
+
+
+def test_the_server_does_not_outlive_a_killed_launcher(start: Start) -> None:
+    server = start()
+    server.await_ready()
+    pid = _child_of(server.process.pid)
+    server.process.kill()
+    await_end(pid)
+
+
+# --- death ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status"),
+    [
+        ({"exit_status": 0}, 1),  # vllm#48966: an engine's death may look like success
+        ({"exit_status": 7}, 7),
+        ({"exit_signal": signal.SIGKILL}, 137),
+        ({"exit_signal": signal.SIGSEGV}, 139),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ready", [True, False], ids=["ready", "starting"])
+def test_a_server_that_dies(start: Start, behaviour: dict[str, int], status: int, ready: bool) -> None:
+    server = start(exit_after=3.0 if ready else 0.2, health_after=0 if ready else 60, child=True, **behaviour)
+    if ready:
+        server.await_ready()
+    outcome = server.end()
+    assert outcome.status == status
+    assert "Traceback" not in outcome.err
+    assert re.search(r"dgx-vllm: the server ended by itself", outcome.err)
+    await_end(server.recorded("child.json"))
+    assert not server.ready_file.exists()
+
+
+def test_a_launcher_that_is_killed_while_waiting_leaves_no_partial_file(start: Start) -> None:
+    server = start(token_after=30)
+    server.await_file(server.record / "argv.json")
+    server.end(signal.SIGTERM)
+    assert sorted(path.name for path in server.record.iterdir() if "ready" in path.name) == []
+
+
+# --- suggestions ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpus", "fits"),
+    [
+        ("NVIDIA GB10", None),  # its memory is the host's
+        ("NVIDIA H200:150000000000", True),
+        ("NVIDIA L4:24000000000", False),
+    ],
+)
+def test_no_model_on_a_gpu_prints_what_fits(
+    start: Start, fake_environment: dict[str, str], gpus: str, fits: bool | None, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    record.mkdir()
+    metadata = next((tmp_path / "site").iterdir()) / "METADATA"
+    metadata.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n")
+    environ = {
+        **fake_environment,
+        "FAKE_GPUS": gpus,
+        "FAKE_VLLM": json.dumps({"exit_after": 0.1, "exit_status": 3}),
+    }
+    done = subprocess.run(
+        [*COMMAND, "serve", "--port", str(free_port())],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 3, done.stderr
+    command = "dgx-vllm serve nvidia/Qwen3.6-35B-A3B-NVFP4"
+    assert "serving the built-in demo" in done.stderr
+    if fits is None:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        fits = memory >= 40 * 2**30
+    assert (command in done.stderr) is fits

@@ -1,0 +1,99 @@
+"""Fixtures: the reference model and the engines, each started once a session."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from checkpoint_reader import read_tensors
+from engine import Engine
+from reference_model import Reference
+from transcripts import Transcript, transcripts
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dgx_vllm.demo import CHECKPOINT
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "engine: starts a vLLM engine (slow)")
+
+
+@pytest.fixture(scope="session")
+def tensors() -> dict[str, np.ndarray]:
+    return read_tensors(CHECKPOINT / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def reference(tensors: dict[str, np.ndarray]) -> Reference:
+    return Reference(CHECKPOINT, tensors)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def tasks(tokenizer: PreTrainedTokenizerBase) -> list[Transcript]:
+    return transcripts(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def vllm_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches below pytest's folder, loopback only, and the engine in this process (fewer start-ups)."""
+    home = tmp_path_factory.mktemp("vllm")
+    settings = {
+        "HOME": str(home),
+        "VLLM_CACHE_ROOT": str(home / "vllm"),
+        "VLLM_CONFIG_ROOT": str(home / "config"),
+        "HF_HOME": str(home / "hf"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "TORCHINDUCTOR_CACHE_DIR": str(home / "inductor"),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    # One thread computes so small a model fastest, and spinning threads stall on a loaded machine. The CPU
+    # worker replaces this function for good, so it is put back.
+    set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads = set_num_threads
+    torch.set_num_threads(threads)
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def engine(vllm_environment: None) -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def drafting_engine(vllm_environment: None) -> Iterator[Engine]:
+    engine = Engine(drafts=2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def log_probabilities(engine: Engine, tasks: list[Transcript]) -> list[np.ndarray]:
+    """vLLM's, of every task."""
+    return [np.array(engine.log_probabilities(task), np.float32) for task in tasks]
+
+
+@pytest.fixture
+def checkpoint_copy(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The checkpoint's tensors, to be damaged."""
+    return {name: tensor.copy() for name, tensor in tensors.items()}

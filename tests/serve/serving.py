@@ -1,0 +1,85 @@
+"""A server as a user starts it: `dgx-vllm serve`, until a block ends."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+
+START_SECONDS = 600
+
+
+@dataclass
+class Server:
+    """A launcher that is ready."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    model: str
+    log: Path
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+
+    def descendants(self) -> dict[int, str]:
+        """The processes below the launcher, by id, with their command lines."""
+        found: dict[int, str] = {}
+        todo = [self.process.pid]
+        while todo:
+            pid = todo.pop()
+            with contextlib.suppress(FileNotFoundError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    children = [int(child) for child in (task / "children").read_text().split()]
+                    todo += children
+                    for child in children:
+                        command = Path(f"/proc/{child}/cmdline").read_bytes()
+                        found[child] = command.replace(b"\0", b" ").decode().strip()
+        return found
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], directory: Path, *words: str) -> Iterator[Server]:
+    """Runs `dgx-vllm serve` until the block ends; a failure shows the end of its log."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ready, log = directory / "ready.json", directory / "log"
+    command = [
+        sys.executable,
+        "-m",
+        "dgx_vllm.cli",
+        "serve",
+        "--port",
+        str(port),
+        "--ready-file",
+        str(ready),
+        *words,
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not ready.exists():
+            assert process.poll() is None, f"ended with {process.returncode}:\n{_tail(log)}"
+            assert time.monotonic() < end, f"not ready after {START_SECONDS} s:\n{_tail(log)}"
+            time.sleep(0.2)
+        address = json.loads(ready.read_text())
+        yield Server(process, address["url"], address["model"], log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-60:])

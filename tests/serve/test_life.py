@@ -1,0 +1,41 @@
+"""The real server's end: told to, and by the death of its engine."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from serving import serving
+
+pytestmark = pytest.mark.engine
+
+
+def test_a_dead_engine_ends_the_launcher_with_a_failure(
+    serve_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """vllm#48966: vLLM may end with status 0, which no service manager restarts."""
+    with serving(serve_environment, tmp_path) as server:
+        processes = server.descendants()
+        engines = [pid for pid, command in processes.items() if "EngineCore" in command]
+        assert len(engines) == 1, processes
+        os.kill(engines[0], signal.SIGKILL)
+        assert server.process.wait(60) != 0
+        assert "the server ended by itself" in server.log.read_text(errors="replace")
+        assert not [pid for pid in processes if Path(f"/proc/{pid}").exists() and _runs(pid)]
+
+
+def test_sigterm_ends_everything_within_ten_seconds(
+    serve_environment: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(serve_environment, tmp_path) as server:
+        processes = server.descendants()
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - began < 10
+        assert not [pid for pid in processes if Path(f"/proc/{pid}").exists() and _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
