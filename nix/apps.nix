@@ -1,5 +1,5 @@
 # What `nix run .#NAME` starts.
-{ base, python, fetch, host, launcher }:
+{ base, python, fetch, host, launcher, testEnvironment, tests }:
 let
   script = name: text: base.runCommand name { inherit text; } ''
     mkdir -p "$out/bin"
@@ -18,10 +18,10 @@ let
     wheels = map python.unpackWheel (fetch.wheels "dev" host.system);
   };
 
-  # The pinning tools ask the machine's own apt, and write to the checkout they are run in.
+  # The pinning tools are the checkout's, which they write to, and ask the machine's own apt.
   pinning = module: ''
-    export PYTHONPATH=${builtins.path { name = "pinning"; path = ./.; filter = path: type: builtins.match ".*/pinning(/[a-z_]+\\.py)?" path != null; }}
-    export PATH=${maintenance}/bin:$PATH PYTHONNOUSERSITE=1
+    export PYTHONPATH=$PWD/nix PATH=${maintenance}/bin:$PATH PYTHONNOUSERSITE=1
+    [ -d nix/pinning ] || { echo "error: there is no nix/pinning here: run this at the top of a checkout" >&2; exit 1; }
     exec ${maintenance}/bin/python -B -m pinning.${module} "$@"
   '';
 in
@@ -30,4 +30,12 @@ rec {
   serve = app "Serve a model (without one named, the built-in demo) over an OpenAI-compatible API" "serve"
     ''exec ${launcher}/bin/dgx-vllm serve "$@"'';
   update = app "Make nix/pins anew from Debian's and PyPI's indexes" "update" (pinning "update");
+  audit = app "List what Debian's security archive and PyPI have newer than the pins" "audit" (pinning "audit");
+  integration = app "Tests that need this machine itself: what a server maps of its host" "integration" ''
+    export DGX_VLLM=${launcher}/bin/dgx-vllm LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    cp -r --no-preserve=mode ${tests} "$work/tests"
+    ${testEnvironment}/bin/pytest -p no:cacheprovider "$work/tests/serve/test_maps.py" "$@"
+  '';
 }

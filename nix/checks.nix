@@ -1,26 +1,14 @@
 # What `nix flake check` builds.
-{ build, base, python, fetch, host, vllm, package, launcher }:
+{ base, fetch, host, environment, launcher }:
 let
-  tests = builtins.path {
-    name = "tests";
-    path = ../tests;
-    filter = path: type: builtins.match ".*/(__pycache__|\\.[^/]*_cache)" path == null;
-  };
-  source = directory: builtins.path { name = baseNameOf directory; path = directory; };
-
-  distinct = pins: builtins.attrValues (builtins.listToAttrs (map (pin: { name = pin.file; value = pin; }) pins));
-
-  # The product's environment with the test tools beside it.
-  environment = python.environment {
-    name = "test-environment";
-    wheels = map python.unpackWheel (distinct (vllm.pins ++ fetch.wheels "dev" host.system)) ++ [ package ];
-    inherit (vllm) overlays;
-  };
+  inherit (import ./source.nix) source;
+  tests = source ../tests;
 
   check = name: env: script: base.runCommand "check-${name}" env ''
     export HOME=$TMPDIR LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8 GCONV_PATH=${base.sysroot}/usr/lib/${host.triple}/gconv
     export PATH=${environment}/bin:$PATH CC=${base.cc}/bin/gcc CXX=${base.cc}/bin/g++
     cp -r --no-preserve=mode ${tests} tests
+    cp -r ${source ../patches} patches
     ${script}
     touch "$out"
   '';
@@ -33,11 +21,13 @@ in
   # Every pin's store path as this evaluation's fetchers have it, held against Nix's own rule for fixed outputs.
   pins = check "pins"
     {
-      PYTHONPATH = ./.;
-      fixedOutputs = builtins.unsafeDiscardStringContext (builtins.toJSON (fetch.storePaths));
+      fixedOutputs = builtins.unsafeDiscardStringContext (builtins.toJSON fetch.storePaths);
       passAsFile = [ "fixedOutputs" ];
     } ''
-    FIXED_OUTPUTS=$fixedOutputsPath PINS=${./pins} pytest -p no:cacheprovider tests/pinning
+    mkdir nix
+    cp -r ${source ./pinning} nix/pinning
+    cp -r ${source ./pins} nix/pins
+    FIXED_OUTPUTS=$fixedOutputsPath pytest -p no:cacheprovider tests/pinning
   '';
 
   lint = check "lint" { } ''
@@ -48,5 +38,5 @@ in
   '';
 
   unit = pytest "unit" "-m 'not engine' --ignore tests/pinning tests";
-  engine = pytest "engine" "-m engine tests";
+  engine = check "engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "pytest -p no:cacheprovider -m engine --ignore tests/pinning tests";
 }

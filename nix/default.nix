@@ -17,6 +17,15 @@ let
   };
   launcher = import ./launcher.nix { inherit host base environment; };
 
+  distinct = pins: builtins.attrValues (builtins.listToAttrs (map (pin: { name = pin.file; value = pin; }) pins));
+
+  # The product's environment with the test tools beside it.
+  testEnvironment = python.environment {
+    name = "test-environment";
+    wheels = map python.unpackWheel (distinct (vllm.pins ++ fetch.wheels "dev" host.system)) ++ [ package ];
+    inherit (vllm) overlays;
+  };
+
   described = description: package: package // { meta = { inherit description; }; };
 in
 {
@@ -27,7 +36,9 @@ in
     cc = described "GCC 12 whose output runs on the base" base.cc;
   };
 
-  apps = import ./apps.nix { inherit base python fetch host launcher; };
-  checks = import ./checks.nix { inherit build base python fetch host vllm package launcher; };
-  devShells = { };
+  apps = import ./apps.nix { inherit base python fetch host launcher testEnvironment; tests = (import ./source.nix).source ../tests; };
+  checks = import ./checks.nix { inherit base fetch host launcher; environment = testEnvironment; };
+  # vLLM, the test tools and the compiler; `pytest tests` finds python/ and nix/ of the checkout by itself.
+  devShells.default = described "The environment that the tests run in" (base.runCommand "dgx-vllm-shell"
+    { PATH = "${testEnvironment}/bin:${base.cc}/bin:${base.sysroot}/usr/bin"; } ''touch "$out"'');
 }

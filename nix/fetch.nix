@@ -5,7 +5,10 @@ let
   debian = read "debian";
   pypi = read "pypi";
 
-  url = file: "mirror://debian/${file}";
+  # The security archive lies beside the main one on the servers that carry both.
+  url = file:
+    if builtins.substring 0 13 file == "pool/updates/" then "mirror://debian/../debian-security/${file}"
+    else "mirror://debian/${file}";
 
   # A store name may hold no "~".
   storeName = file: builtins.replaceStrings [ "~" ] [ "_" ] (baseNameOf file);

@@ -1,12 +1,8 @@
 # Our own package, from python/.
 { python }:
 let
+  inherit (import ./source.nix) source;
   project = (builtins.fromTOML (builtins.readFile ../python/pyproject.toml)).project;
-  source = builtins.path {
-    name = "dgx-vllm-source";
-    path = ../python;
-    filter = path: type: builtins.match ".*/(__pycache__|\\.[^/]*_cache)" path == null;
-  };
-  wheel = python.wheelOf { inherit (project) name version; inherit source; };
+  wheel = python.wheelOf { inherit (project) name version; source = source ../python; };
 in
 python.unpackWheel { inherit (project) name version; src = wheel; }

@@ -26,6 +26,7 @@ bootstrap.runCommand name { inherit debs; } ''
   ln -s g++-12 usr/bin/g++
   ln -s python3.11 usr/bin/python3
   ln -s gawk usr/bin/awk
+  ln -s bash usr/bin/sh
 
   # The host's library cache and directories must not be looked into: its C library may be a newer one, and what a
   # server loads must not depend on what else is installed. Same length, so the strings are overwritten in place.

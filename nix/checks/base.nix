@@ -19,5 +19,9 @@ base.runCommand "check-base" { } ''
   printf '#include <iostream>\nint main() { std::cout << "compiled\\n"; }\n' > hello.cc
   g++ -O2 hello.cc -o hello
   [ "$(env -i ./hello)" = compiled ]
+
+  # A header is precompiled, not linked.
+  echo 'inline int one() { return 1; }' > one.h
+  g++ -x c++-header one.h -o one.h.gch
   touch "$out"
 ''

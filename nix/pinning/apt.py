@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from pinning.failure import Failure
+from pinning.failure import UserError
 
 # A machine without Debian sources (Ubuntu, NixOS with apt at hand) names a mirror of mirror://debian here.
 MIRROR_VARIABLE = "DGX_VLLM_DEBIAN_MIRROR"
@@ -30,7 +30,9 @@ def _machine_sources() -> list[Source]:
     """The machine's own binary sources, as apt itself reads them."""
     fields = "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)"
     done = subprocess.run(
-        ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], capture_output=True, text=True
+        ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"],
+        capture_output=True,
+        text=True,
     )
     rows = {tuple(line.split("\t")) for line in done.stdout.splitlines() if line.count("\t") == 2}
     return [Source(uri, suite) for uri, suite, component in sorted(rows) if component == "main"]
@@ -54,8 +56,9 @@ def sources(codename: str, *, security: bool) -> list[Source]:
         if security:
             found += [source for source in machine if source.suite == f"{codename}-security"]
     if not found:
-        raise Failure(
-            f"this machine's apt has no Debian source for {codename}: set {MIRROR_VARIABLE} to a Debian mirror's URL"
+        raise UserError(
+            f"this machine's apt has no Debian source for {codename}: "
+            f"set {MIRROR_VARIABLE} to a Debian mirror's URL"
         )
     return found
 
@@ -76,7 +79,9 @@ class PrivateApt:
     def __enter__(self) -> PrivateApt:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._directory.cleanup()
 
     def _configure(self, root: Path) -> None:
@@ -108,17 +113,25 @@ class PrivateApt:
             "Acquire::Languages": "none",
         }
         own = [f'{key} "{value}";' for key, value in settings.items()]
-        clear = ["#clear APT::Architectures;", f'APT::Architectures {{ "{self.architecture}"; }};', "#clear DPkg;"]
+        clear = [
+            "#clear APT::Architectures;",
+            f'APT::Architectures {{ "{self.architecture}"; }};',
+            "#clear DPkg;",
+        ]
         (root / "apt.conf").write_text("\n".join([*kept, *own, *clear]) + "\n")
         self._environment = {**os.environ, "APT_CONFIG": str(root / "apt.conf"), "LC_ALL": "C"}
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
-        """Run an apt program; returns its standard output. Raises Failure with apt's own words."""
+        """Run an apt program; returns its standard output. Raises UserError with apt's own words."""
         done = subprocess.run(command, capture_output=True, text=True, env=self._environment, cwd=cwd)
         if done.returncode:
-            words = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
+            words = [
+                line for line in done.stderr.splitlines() if line.startswith("E:")
+            ] or done.stderr.splitlines()
             said = words[0] if words else f"exit status {done.returncode}"
-            raise Failure(f"{command[0]} ({self.architecture}): {said}; check `apt-get update`, then run this again")
+            raise UserError(
+                f"{command[0]} ({self.architecture}): {said}; check `apt-get update`, then run this again"
+            )
         return done.stdout
 
     def update(self) -> None:
@@ -139,3 +152,8 @@ class PrivateApt:
         text = self.run("apt-cache", "show", "--no-all-versions", *(f"{n}={v}" for n, v in names_versions))
         paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
         return [dict(re.findall(r"^(\S+): (.*)$", paragraph, re.MULTILINE)) for paragraph in paragraphs]
+
+    def candidates(self, names: list[str]) -> dict[str, str]:
+        """The version of each package that the sources would install now; a package they lack is left out."""
+        text = self.run("apt-cache", "policy", *names)
+        return dict(re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: ([^(\s]\S*)$", text, re.MULTILINE))

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pinning.apt import PrivateApt
-from pinning.failure import Failure
+from pinning.failure import UserError
 from pinning.pins import DEBIAN_ARCHITECTURES, Pin
 from pinning.seed import unpack
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """`groups[group][system]` lists pool paths; `seed[system]` names a package and the hash of its unpacked form."""
+    """`groups[group][system]` lists pool paths; `seed[system]` names a package and its busybox's hash."""
 
     suite: str
     files: dict[str, Pin]
@@ -26,9 +26,18 @@ class Resolution:
 
 def _pin(record: dict[str, str]) -> Pin:
     try:
-        return Pin("debian", record["Filename"], record["Package"], record["Version"], record["SHA256"], int(record["Size"]))
+        return Pin(
+            "debian",
+            record["Filename"],
+            record["Package"],
+            record["Version"],
+            record["SHA256"],
+            int(record["Size"]),
+        )
     except KeyError as error:
-        raise Failure(f"the archive's index gives no {error} for {record.get('Package')}: nothing was written") from error
+        raise UserError(
+            f"the archive's index gives no {error} for {record.get('Package')}: nothing was written"
+        ) from error
 
 
 def _seed_hash(apt: PrivateApt, pin: Pin) -> str:
@@ -50,7 +59,10 @@ def resolve(request: Path, *, security: bool = False) -> Resolution:
         with PrivateApt(asked["suite"], architecture, security=security) as apt:
             apt.update()
             for group, names in asked["groups"].items():
-                pins = [_pin(record) for record in apt.records([row for row in apt.closure(names) if row[0] not in without])]
+                pins = [
+                    _pin(record)
+                    for record in apt.records([row for row in apt.closure(names) if row[0] not in without])
+                ]
                 files |= {pin.file: pin for pin in pins}
                 groups[group][system] = sorted(pin.file for pin in pins)
             package = _pin(apt.records(apt.closure([asked["seed"]]))[0])

@@ -6,15 +6,16 @@ import sys
 from collections.abc import Callable
 
 
-class Failure(Exception):
+class UserError(Exception):
     """What is wrong and what to do about it, in one line."""
 
 
 def exit_with(main: Callable[[list[str]], int]) -> None:
-    """Run `main` on the command line's arguments; a Failure becomes one line on stderr and exit status 1."""
+    """Run `main` on the command line's arguments; a UserError becomes one line on stderr and exit status
+    1."""
     try:
         sys.exit(main(sys.argv[1:]))
-    except Failure as failure:
+    except UserError as failure:
         sys.stderr.write(f"error: {failure}\n")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pinning import pip, seed, store
 from pinning.apt import PrivateApt
-from pinning.failure import Failure
+from pinning.failure import UserError
 from pinning.pins import DEBIAN_ARCHITECTURES, Pin, Seed
 from pinning.progress import Progress
 
@@ -45,13 +45,16 @@ def _add(found: dict[Pin, Path], progress: Progress) -> None:
     named = {}
     for pin, path in found.items():
         if _sha256(path) != pin.sha256:
-            raise Failure(
-                f"{pin.file}: the {pin.kind} archive serves other bytes than the pinned SHA-256: restore nix/pins with git"
+            raise UserError(
+                f"{pin.file}: the {pin.kind} archive serves other bytes than the pinned SHA-256: "
+                "restore nix/pins with git"
             )
         named[pin] = path.rename(path.parent / pin.store_name)
     for pin, path in zip(named, store.add_fixed(list(named.values())), strict=True):
         if path != pin.store_path:
-            raise Failure(f"{pin.file}: nix put it at {path} and not at {pin.store_path}: please report this")
+            raise UserError(
+                f"{pin.file}: nix put it at {path} and not at {pin.store_path}: please report this"
+            )
         progress.done(pin.store_name, pin.size)
 
 
@@ -66,11 +69,16 @@ def _asked_of(pin: Pin) -> str:
     return next(iter(DEBIAN_ARCHITECTURES.values())) if pin.architecture == "all" else pin.architecture
 
 
-def _fetch_debs(codename: str, architecture: str, pins: list[Pin], seeds: list[Seed], progress: Progress) -> None:
+def _fetch_debs(
+    codename: str, architecture: str, pins: list[Pin], seeds: list[Seed], progress: Progress
+) -> None:
     wanted = {pin.file: pin for pin in [*pins, *(each.package for each in seeds)]}
     # The security archive's pool is not the main one's.
     security = any(pin.file.startswith("pool/updates/") for pin in wanted.values())
-    with PrivateApt(codename, architecture, security=security) as apt, tempfile.TemporaryDirectory(prefix="dgx-vllm-") as name:
+    with (
+        PrivateApt(codename, architecture, security=security) as apt,
+        tempfile.TemporaryDirectory(prefix="dgx-vllm-") as name,
+    ):
         directory = Path(name)
         apt.update()
         apt.download([(pin.name, pin.version) for pin in wanted.values()], directory)
@@ -80,7 +88,9 @@ def _fetch_debs(codename: str, architecture: str, pins: list[Pin], seeds: list[S
             unpacked = directory / "seed" / each.store_name
             seed.unpack(found[each.package.name], unpacked)
             if store.add_fixed([unpacked], recursive=True) != [each.store_path]:
-                raise Failure(f"{each.package.file}: its busybox is not the pinned one: restore nix/pins with git")
+                raise UserError(
+                    f"{each.package.file}: its busybox is not the pinned one: restore nix/pins with git"
+                )
             progress.done(each.store_name, each.package.size)
         if pins:
             _add({pin: found[pin.name] for pin in pins}, progress)
@@ -91,14 +101,14 @@ def check_disk(total_bytes: int) -> None:
     where = next(path for path in (Path("/nix/store"), Path("/nix"), Path("/")) if path.exists())
     free, needed = shutil.disk_usage(where).free, DISK_FACTOR * total_bytes
     if free < needed:
-        raise Failure(
+        raise UserError(
             f"{where} has {free / 1e9:.1f} GB free and this needs about {needed / 1e9:.1f} GB: "
             "make room (nix-collect-garbage frees what nothing uses) and run this again"
         )
 
 
 def fetch(pins: list[Pin], seeds: list[Seed], codename: str) -> None:
-    """Bring `pins` and `seeds` into the store. What has arrived stays there, so that another call goes on from it."""
+    """Bring `pins` and `seeds` into the store. What has arrived stays: another call goes on from it."""
     files = [*pins, *(each.package for each in seeds)]
     total = sum(pin.size for pin in files)
     check_disk(total)
@@ -109,7 +119,10 @@ def fetch(pins: list[Pin], seeds: list[Seed], codename: str) -> None:
         own_seeds = [each for each in seeds if each.system == system]
         if debs or own_seeds:
             jobs.append(lambda a=architecture, d=debs, s=own_seeds: _fetch_debs(codename, a, d, s, progress))
-    jobs += [lambda b=batch: _fetch_wheels(b, progress) for batch in _batches(pin for pin in pins if pin.kind == "pypi")]
+    jobs += [
+        lambda b=batch: _fetch_wheels(b, progress)
+        for batch in _batches(pin for pin in pins if pin.kind == "pypi")
+    ]
     with ThreadPoolExecutor(WORKERS) as workers:
         futures: list[Future[None]] = [workers.submit(job) for job in jobs]
         finished, waiting = wait(futures, return_when=FIRST_EXCEPTION)
@@ -117,4 +130,3 @@ def fetch(pins: list[Pin], seeds: list[Seed], codename: str) -> None:
             future.cancel()
         for future in finished:
             future.result()
-

@@ -1,4 +1,5 @@
-"""`nix` on a machine whose only network is its package registries: fetch what the command line needs, then run it."""
+"""`nix` on a machine whose only network is its package registries: fetch what the command line needs, then
+run it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 from pinning import fetch, plan, store
-from pinning.failure import Failure, exit_with
+from pinning.failure import UserError, exit_with
 from pinning.pins import Pin, Seed, read
 
 NIX = Path(__file__).resolve().parent.parent
@@ -38,16 +39,20 @@ def _options(seed: Seed) -> list[str]:
 
 
 def _check_sandbox() -> None:
-    done = subprocess.run(["unshare", "--user", "--mount", "--pid", "--net", "--fork", "true"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["unshare", "--user", "--mount", "--pid", "--net", "--fork", "true"], capture_output=True, text=True
+    )
     if done.returncode:
-        raise Failure(
-            f"this machine does not allow the namespaces that Nix's sandbox is made of ({done.stderr.strip()}): "
-            "allow them (sysctl kernel.unprivileged_userns_clone=1 and user.max_user_namespaces), or run this "
-            "outside a container"
+        raise UserError(
+            f"this machine refuses the namespaces that Nix's sandbox is made of ({done.stderr.strip()}): "
+            "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone), or leave the"
+            " container"
         )
 
 
-def _required(options: list[str], override: list[str], request: plan.Request, system: str) -> tuple[list[Pin], list[Seed]]:
+def _required(
+    options: list[str], override: list[str], request: plan.Request, system: str
+) -> tuple[list[Pin], list[Seed]]:
     pins = read(NIX / "pins")
     drvs = plan.unbuilt(options, plan.derivations(["nix", *options], override, str(FLAKE), request, system))
     names = {drv.partition("-")[2].removesuffix(".drv") for drv in drvs}
@@ -55,17 +60,19 @@ def _required(options: list[str], override: list[str], request: plan.Request, sy
     # nix sees the seed of either system under one name; the sandbox itself needs this machine's.
     seeds = [seed for seed in pins.seeds if seed.store_name in names or seed.system == system]
     lacking = store.missing([item.store_path for item in [*files, *seeds]])
-    return [pin for pin in files if pin.store_path in lacking], [seed for seed in seeds if seed.store_path in lacking]
+    return [pin for pin in files if pin.store_path in lacking], [
+        seed for seed in seeds if seed.store_path in lacking
+    ]
 
 
 def main(arguments: list[str]) -> int:
     if not arguments:
-        raise Failure("what should nix do? For example: sh nix/offline.sh run .#serve")
+        raise UserError("what should nix do? For example: sh nix/offline.sh run .#serve")
     machine = os.uname().machine
     system = f"{machine}-linux"
     own_seed = next((seed for seed in read(NIX / "pins").seeds if seed.system == system), None)
     if own_seed is None:
-        raise Failure(f"there are no pins for {machine}: x86_64 and aarch64 are supported")
+        raise UserError(f"there are no pins for {machine}: x86_64 and aarch64 are supported")
     _check_sandbox()
     options = _options(own_seed)
     override = ["--override-input", "nixpkgs", f"path:{NIX / 'offline/nixpkgs'}"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pinning import store
-from pinning.failure import Failure
+from pinning.failure import UserError
 
 DEBIAN_ARCHITECTURES = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
 KINDS = ("debian", "pypi")
@@ -15,7 +15,8 @@ KINDS = ("debian", "pypi")
 
 @dataclass(frozen=True)
 class Pin:
-    """One pinned file. `file` is the pool path of a Debian package, the file name of a wheel; `size` is in bytes."""
+    """One pinned file. `file` is the pool path of a Debian package, the file name of a wheel; `size` is in
+    bytes."""
 
     kind: str
     file: str
@@ -41,7 +42,8 @@ class Pin:
 
 @dataclass(frozen=True)
 class Seed:
-    """The unpacked busybox that starts the build: a directory with `bin/busybox`, by the SHA-256 of its NAR."""
+    """The unpacked busybox that starts the build: a directory with `bin/busybox`, by the SHA-256 of its
+    NAR."""
 
     system: str
     package: Pin
@@ -61,14 +63,20 @@ class Pins:
 
 
 def read(directory: Path) -> Pins:
-    """Read `debian.json` and `pypi.json`. Raises Failure where one is missing or is not what `update` writes."""
+    """Read `debian.json` and `pypi.json`. Raises UserError where one is missing or is not what `update`
+    writes."""
     try:
         tables = {kind: json.loads((directory / f"{kind}.json").read_text()) for kind in KINDS}
-        files = {kind: {file: Pin(kind, file, **entry) for file, entry in tables[kind]["files"].items()} for kind in KINDS}
+        files = {
+            kind: {file: Pin(kind, file, **entry) for file, entry in tables[kind]["files"].items()}
+            for kind in KINDS
+        }
         seeds = tuple(
             Seed(system, files["debian"][entry["file"]], entry["sha256"])
             for system, entry in tables["debian"]["seed"].items()
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Failure(f"the pins in {directory} cannot be read ({error}): restore them with git, or run update") from error
+        raise UserError(
+            f"the pins in {directory} cannot be read ({error}): restore them with git, or run update"
+        ) from error
     return Pins(tuple(pin for kind in KINDS for pin in files[kind].values()), seeds)

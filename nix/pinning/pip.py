@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pinning.failure import Failure
+from pinning.failure import UserError
 from pinning.pins import Pin
 
 
@@ -16,10 +16,21 @@ def _platforms(pins: list[Pin]) -> list[str]:
 
 
 def download(pins: list[Pin], directory: Path) -> None:
-    """Download `pins` into `directory`. Raises Failure where the index does not answer or serves other bytes."""
+    """Download `pins` into `directory`. Raises UserError where the index does not answer or serves other
+    bytes."""
     requirements = directory / "requirements.txt"
-    requirements.write_text("".join(f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in pins))
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    requirements.write_text(
+        "".join(f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in pins)
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+    ]
     command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--progress-bar=off", "--no-input"]
     command += ["--implementation=cp", "--python-version=3.11", "--retries=5", "--timeout=60"]
     command += [f"--platform={platform}" for platform in _platforms(pins)]
@@ -30,9 +41,13 @@ def download(pins: list[Pin], directory: Path) -> None:
         return
     if "DO NOT MATCH THE HASHES" in done.stderr:
         culprit = next((pin.file for pin in pins if pin.sha256 in done.stderr), pins[0].file)
-        raise Failure(
+        raise UserError(
             f"{culprit}: the index serves other bytes than the pinned SHA-256: "
             "restore nix/pins with git, or run update if you mean to change it"
         )
-    said = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip()[-300:])
-    raise Failure(f"pip could not download {pins[0].file}{' and others' if pins[1:] else ''}: {said}; run this again")
+    said = next(
+        (line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip()[-300:]
+    )
+    raise UserError(
+        f"pip could not download {pins[0].file}{' and others' if pins[1:] else ''}: {said}; run this again"
+    )

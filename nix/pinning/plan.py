@@ -7,21 +7,42 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-from pinning.failure import Failure
+from pinning.failure import UserError
 
 _INSTALLABLE_COMMANDS = {"build", "run", "shell", "develop", "path-info", "print-dev-env", "bundle", "copy"}
 # What else reads the flake, and so wants the stand-in for nixpkgs.
-FLAKE_COMMANDS = _INSTALLABLE_COMMANDS | {"eval", "flake check", "flake show", "flake metadata", "flake archive"}
+FLAKE_COMMANDS = _INSTALLABLE_COMMANDS | {
+    "eval",
+    "flake check",
+    "flake show",
+    "flake metadata",
+    "flake archive",
+}
 # Options of nix that take values, how many each; an installable stands behind them.
 _OPTION_ARGUMENTS = {
-    "--option": 2, "--override-input": 2, "--arg": 2, "--argstr": 2, "--out-link": 1, "-o": 1, "--command": 1, "-c": 1,
-    "--max-jobs": 1, "-j": 1, "--cores": 1, "--log-format": 1, "--profile": 1, "--include": 1, "-I": 1, "--to": 1,
+    "--option": 2,
+    "--override-input": 2,
+    "--arg": 2,
+    "--argstr": 2,
+    "--out-link": 1,
+    "-o": 1,
+    "--command": 1,
+    "-c": 1,
+    "--max-jobs": 1,
+    "-j": 1,
+    "--cores": 1,
+    "--log-format": 1,
+    "--profile": 1,
+    "--include": 1,
+    "-I": 1,
+    "--to": 1,
 }
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a nix command line asks of this flake: its subcommand and the attributes named, as nix would read them."""
+    """What a nix command line asks of this flake: its subcommand and the attributes named, as nix would read
+    them."""
 
     command: str
     attributes: tuple[str, ...]
@@ -44,7 +65,9 @@ def parse(arguments: list[str]) -> Request:
     if words[0] == "flake":
         return Request(" ".join(words[:2]), ())
     installables = words[1:2] if words[0] == "run" else words[1:]
-    return Request(words[0], tuple(word.partition("#")[2] or "default" for word in installables) or ("default",))
+    return Request(
+        words[0], tuple(word.partition("#")[2] or "default" for word in installables) or ("default",)
+    )
 
 
 def _candidates(request: Request, system: str) -> list[list[str]]:
@@ -53,7 +76,11 @@ def _candidates(request: Request, system: str) -> list[list[str]]:
         return [[f"checks.{system}"]]
     if request.command not in _INSTALLABLE_COMMANDS:
         return []
-    rooms = {"run": ["apps", "packages"], "develop": ["devShells", "packages"], "print-dev-env": ["devShells", "packages"]}
+    rooms = {
+        "run": ["apps", "packages"],
+        "develop": ["devShells", "packages"],
+        "print-dev-env": ["devShells", "packages"],
+    }
     prefixes = [f"{room}.{system}." for room in rooms.get(request.command, ["packages"])]
     return [[f"{prefix}{attribute}" for prefix in [*prefixes, ""]] for attribute in request.attributes]
 
@@ -72,7 +99,8 @@ value:
 
 
 def derivations(nix: list[str], override: list[str], flake: str, request: Request, system: str) -> list[str]:
-    """The derivations that nix would build for `request`. Raises Failure with nix's words where none evaluates."""
+    """The derivations that nix would build for `request`. Raises UserError with nix's words where none
+    evaluates."""
     found: list[str] = []
     for candidates in _candidates(request, system):
         for attribute in candidates:
@@ -82,17 +110,22 @@ def derivations(nix: list[str], override: list[str], flake: str, request: Reques
                 found += json.loads(done.stdout)
                 break
             if "does not provide attribute" not in done.stderr:
-                raise Failure(done.stderr.strip().removeprefix("error: "))
+                raise UserError(done.stderr.strip().removeprefix("error: "))
         else:
-            raise Failure(f"this flake has no {candidates[0]}: `sh nix/offline.sh flake show` lists what it has")
+            raise UserError(
+                f"this flake has no {candidates[0]}: `sh nix/offline.sh flake show` lists what it has"
+            )
     return found
 
 
 def unbuilt(nix_options: list[str], drvs: list[str]) -> list[str]:
-    """The derivations below `drvs`, themselves included, that would have to be built, fixed outputs among them."""
+    """The derivations below `drvs`, themselves included, that would have to be built, fixed outputs among
+    them."""
     if not drvs:
         return []
-    done = subprocess.run(["nix-store", "--realise", "--dry-run", *nix_options, *drvs], capture_output=True, text=True)
+    done = subprocess.run(
+        ["nix-store", "--realise", "--dry-run", *nix_options, *drvs], capture_output=True, text=True
+    )
     if done.returncode:
-        raise Failure(done.stderr.strip())
+        raise UserError(done.stderr.strip())
     return re.findall(r"^\s+(/nix/store/\S+\.drv)$", done.stderr, re.MULTILINE)

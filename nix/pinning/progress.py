@@ -23,7 +23,8 @@ class Progress:
             self._done_bytes += size
             seconds = max(time.monotonic() - self._start, 0.1)
             line = (
-                f"[{self._done_files}/{self._files}] {self._done_bytes / 1e6:.0f} of {self._bytes / 1e6:.0f} MB, "
+                f"[{self._done_files}/{self._files}] "
+                f"{self._done_bytes / 1e6:.0f} of {self._bytes / 1e6:.0f} MB, "
                 f"{self._done_bytes / 1e6 / seconds:.0f} MB/s  {name}"
             )
             sys.stderr.write(f"\r\033[K{line[:110]}" if self._terminal else f"{line}\n")

@@ -1,4 +1,5 @@
-"""The seed: busybox out of its package, the one program there is before anything can be unpacked in a build."""
+"""The seed: busybox out of its package, the one program there is before anything can be unpacked in a
+build."""
 
 from __future__ import annotations
 

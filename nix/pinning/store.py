@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from pinning.failure import Failure
+from pinning.failure import UserError
 
 STORE = "/nix/store"
 _ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz"  # Nix's base 32: no e, o, t, u
@@ -40,10 +40,16 @@ def fixed_output_path(name: str, sha256: str, *, recursive: bool = False) -> str
 
 def add_fixed(paths: list[Path], *, recursive: bool = False) -> list[str]:
     """Add files, or with `recursive` directories, as fixed outputs; returns their store paths in order."""
-    command = ["nix-store", "--add-fixed", *(["--recursive"] if recursive else []), "sha256", *map(str, paths)]
+    command = [
+        "nix-store",
+        "--add-fixed",
+        *(["--recursive"] if recursive else []),
+        "sha256",
+        *map(str, paths),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise Failure(f"nix-store would not take {paths[0].name}: {done.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"nix-store would not take {paths[0].name}: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout.split()
 
 

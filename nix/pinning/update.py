@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pinning import debian, uv
-from pinning.failure import Failure, exit_with
+from pinning.failure import UserError, exit_with
 from pinning.pins import KINDS, Pin
 
 FILE_FIELDS = ("name", "version", "sha256", "size")
@@ -60,18 +60,25 @@ def _write(path: Path, table: dict) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="update", description=__doc__)
-    parser.add_argument("--security", action="store_true", help="take newer packages from Debian's security archive")
+    parser.add_argument(
+        "--security", action="store_true", help="take newer packages from Debian's security archive"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and write nothing")
     options = parser.parse_args(arguments)
     pins = Path.cwd() / "nix/pins"
     if not (pins / "pyproject.toml").is_file():
-        raise Failure("there is no nix/pins here: run this at the top of a checkout")
+        raise UserError("there is no nix/pins here: run this at the top of a checkout")
     console = Console(width=None if sys.stdout.isatty() else 110)
     with console.status("resolving Debian packages and wheels"):
         debs = debian.resolve(pins / "debian.toml", security=options.security)
         wheels = uv.resolve(pins / "pyproject.toml", sys.executable)
     tables = {
-        "debian": {"suite": debs.suite, "files": _files(debs.files), "groups": debs.groups, "seed": debs.seed},
+        "debian": {
+            "suite": debs.suite,
+            "files": _files(debs.files),
+            "groups": debs.groups,
+            "seed": debs.seed,
+        },
         "pypi": {"files": _files(wheels.files), "groups": wheels.groups},
     }
     for kind in KINDS:

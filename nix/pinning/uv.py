@@ -1,4 +1,5 @@
-"""uv's resolution of `pyproject.toml`: one for every group and both architectures, and the wheel each takes."""
+"""uv's resolution of `pyproject.toml`: one for every group and both architectures, and the wheel each
+takes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from pinning.failure import Failure
+from pinning.failure import UserError
 from pinning.pins import Pin
 
 MACHINES = {"x86_64-linux": "x86_64", "aarch64-linux": "aarch64"}
@@ -34,7 +35,12 @@ def _tags(machine: str) -> dict[Tag, int]:
     """The tags that Debian 12's CPython takes on `machine`, with their rank, best first."""
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 16, -1)]
     platforms.insert(platforms.index(f"manylinux_2_17_{machine}") + 1, f"manylinux2014_{machine}")
-    platforms += [f"manylinux_2_12_{machine}", f"manylinux2010_{machine}", f"manylinux_2_5_{machine}", f"manylinux1_{machine}"]
+    platforms += [
+        f"manylinux_2_12_{machine}",
+        f"manylinux2010_{machine}",
+        f"manylinux_2_5_{machine}",
+        f"manylinux1_{machine}",
+    ]
     platforms += [f"linux_{machine}"]
     tags = [*cpython_tags(PYTHON, platforms=platforms), *compatible_tags(PYTHON, "cp311", platforms)]
     return {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
@@ -42,9 +48,15 @@ def _tags(machine: str) -> dict[Tag, int]:
 
 def _environment(machine: str) -> dict[str, str]:
     return {
-        "implementation_name": "cpython", "platform_python_implementation": "CPython", "os_name": "posix",
-        "sys_platform": "linux", "platform_system": "Linux", "platform_machine": machine,
-        "python_version": "3.11", "python_full_version": "3.11.2", "extra": "",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": machine,
+        "python_version": "3.11",
+        "python_full_version": "3.11.2",
+        "extra": "",
     }
 
 
@@ -58,11 +70,13 @@ def _wheel(package: dict, system: str) -> Pin:
             best = rank, {**wheel, "file": file}
     name, version = package["name"], package["version"]
     if best is None:
-        raise Failure(f"{name} {version} has no wheel for {system}: constrain it in nix/pins/pyproject.toml")
+        raise UserError(
+            f"{name} {version} has no wheel for {system}: constrain it in nix/pins/pyproject.toml"
+        )
     wheel = best[1]
     algorithm, _, digest = wheel.get("hash", "").partition(":")
     if algorithm != "sha256" or "size" not in wheel:
-        raise Failure(f"the index gives no SHA-256 and size for {wheel['file']}: nothing was written")
+        raise UserError(f"the index gives no SHA-256 and size for {wheel['file']}: nothing was written")
     return Pin("pypi", wheel["file"], name, version, digest, wheel["size"])
 
 
@@ -80,12 +94,15 @@ def _exported(group: str, directory: Path) -> list[tuple[str, Marker | None]]:
 def _run(command: list[str], directory: Path) -> str:
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     if done.returncode:
-        raise Failure(f"uv could not resolve nix/pins/pyproject.toml: {' '.join(done.stderr.split())[:600]}")
+        raise UserError(
+            f"uv could not resolve nix/pins/pyproject.toml: {' '.join(done.stderr.split())[:600]}"
+        )
     return done.stdout
 
 
 def resolve(request: Path, python: str) -> Resolution:
-    """Resolve `request` (a pyproject.toml) from the index as it is today. `python` is an interpreter of 3.11."""
+    """Resolve `request` (a pyproject.toml) from the index as it is today. `python` is an interpreter of
+    3.11."""
     groups: dict[str, dict[str, list[str]]] = {}
     files: dict[str, Pin] = {}
     with tempfile.TemporaryDirectory(prefix="dgx-vllm-uv-") as name:
@@ -98,7 +115,9 @@ def resolve(request: Path, python: str) -> Resolution:
             if "registry" not in package["source"]:
                 continue
             if package["name"] in packages:
-                raise Failure(f"{package['name']} resolves to two versions: constrain it in nix/pins/pyproject.toml")
+                raise UserError(
+                    f"{package['name']} resolves to two versions: constrain it in nix/pins/pyproject.toml"
+                )
             packages[package["name"]] = package
         for group in tomllib.loads(request.read_text())["dependency-groups"]:
             exported = _exported(group, directory)

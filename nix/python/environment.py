@@ -1,8 +1,9 @@
-"""Wheels -> one environment: `environment.py OUT INTERPRETER OVERLAYS PATHS`, as a virtual environment of links.
+"""Wheels -> one virtual environment of links: `environment.py OUT INTERPRETER OVERLAYS WHEELS`.
 
-OVERLAYS and PATHS name files that list store paths; an overlay's files stand in for the same files of a wheel, while
-two wheels that bring different files under one name are an error. Directories are real and every file is a link of its own: `$ORIGIN` of a
-library is the directory it is found in, and wheels reach into one another through it (`$ORIGIN/../../nvidia`).
+OVERLAYS and WHEELS name files that list store paths. An overlay's files stand in for the same files of a
+wheel, while two wheels that bring different files under one name are an error. Directories are real and every
+file is a link of its own: `$ORIGIN` of a library is the directory it is found in, and wheels reach into one
+another through it (`$ORIGIN/../../nvidia`).
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def main(out: Path, interpreter: str, overlays: list[str], roots: list[str]) -> 
     (out / "bin").mkdir(parents=True)
     for name in ("python", "python3", "python3.11"):
         (out / "bin" / name).symlink_to(interpreter)
-    (out / "pyvenv.cfg").write_text(f"home = {os.path.dirname(interpreter)}\ninclude-system-site-packages = false\n")
+    (out / "pyvenv.cfg").write_text(
+        f"home = {os.path.dirname(interpreter)}\ninclude-system-site-packages = false\n"
+    )
     owners: dict[str, str] = {}
     clashes = [clash for root in overlays for clash in link(root, out, owners)]
     overlaid = frozenset(owners)
@@ -62,4 +65,5 @@ def main(out: Path, interpreter: str, overlays: list[str], roots: list[str]) -> 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_text().split(), Path(sys.argv[4]).read_text().split())
+    overlays, wheels = (Path(listing).read_text().split() for listing in sys.argv[3:5])
+    main(Path(sys.argv[1]), sys.argv[2], overlays, wheels)

@@ -33,22 +33,21 @@ def is_executable(path: Path) -> bool:
 def relocate(path: Path) -> None:
     """Point a program at the sysroot's loader, and let it find its system libraries after its own."""
     patchelf = os.environ["PATCHELF"]
-    own = subprocess.run([patchelf, "--print-rpath", str(path)], capture_output=True, text=True, check=True).stdout.strip()
+    own = subprocess.run(
+        [patchelf, "--print-rpath", str(path)], capture_output=True, text=True, check=True
+    ).stdout.strip()
     rpath = ":".join(filter(None, [own, os.environ["LIBRARIES"]]))
     path.chmod(0o755)
-    subprocess.run(
-        [patchelf, "--set-interpreter", os.environ["LOADER"], "--force-rpath", "--set-rpath", rpath, str(path)], check=True
-    )
+    loader = ["--set-interpreter", os.environ["LOADER"]]
+    subprocess.run([patchelf, *loader, "--force-rpath", "--set-rpath", rpath, str(path)], check=True)
 
 
 def main(wheel: Path, out: Path) -> None:
     site = out / SITE_PACKAGES
-    scheme = {
-        "purelib": str(site), "platlib": str(site), "scripts": str(out / "bin"), "data": str(out),
-        "headers": str(out / "include"),
-    }  # fmt: skip
-    # The archive, or a directory that holds it (one built here). Its name is read for name and version, so a store
-    # path's hash must not stand before it.
+    scheme = {"purelib": str(site), "platlib": str(site), "scripts": str(out / "bin")}
+    scheme |= {"data": str(out), "headers": str(out / "include")}
+    # The archive, or a directory that holds it (one built here). Its name is read for name and version, so a
+    # store path's hash must not stand before it.
     archive = next(wheel.glob("*.whl")) if wheel.is_dir() else wheel
     named = Path.cwd() / (archive.name if wheel.is_dir() else archive.name.partition("-")[2])
     named.symlink_to(archive)
@@ -59,11 +58,14 @@ def main(wheel: Path, out: Path) -> None:
             additional_metadata={"INSTALLER": b"dgx-vllm\n"},
         )
     for path in out.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.suffix not in (".py", ".pyc") and is_executable(path):
+        regular = path.is_file() and not path.is_symlink()
+        if regular and path.suffix not in (".py", ".pyc") and is_executable(path):
             relocate(path)
-    # Store paths all carry one time stamp, so bytecode is trusted by its being there. Some wheels ship files that are
-    # no valid Python 3.11 (templates, newer syntax): those have no bytecode.
-    compileall.compile_dir(site, quiet=2, stripdir=str(out), invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    # Store paths all carry one time stamp, so bytecode is trusted by its being there. Some wheels ship files
+    # that are no valid Python 3.11 (templates, newer syntax): those have no bytecode.
+    compileall.compile_dir(
+        site, quiet=2, stripdir=str(out), invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+    )
 
 
 if __name__ == "__main__":

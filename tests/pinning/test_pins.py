@@ -1,14 +1,13 @@
 """The generated pins hold what the issue of a pin is: complete, consistent, and free of hosts."""
 
 import json
-import os
 import re
 from pathlib import Path
 
 import pytest
 from packaging.version import Version
 
-PINS = Path(os.environ.get("PINS", Path(__file__).parents[2] / "nix/pins"))
+PINS = Path(__file__).parents[2] / "nix/pins"
 SYSTEMS = {"x86_64-linux", "aarch64-linux"}
 
 
@@ -36,7 +35,8 @@ def test_both_architectures_have_the_same_versions() -> None:
     pypi = json.loads((PINS / "pypi.json").read_text())
     for name, group in pypi["groups"].items():
         versions = [
-            {pypi["files"][file]["name"]: pypi["files"][file]["version"] for file in files} for files in group.values()
+            {pypi["files"][file]["name"]: pypi["files"][file]["version"] for file in files}
+            for files in group.values()
         ]
         shared = versions[0].keys() & versions[1].keys()
         assert shared, name
@@ -46,7 +46,9 @@ def test_both_architectures_have_the_same_versions() -> None:
 def test_the_product_is_what_was_asked_for() -> None:
     pypi = json.loads((PINS / "pypi.json").read_text())
     closures = {
-        group: {pypi["files"][f]["name"]: Version(pypi["files"][f]["version"]) for f in files["aarch64-linux"]}
+        group: {
+            pypi["files"][f]["name"]: Version(pypi["files"][f]["version"]) for f in files["aarch64-linux"]
+        }
         for group, files in pypi["groups"].items()
     }
     assert closures["cuda"]["vllm"] == Version("0.32.0")

@@ -1,6 +1,7 @@
 """Command lines are read as nix reads them."""
 
 import pytest
+
 from pinning.plan import Request, parse
 
 

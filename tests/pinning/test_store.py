@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from pinning import store
 from pinning.pins import read
 
@@ -19,8 +20,11 @@ def test_path_of_the_nix_manual() -> None:
 
 @pytest.mark.skipif(not FIXED_OUTPUTS, reason="needs an evaluation of the flake: run by the check `pins`")
 def test_every_fetcher_gives_the_path_that_offline_fills() -> None:
-    """Each pin's path in the evaluated flake is the one that the offline way puts the file at, and none is left out."""
+    """Each pin's path in the evaluated flake is the one that the offline way puts the file at, and none is
+    left out."""
     evaluated = json.loads(Path(FIXED_OUTPUTS).read_text())
-    pins = read(Path(os.environ["PINS"]))
-    offline = {pin.file: pin.store_path for pin in pins.files} | {seed.system: seed.store_path for seed in pins.seeds}
+    pins = read(Path(__file__).parents[2] / "nix/pins")
+    offline = {pin.file: pin.store_path for pin in pins.files} | {
+        seed.system: seed.store_path for seed in pins.seeds
+    }
     assert evaluated == offline

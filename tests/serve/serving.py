@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -52,17 +53,10 @@ def serving(environment: dict[str, str], directory: Path, *words: str) -> Iterat
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ready, log = directory / "ready.json", directory / "log"
-    command = [
-        sys.executable,
-        "-m",
-        "dgx_vllm.cli",
-        "serve",
-        "--port",
-        str(port),
-        "--ready-file",
-        str(ready),
-        *words,
-    ]
+    # The command as it is installed, where there is one to test; else the working tree's.
+    installed = os.environ.get("DGX_VLLM")
+    program = [installed] if installed else [sys.executable, "-m", "dgx_vllm.cli"]
+    command = [*program, "serve", "--port", str(port), "--ready-file", str(ready), *words]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:

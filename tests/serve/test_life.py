@@ -17,7 +17,10 @@ def test_a_dead_engine_ends_the_launcher_with_a_failure(
     """vllm#48966: vLLM may end with status 0, which no service manager restarts."""
     with serving(serve_environment, tmp_path) as server:
         processes = server.descendants()
-        engines = [pid for pid, command in processes.items() if "EngineCore" in command]
+        # vLLM renames the process where the kernel lets it; else it still has multiprocessing's command line.
+        engines = [
+            pid for pid, command in processes.items() if "EngineCore" in command or "spawn_main" in command
+        ]
         assert len(engines) == 1, processes
         os.kill(engines[0], signal.SIGKILL)
         assert server.process.wait(60) != 0
