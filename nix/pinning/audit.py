@@ -13,14 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from pinning.apt import PrivateApt
 from pinning.failure import UserError, exit_with
 from pinning.pins import DEBIAN_ARCHITECTURES, Pin, read
-
-Row = tuple[str, str, str]
+from pinning.table import Row, console, show
 
 
 def debian_rows(pins: list[Pin], codename: str) -> list[Row]:
@@ -68,28 +64,16 @@ def pypi_rows(pins: list[Pin], python: str) -> list[Row]:
     return sorted(set(found))
 
 
-def _show(console: Console, title: str, rows: list[Row]) -> None:
-    if not rows:
-        console.print(f"{title}: none")
-        return
-    table = Table(title=f"{title}: {len(rows)}", title_justify="left")
-    for heading in ("package", "pinned", "newer"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
 def main(arguments: list[str]) -> int:
     argparse.ArgumentParser(prog="audit", description=__doc__).parse_args(arguments)
     directory = Path.cwd() / "nix/pins"
     pins = read(directory)
     codename = json.loads((directory / "debian.json").read_text())["suite"]
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    headings = ("package", "pinned", "newer")
     debian = debian_rows([pin for pin in pins.files if pin.kind == "debian"], codename)
     wheels = pypi_rows([pin for pin in pins.files if pin.kind == "pypi"], sys.executable)
-    _show(console, "Debian packages that the security archive has newer", debian)
-    _show(console, "wheels with a newer release", wheels)
+    show("Debian packages that the security archive has newer", headings, debian)
+    show("wheels with a newer release", headings, wheels)
     if debian:
         console.print("`nix run .#update -- --security` re-pins to the security archive's versions.")
     return 1 if debian else 0

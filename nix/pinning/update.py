@@ -8,12 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from pinning import debian, uv
 from pinning.failure import UserError, exit_with
 from pinning.pins import KINDS, Pin
+from pinning.table import Row, console, show
 
 FILE_FIELDS = ("name", "version", "sha256", "size")
 
@@ -30,7 +28,7 @@ def _versions(table: dict) -> dict[str, str]:
     return {name: ", ".join(sorted(found)) for name, found in versions.items()}
 
 
-def changes(before: dict, after: dict) -> list[tuple[str, str, str]]:
+def changes(before: dict, after: dict) -> list[Row]:
     """(package, version before, version after) wherever they differ; "" where there is none."""
     old, new = _versions(before), _versions(after)
     return [
@@ -38,18 +36,6 @@ def changes(before: dict, after: dict) -> list[tuple[str, str, str]]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
-
-
-def _show(console: Console, kind: str, rows: list[tuple[str, str, str]], count: int) -> None:
-    if not rows:
-        console.print(f"{kind}: {count} files, no version changed")
-        return
-    table = Table(title=f"{kind}: {count} files, {len(rows)} packages changed", title_justify="left")
-    for heading in ("package", "before", "after"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 def _write(path: Path, table: dict) -> None:
@@ -68,7 +54,6 @@ def main(arguments: list[str]) -> int:
     pins = Path.cwd() / "nix/pins"
     if not (pins / "pyproject.toml").is_file():
         raise UserError("there is no nix/pins here: run this at the top of a checkout")
-    console = Console(width=None if sys.stdout.isatty() else 110)
     with console.status("resolving Debian packages and wheels"):
         debs = debian.resolve(pins / "debian.toml", security=options.security)
         wheels = uv.resolve(pins / "pyproject.toml", sys.executable)
@@ -84,7 +69,8 @@ def main(arguments: list[str]) -> int:
     for kind in KINDS:
         path = pins / f"{kind}.json"
         before = json.loads(path.read_text()) if path.is_file() else {}
-        _show(console, kind, changes(before, tables[kind]), len(tables[kind]["files"]))
+        title = f"{kind}: {len(tables[kind]['files'])} files; versions changed"
+        show(title, ("package", "before", "after"), changes(before, tables[kind]))
     if not options.dry_run:
         for kind in KINDS:
             _write(pins / f"{kind}.json", tables[kind])
