@@ -19,7 +19,7 @@ from pinning.progress import Progress
 BATCH_FILES = 24
 BATCH_BYTES = 150_000_000
 WORKERS = 4
-# Downloaded once, copied into the store once, and unpacked there: about 2.2 times its size as measured.
+# A file is downloaded, copied into the store and unpacked there; with room to spare, an estimate.
 DISK_FACTOR = 4
 
 

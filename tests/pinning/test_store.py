@@ -12,7 +12,7 @@ from pinning.pins import read
 FIXED_OUTPUTS = os.environ.get("FIXED_OUTPUTS")
 
 
-def test_path_of_the_nix_manual() -> None:
+def test_path_that_nix_store_gave() -> None:
     """The path that `nix-store --add-fixed sha256` gave a file `x-1.txt` that holds `hi`."""
     digest = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
     assert store.fixed_output_path("x-1.txt", digest) == "/nix/store/z1c43f55s5vq5gr303ygxbrxigwylvmy-x-1.txt"
