@@ -87,6 +87,14 @@ def test_zeros_and_underflowing_blocks_become_zeros() -> None:
     assert torch.equal(restored[0, 16:], torch.zeros(16))
 
 
+def test_a_scale_that_underflows_float32_divides_nothing_by_zero() -> None:
+    smallest = torch.zeros(2, 16)
+    smallest[0, 0] = 2.0**-149
+    assert torch.isfinite(dequantize(quantize(smallest))).all()
+    tiny = torch.full((1, 16), 2.0**-126)
+    assert torch.allclose(dequantize(quantize(tiny)), tiny, rtol=2**-4, atol=0)
+
+
 def test_stacked_matrices_are_quantized_one_by_one() -> None:
     x = (
         torch.randn(3, 8, 32, generator=torch.Generator().manual_seed(1))

@@ -35,10 +35,12 @@ def global_scale(amax: torch.Tensor) -> torch.Tensor:
             dtype, element by element.
 
     Returns:
-        float32, same shape. 1 where amax is 0, so that nothing divides by zero.
+        float32, same shape. 1 where amax is 0, and never below the smallest normal number, so that nothing
+        divides by zero.
     """
     amax = amax.to(torch.float32)
-    return torch.where(amax > 0, amax / (e2m1.MAX * E4M3_MAX), torch.ones_like(amax))
+    scale = (amax / (e2m1.MAX * E4M3_MAX)).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.where(amax > 0, scale, torch.ones_like(amax))
 
 
 def _block_scales(blocks: torch.Tensor, weight_scale_2: torch.Tensor) -> torch.Tensor:
