@@ -14,6 +14,7 @@
       apps = each "apps";
       checks = each "checks";
       devShells = each "devShells";
+      formatter = each "formatter";
 
       overlays.default = final: prev: { dgx-vllm = self.packages.${prev.stdenv.hostPlatform.system}.default; };
     };

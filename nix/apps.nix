@@ -1,5 +1,5 @@
 # What `nix run .#NAME` starts.
-{ base, python, fetch, host, launcher, testEnvironment, tests }:
+{ base, python, fetch, host, launcher, testEnvironment, tests, packages }:
 let
   script = name: text: base.runCommand name { inherit text; } ''
     mkdir -p "$out/bin"
@@ -37,5 +37,12 @@ rec {
     trap 'rm -rf "$work"' EXIT
     cp -r --no-preserve=mode ${tests} "$work/tests"
     ${testEnvironment}/bin/pytest -p no:cacheprovider "$work/tests/serve/test_maps.py" "$@"
+  '';
+  rebuild = app "Build every derivation twice and compare" "rebuild" ''
+    export NIX_CONFIG="sandbox = true
+    sandbox-fallback = false
+    substitute = false
+    sandbox-paths = /bin/sh=${fetch.seed host.system}/bin/busybox"
+    exec ${maintenance}/bin/python -B ${./rebuild.py} ${toString (map (package: builtins.unsafeDiscardStringContext package.drvPath) packages)}
   '';
 }

@@ -1,27 +1,31 @@
 # What `nix flake check` builds.
-{ base, fetch, host, environment, launcher }:
+{ base, fetch, host, testEnvironment, launcher, described }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
 
-  check = name: env: script: base.runCommand "check-${name}" env ''
+  check = name: description: env: script: described description (base.runCommand "check-${name}" env ''
     export HOME=$TMPDIR LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8 GCONV_PATH=${base.sysroot}/usr/lib/${host.triple}/gconv
-    export PATH=${environment}/bin:$PATH CC=${base.cc}/bin/gcc CXX=${base.cc}/bin/g++
+    export PATH=${testEnvironment}/bin:$PATH CC=${base.cc}/bin/gcc CXX=${base.cc}/bin/g++
     cp -r --no-preserve=mode ${tests} tests
     cp -r ${source ../patches} patches
     ${script}
     touch "$out"
-  '';
+  '');
 
   # Hypothesis's profile "ci" draws the same examples each time: a build must not depend on luck.
-  pytest = name: env: arguments:
-    check name env "pytest -p no:cacheprovider --hypothesis-profile=ci --ignore tests/pinning ${arguments} tests";
+  pytest = name: description: env: arguments:
+    check name description env "pytest -p no:cacheprovider --hypothesis-profile=ci --ignore tests/pinning ${arguments} tests";
 in
 {
-  base = import ./checks/base.nix { inherit base host; };
+  base = described "The base runs from the store and maps nothing of the machine" (import ./checks/base.nix { inherit base host; });
+
+  libraries = check "libraries" "Every library that the environment needs is in the closure, the driver's aside" { } ''
+    python ${./checks/libraries.py} ${testEnvironment} ${base.sysroot}/usr/lib/${host.triple} ${./checks/libraries.toml}
+  '';
 
   # Every pin's store path as this evaluation's fetchers have it, held against Nix's own rule for fixed outputs.
-  pins = check "pins"
+  pins = check "pins" "Every pin has the store path that Nix's rule gives it; the tests of nix/pinning"
     {
       fixedOutputs = builtins.unsafeDiscardStringContext (builtins.toJSON fetch.storePaths);
       passAsFile = [ "fixedOutputs" ];
@@ -32,13 +36,13 @@ in
     FIXED_OUTPUTS=$fixedOutputsPath pytest -p no:cacheprovider tests/pinning
   '';
 
-  lint = check "lint" { } ''
+  lint = check "lint" "ruff and mypy" { } ''
     cp -r --no-preserve=mode ${source ../python} python
-    cp -r --no-preserve=mode ${./pinning} pinning
-    ruff check --no-cache --config python/pyproject.toml python tests pinning
+    cp -r --no-preserve=mode ${source ../nix} nix
+    ruff check --no-cache --config python/pyproject.toml python tests nix
     cd python && mypy --cache-dir=/dev/null
   '';
 
-  unit = pytest "unit" { } "-m 'not engine'";
-  engine = pytest "engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine";
+  unit = pytest "unit" "The tests that start no engine" { } "-m 'not engine'";
+  engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, a killed engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine";
 }

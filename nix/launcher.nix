@@ -1,9 +1,9 @@
 # `dgx-vllm` as a user calls it: the environment's command, sealed off from the caller's Python and loader settings.
-{ host, base, environment }:
+{ host, base, environment, version }:
 let
   inherit (base) sysroot cc;
 in
-base.runCommand "dgx-vllm" { } ''
+base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } ''
   mkdir -p "$out/bin"
   cat > "$out/bin/dgx-vllm" <<'EOF'
   #!${sysroot}/usr/bin/bash
@@ -19,4 +19,4 @@ base.runCommand "dgx-vllm" { } ''
   EOF
   sed -i 's/^  //' "$out/bin/dgx-vllm"
   chmod +x "$out/bin/dgx-vllm"
-''
+'' // { meta.mainProgram = "dgx-vllm"; }

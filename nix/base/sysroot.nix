@@ -55,7 +55,7 @@ bootstrap.runCommand name { inherit debs; } ''
   done < "$TMPDIR/files"
 
   # A wheel's module may have a RUNPATH, and then the interpreter's RPATH does not hold for it. What wheels expect of
-  # the system is therefore loaded with the interpreter; checks/needed holds this list against the wheels.
+  # the system is therefore loaded with the interpreter; the check libraries holds this list against them.
   for library in libstdc++.so.6 libgcc_s.so.1 libgomp.so.1 libdl.so.2 libpthread.so.0 librt.so.1 libutil.so.1 libm.so.6 libnuma.so.1; do
     ${patchelf}/bin/patchelf --add-needed $library usr/bin/python3.11
   done
