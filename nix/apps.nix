@@ -1,5 +1,5 @@
 # What `nix run .#NAME` starts.
-{ base, python, fetch, host, launcher, testEnvironment, tests, packages }:
+{ base, python, fetch, host, launcher, testEnvironment, tests, packages, image }:
 let
   script = name: text: base.runCommand name { inherit text; } ''
     mkdir -p "$out/bin"
@@ -38,6 +38,7 @@ rec {
     cp -r --no-preserve=mode ${tests} "$work/tests"
     ${testEnvironment}/bin/pytest -p no:cacheprovider "$work/tests/serve/test_maps.py" "$@"
   '';
+  load-image = app "Hand the image to docker or podman" "load-image" (builtins.replaceStrings [ "@image@" ] [ "${image}" ] (builtins.readFile ./image/load.sh));
   rebuild = app "Build every derivation twice and compare" "rebuild" ''
     export NIX_CONFIG="sandbox = true
     sandbox-fallback = false

@@ -1,5 +1,5 @@
 # What `nix flake check` builds.
-{ base, fetch, host, testEnvironment, launcher, described }:
+{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, image, umoci, sboms, described, gb10 }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
@@ -9,13 +9,14 @@ let
     export PATH=${testEnvironment}/bin:$PATH CC=${base.cc}/bin/gcc CXX=${base.cc}/bin/g++
     cp -r --no-preserve=mode ${tests} tests
     cp -r ${source ../patches} patches
+    [ -z "''${DOCS-}" ] || cp -r "$DOCS" docs
     ${script}
     touch "$out"
   '');
 
   # Hypothesis's profile "ci" draws the same examples each time: a build must not depend on luck.
   pytest = name: description: env: arguments:
-    check name description env "pytest -p no:cacheprovider --hypothesis-profile=ci --ignore tests/pinning ${arguments} tests";
+    check name description env "pytest -p no:cacheprovider --hypothesis-profile=ci --ignore tests/pinning --ignore tests/sbom ${arguments} tests";
 in
 {
   base = described "The base runs from the store and maps nothing of the machine" (import ./checks/base.nix { inherit base host; });
@@ -33,6 +34,7 @@ in
     mkdir nix
     cp -r ${source ./pinning} nix/pinning
     cp -r ${source ./pins} nix/pins
+    cp ${./offline.sh} nix/offline.sh
     FIXED_OUTPUTS=$fixedOutputsPath pytest -p no:cacheprovider tests/pinning
   '';
 
@@ -40,9 +42,33 @@ in
     cp -r --no-preserve=mode ${source ../python} python
     cp -r --no-preserve=mode ${source ../nix} nix
     ruff check --no-cache --config python/pyproject.toml python tests nix
-    cd python && mypy --cache-dir=/dev/null
+    (cd python && mypy --cache-dir=/dev/null)
+    (cd nix && mypy --cache-dir=/dev/null --strict --package pinning)
+    cd nix && mypy --cache-dir=/dev/null --strict --ignore-missing-imports --package sbom
   '';
 
-  unit = pytest "unit" "The tests that start no engine" { } "-m 'not engine'";
+  sbom = check "sbom" "The bills of materials hold every pin once, each with a licence, and validate" { DOCS = source ../docs; } ''
+    mkdir nix
+    cp -r ${source ./sbom} nix/sbom
+    cp -r ${source ./pins} nix/pins
+    SBOM=${builtins.concatStringsSep ":" (map (system: "${system}=${sboms.${system}}/sbom.cdx.json") (builtins.attrNames sboms))} \
+      ${sbomTestEnvironment}/bin/pytest -p no:cacheprovider tests/sbom
+  '';
+
+  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container'";
   engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, a killed engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine";
-}
+
+  # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.
+  image = check "image" "The image under crun: a chat, its health, its end" { } ''
+    binds=()
+    for place in /nix /proc /dev /etc /tmp /bin "$NIX_BUILD_TOP"; do
+      [ ! -e "$place" ] || binds+=(--dev-bind "$place" "$place")
+    done
+    IMAGE=${image} UMOCI=${umoci}/usr/bin/umoci CRUN=${umoci}/usr/bin/crun \
+      bwrap --unshare-user --uid 0 --gid 0 --cap-add ALL --tmpfs /sys --tmpfs /sys/fs/cgroup "''${binds[@]}" \
+      pytest -p no:cacheprovider --durations=5 tests/image
+  '';
+} // (if gb10 == null then { } else import ./checks/gb10.nix {
+  inherit check pytest testEnvironment described;
+  inherit (gb10) product emulation;
+})

@@ -1,23 +1,21 @@
 # The flake's outputs for one system: pins -> paths -> base -> environment -> {serve, checks}.
-{ nixpkgs, system }:
+{ self, nixpkgs, system }:
 let
   platforms = import ./platforms.nix;
-  build = platforms.${system};
-  host = build;
   fetch = import ./fetch.nix { pkgs = nixpkgs.legacyPackages.${system}; };
-  base = import ./base { inherit build host fetch; };
-  python = import ./python { inherit build host base fetch; };
-  vllm = import ./vllm.nix { inherit host python fetch; };
-  package = import ./package.nix { inherit python; };
+  productFor = host: import ./product.nix { inherit fetch host; build = platforms.${system}; };
 
-  environment = python.environment {
-    name = "vllm-environment";
-    wheels = vllm.wheels ++ [ package ];
-    inherit (vllm) overlays;
-  };
-  launcher = import ./launcher.nix { inherit host base environment; inherit (package) version; };
+  native = productFor platforms.${system};
+  inherit (native) host base python vllm package launcher;
 
   distinct = pins: builtins.attrValues (builtins.listToAttrs (map (pin: { name = pin.file; value = pin; }) pins));
+
+  sbomTools = python.environment { name = "sbom-tools"; wheels = map python.unpackWheel (fetch.wheels "sbom" system); };
+  sbomOf = product: import ./sbom { inherit product fetch; tools = sbomTools; };
+  sbomTestEnvironment = python.environment {
+    name = "sbom-test-environment";
+    wheels = map python.unpackWheel (distinct (fetch.wheels "sbom" system ++ fetch.wheels "dev" system));
+  };
 
   # The product's environment with the test tools beside it.
   testEnvironment = python.environment {
@@ -26,26 +24,55 @@ let
     inherit (vllm) overlays;
   };
 
+  umoci = base.programs "umoci" (fetch.debs "image" system);
+
   # What nix and nixpkgs' tools read of a package.
   described = description: package: package // {
-    meta = (package.meta or { }) // { inherit description; platforms = [ host.system ]; };
+    meta = (package.meta or { }) // { inherit description; platforms = [ system ]; };
   };
+
+  packagesOf = product: {
+    default = described "The dgx-vllm command: serve a model, list profiles" product.launcher;
+    environment = described "Python 3.11 with vLLM ${product.vllm.version} and everything it needs" product.environment;
+    base = described "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" product.base.sysroot;
+    cc = described "GCC 12 whose output runs on the base" product.base.cc;
+    image = described "An OCI image, as a layout directory: `nix run .#load-image` hands it to docker or podman" (import ./image {
+      inherit product fetch;
+      sbom = sbomOf product;
+      inherit umoci;
+      revision = self.rev or "dirty";
+      created = self.lastModified or 1;
+    });
+    sbom = described "The bill of materials, CycloneDX 1.6" (sbomOf product);
+    cuda = described "CUDA ${product.cuda.version}'s compiler, headers and libraries, as CUDA_HOME looks" product.cuda;
+  };
+
+  # What a GB10 runs, assembled here: the same contents as its own packages.
+  gb10Product = productFor platforms.aarch64-linux;
+  gb10 = packagesOf gb10Product;
+  gb10Emulation = import ./emulation { build = native.host; inherit fetch base; host = platforms.aarch64-linux; };
+  assembled = if system == "aarch64-linux" then { } else builtins.listToAttrs (map
+    (name: {
+      name = "gb10-${name}";
+      value = gb10.${name} // { meta = gb10.${name}.meta // { description = "For GB10, assembled on ${system}: ${gb10.${name}.meta.description}"; }; };
+    })
+    (builtins.attrNames gb10));
 in
 rec {
-  packages = {
-    default = described "The dgx-vllm command: serve a model, list profiles" launcher;
-    environment = described "Python 3.11 with vLLM ${vllm.version} and everything it needs" environment;
-    base = described "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" base.sysroot;
-    cc = described "GCC 12 whose output runs on the base" base.cc;
-  };
+  packages = packagesOf native // assembled;
 
   apps = import ./apps.nix {
     inherit base python fetch host launcher testEnvironment;
     tests = (import ./source.nix).source ../tests;
-    packages = builtins.attrValues packages ++ [ testEnvironment ];
+    inherit (packages) image;
+    packages = builtins.attrValues (packagesOf native) ++ [ testEnvironment ];
   };
 
-  checks = import ./checks.nix { inherit base fetch host launcher described testEnvironment; };
+  checks = import ./checks.nix { inherit base fetch host launcher described testEnvironment sbomTestEnvironment umoci;
+      inherit (packages) image;
+      sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
+      gb10 = if system == "aarch64-linux" then null else { product = gb10Product; emulation = gb10Emulation; };
+    };
 
   # vLLM, the test tools and the compiler; `pytest tests` finds python/ and nix/ of the checkout by itself.
   devShells.default = described "The environment that the tests run in, with the compiler" (base.runCommand "dgx-vllm-shell"

@@ -1,5 +1,5 @@
 # `dgx-vllm` as a user calls it: the environment's command, sealed off from the caller's Python and loader settings.
-{ host, base, environment, version }:
+{ host, base, environment, cuda, version }:
 let
   inherit (base) sysroot cc;
 in
@@ -14,7 +14,8 @@ base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } '
   export GCONV_PATH=${sysroot}/usr/lib/${host.triple}/gconv
   # torch.compile and Triton compile at run time.
   export CC=${cc}/bin/gcc CXX=${cc}/bin/g++
-  export PATH=${environment}/bin:${cc}/bin:${sysroot}/usr/bin''${PATH:+:$PATH}
+  ${if host.system == "aarch64-linux" then "export CUDA_HOME=${cuda} # FlashInfer compiles kernels; a toolkit of the machine may be another release" else ""}
+  export PATH=${environment}/bin:${if host.system == "aarch64-linux" then "${cuda}/bin:" else ""}${cc}/bin:${sysroot}/usr/bin''${PATH:+:$PATH}
   exec ${environment}/bin/dgx-vllm "$@"
   EOF
   sed -i 's/^  //' "$out/bin/dgx-vllm"

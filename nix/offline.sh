@@ -9,29 +9,43 @@ set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 
+fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+trap 'echo "error: interrupted: run the same command to go on" >&2; exit 130' INT
+
+[ $# -gt 0 ] || fail "what should nix do? For example: sh nix/offline.sh run .#serve"
+
 missing=
 command -v nix >/dev/null 2>&1 || missing="nix-bin nix-setup-systemd"
 command -v python3 >/dev/null 2>&1 || missing="$missing python3"
 python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
+missing=${missing# }
 
 if [ -n "$missing" ]; then
-    if ! command -v apt-get >/dev/null 2>&1; then
-        echo "error: this machine has no apt to install Nix with: install Nix 2.18 or later and use plain \`nix run .#serve\`" >&2
-        exit 1
-    fi
-    if [ "$(id -u)" -ne 0 ]; then
-        echo "error: installing $missing needs root: run this once as root, or apt-get install $missing" >&2
-        exit 1
-    fi
+    command -v apt-get >/dev/null 2>&1 ||
+        fail "this machine lacks $missing and has no apt to install them with: install them, or Nix 2.18 or later for plain \`nix run .#serve\`"
+    [ "$(id -u)" -eq 0 ] ||
+        fail "installing $missing needs root: run this once as root, or apt-get install $missing"
     echo "offline: installing $missing" >&2
     log=$(mktemp)
-    # shellcheck disable=SC2086 # a list of packages
-    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $missing; } >"$log" 2>&1; then
-        echo "error: apt-get could not install $missing: $(grep -m 1 '^E:' "$log" || tail -n 1 "$log")" >&2
-        rm -f "$log"
-        exit 1
-    fi
+    trap 'rm -f "$log"' EXIT
+    # As patient with an archive that does not answer as nix/pinning is.
+    patience="-o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15 -o Acquire::Retries=1"
+    # shellcheck disable=SC2086 # lists of options and packages
+    (apt-get $patience update -qq && DEBIAN_FRONTEND=noninteractive apt-get $patience install -qq --no-install-recommends $missing) >"$log" 2>&1 || {
+        said=$(grep -m 1 '^[EW]: Failed to fetch' "$log" || grep -m 1 '^E:' "$log" || tail -n 1 "$log")
+        fail "apt-get could not install $missing: $said; check the network and \`apt-get update\`, then run this again"
+    }
     rm -f "$log"
+    trap - EXIT
 fi
 
-PYTHONPATH=$here exec python3 -B -m pinning.offline "$@"
+python=$(python3 -c 'import sys; print(sys.executable); sys.exit(sys.version_info < (3, 11))' 2>/dev/null) ||
+    fail "$(python3 --version) is too old: install Python 3.11 or later, then run this again"
+
+# Python tells of Ctrl-C at its own start by a traceback, and from pinning's start by a line: none in between.
+trap '' INT
+PYTHONPATH=$here exec "$python" -B -m pinning.offline "$@"

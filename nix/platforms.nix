@@ -1,4 +1,4 @@
-# How each platform is called: by Nix, by Debian, by GCC.
+# How each platform is called: by Nix, by Debian, by GCC, by qemu.
 {
   x86_64-linux = {
     system = "x86_64-linux";
@@ -11,5 +11,11 @@
     debian = "arm64";
     triple = "aarch64-linux-gnu";
     loader = "lib/ld-linux-aarch64.so.1";
+    qemu = "aarch64";
+    # How its programs begin, as binfmt_misc takes it: ELF, 64 bits, little-endian, an executable for AArch64.
+    header = {
+      magic = ''\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'';
+      mask = ''\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'';
+    };
   };
 }

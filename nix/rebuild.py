@@ -2,8 +2,8 @@
 
 usage: rebuild.py DRV...
 
-A derivation that downloads (a fixed output) is left out: its hash is its check. Prints a table; exits 1 where the
-second build differs, and names it.
+A derivation that downloads (a fixed output) is left out: its hash is its check. Prints a table; exits 1 where
+the second build differs, and names it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What every test gets: no caches but its own, no settings from outside."""
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -43,9 +44,40 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def session_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where the package is not installed but on the path, vLLM must still find its plugin."""
+    try:
+        importlib.metadata.version("dgx-vllm")
+    except importlib.metadata.PackageNotFoundError:
+        site = tmp_path_factory.mktemp("site")
+        metadata = site / "dgx_vllm-0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dgx-vllm\nVersion: 0\n")
+        (metadata / "entry_points.txt").write_text(
+            "[vllm.general_plugins]\ndgx_vllm = dgx_vllm.plugin:register\n"
+        )
+        sys.path.insert(0, str(site))
+
+
+@pytest.fixture(scope="session")
+def session_environment(plugin: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """`clean_environment` for all of the session's servers: the second finds the first one's caches."""
     return clean_environment(tmp_path_factory.mktemp("session"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Shows what tests gave to `record_property`: a build's log then holds what was measured."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [
+        f"{report.nodeid.rpartition('::')[2]}: {name} {value}"
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+    ]
+    if figures:
+        terminalreporter.section("reported figures")
+        for line in figures:
+            terminalreporter.line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

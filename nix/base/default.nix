@@ -18,10 +18,12 @@ let
   };
 
   cc = import ./cc.nix { inherit bootstrap host sysroot; };
+
+  # Builds run with the build platform's programs whatever they are for.
+  onBuild = if build == host then { inherit sysroot cc; } else native;
 in
 {
   inherit patchelf sysroot cc;
-
-  # Builds run with the build platform's programs whatever they are for.
-  runCommand = import ./run-command.nix { platform = build; inherit (if build == host then { inherit sysroot cc; } else native) sysroot cc; };
+  programs = import ./programs.nix { inherit bootstrap patchelf; platform = build; inherit (onBuild) sysroot; };
+  runCommand = import ./run-command.nix { platform = build; inherit (onBuild) sysroot cc; };
 }

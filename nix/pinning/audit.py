@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from pinning import child
 from pinning.apt import PrivateApt
 from pinning.failure import UserError, exit_with
 from pinning.pins import DEBIAN_ARCHITECTURES, Pin, read
@@ -37,7 +37,7 @@ def debian_rows(pins: list[Pin], codename: str) -> list[Row]:
 
 def newer(version: str, than: str) -> bool:
     """Debian's own order of versions."""
-    return subprocess.run(["dpkg", "--compare-versions", version, "gt", than]).returncode == 0
+    return child.run(["dpkg", "--compare-versions", version, "gt", than]).returncode == 0
 
 
 def pypi_rows(pins: list[Pin], python: str) -> list[Row]:
@@ -55,7 +55,7 @@ def pypi_rows(pins: list[Pin], python: str) -> list[Row]:
             ["uv", "lock", "--quiet", "--python", python],
             ["uv", "tree", "--frozen", "--universal", "--outdated", "--depth", "1"],
         ):
-            done = subprocess.run(command, cwd=name, capture_output=True, text=True)
+            done = child.run(command, cwd=Path(name))
             if done.returncode:
                 raise UserError(
                     f"uv could not look up the wheels' releases: {' '.join(done.stderr.split())[:400]}"

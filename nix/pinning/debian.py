@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pinning import store
 from pinning.apt import PrivateApt
 from pinning.failure import UserError
 from pinning.pins import DEBIAN_ARCHITECTURES, Pin
@@ -41,15 +41,17 @@ def _pin(record: dict[str, str]) -> Pin:
 
 
 def _seed_hash(apt: PrivateApt, pin: Pin) -> str:
-    with tempfile.TemporaryDirectory() as name:
-        apt.download([(pin.name, pin.version)], Path(name))
-        unpack(next(Path(name).glob("*.deb")), Path(name) / "busybox")
-        command = ["nix-hash", "--type", "sha256", str(Path(name) / "busybox")]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    with tempfile.TemporaryDirectory(prefix="dgx-vllm-") as name:
+        package = apt.download([(pin.name, pin.version)], Path(name))[pin.name, pin.version]
+        unpack(package, Path(name) / "busybox")
+        return store.nar_hash(Path(name) / "busybox")
 
 
 def resolve(request: Path, *, security: bool = False) -> Resolution:
-    """Resolve `request` (debian.toml) from the archive; with `security`, from the security archive too."""
+    """Resolve `request` (debian.toml) from the archive; with `security`, from the security archive too.
+
+    Raises UserError where the archive does not answer or its index leaves a pin without its hash.
+    """
     asked = tomllib.loads(request.read_text())
     without = set(asked["without"])
     files: dict[str, Pin] = {}

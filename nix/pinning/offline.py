@@ -1,16 +1,13 @@
-"""`nix` on a machine whose only network is its package registries: fetch what the command line needs, then
-run it."""
+"""`nix` where package registries are the only network: fetch what the command line needs, then run it."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from pinning import fetch, plan, store
+from pinning import apt, child, fetch, plan, store
 from pinning.failure import UserError, exit_with
 from pinning.pins import Pin, Seed, read
 
@@ -39,35 +36,49 @@ def _options(seed: Seed) -> list[str]:
 
 
 def _check_sandbox() -> None:
-    done = subprocess.run(
-        ["unshare", "--user", "--mount", "--pid", "--net", "--fork", "true"], capture_output=True, text=True
-    )
+    done = child.run(["unshare", "--user", "--mount", "--pid", "--net", "--fork", "true"])
     if done.returncode:
         raise UserError(
             f"this machine refuses the namespaces that Nix's sandbox is made of ({done.stderr.strip()}): "
-            "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone), or leave the"
-            " container"
+            "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone), "
+            "or leave the container"
         )
 
 
 def _required(
     options: list[str], override: list[str], request: plan.Request, system: str
 ) -> tuple[list[Pin], list[Seed]]:
+    """The pinned files that nix would have to fetch for `request`, and the seeds."""
     pins = read(NIX / "pins")
-    drvs = plan.unbuilt(options, plan.derivations(["nix", *options], override, str(FLAKE), request, system))
-    names = {drv.partition("-")[2].removesuffix(".drv") for drv in drvs}
-    files = [pin for pin in pins.files if pin.store_name in names]
-    # nix sees the seed of either system under one name; the sandbox itself needs this machine's.
-    seeds = [seed for seed in pins.seeds if seed.store_name in names or seed.system == system]
-    lacking = store.missing([item.store_path for item in [*files, *seeds]])
-    return [pin for pin in files if pin.store_path in lacking], [
-        seed for seed in seeds if seed.store_path in lacking
-    ]
+    drvs = plan.derivations(["nix", *options], override, str(FLAKE), request, system)
+    building = plan.unbuilt(options, drvs)
+    files = [pin for pin in pins.files if pin.store_path in building]
+    # The sandbox itself needs this machine's.
+    seeds = [seed for seed in pins.seeds if seed.store_path in building or seed.system == system]
+    lacking = store.missing([*(pin.store_path for pin in files), *(seed.store_path for seed in seeds)])
+    return (
+        [pin for pin in files if pin.store_path in lacking],
+        [seed for seed in seeds if seed.store_path in lacking],
+    )
+
+
+def _fetch(pins: list[Pin], seeds: list[Seed]) -> None:
+    """Say what is fetched from where, and fetch it."""
+    codename = json.loads((NIX / "pins/debian.json").read_text())["suite"]
+    files = [*pins, *(seed.package for seed in seeds)]
+    registries = []
+    if any(pin.kind == "debian" for pin in files):
+        found = apt.sources(codename, security=False)
+        registries.append(f"{' and '.join(source.shown for source in found)} by apt")
+    if any(pin.kind == "pypi" for pin in files):
+        registries.append("the index of pip")
+    megabytes = sum(pin.size for pin in files) / 1e6
+    _say(f"fetching {len(files)} pinned files, {megabytes:.0f} MB, from {' and '.join(registries)}")
+    fetch.fetch(pins, seeds, codename)
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments:
-        raise UserError("what should nix do? For example: sh nix/offline.sh run .#serve")
+    """Become nix with these arguments. Raises UserError where it cannot come to that."""
     machine = os.uname().machine
     system = f"{machine}-linux"
     own_seed = next((seed for seed in read(NIX / "pins").seeds if seed.system == system), None)
@@ -78,15 +89,14 @@ def main(arguments: list[str]) -> int:
     override = ["--override-input", "nixpkgs", f"path:{NIX / 'offline/nixpkgs'}"]
     request = plan.parse(arguments)
     if request.command in plan.FLAKE_COMMANDS:
-        head = 2 if arguments[0] == "flake" else 1
-        pins, seeds = _required(options, override, request, system)
-        if pins or seeds:
-            codename = json.loads((NIX / "pins/debian.json").read_text())["suite"]
-            _say(f"fetching {len(pins) + len(seeds)} pinned files from the machine's own registries")
-            fetch.fetch(pins, seeds, codename)
+        if request.builds:
+            pins, seeds = _required(options, override, request, system)
+            if pins or seeds:
+                _fetch(pins, seeds)
+        head = len(request.command.split())
         arguments = [*arguments[:head], *override, *arguments[head:]]
     sys.stdout.flush()
-    os.execvp(shutil.which("nix") or "nix", ["nix", *options, *arguments])
+    os.execvp("nix", ["nix", *options, *arguments])
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ KINDS = ("debian", "pypi")
 
 @dataclass(frozen=True)
 class Pin:
-    """One pinned file. `file` is the pool path of a Debian package, the file name of a wheel; `size` is in
-    bytes."""
+    """One pinned file.
+
+    `kind` is one of KINDS; `file` is a Debian package's pool path, a wheel's file name; `sha256` is in
+    base 16, `size` in bytes.
+    """
 
     kind: str
     file: str
@@ -42,8 +45,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Seed:
-    """The unpacked busybox that starts the build: a directory with `bin/busybox`, by the SHA-256 of its
-    NAR."""
+    """The busybox that starts the build: a directory with `bin/busybox`, by the SHA-256 of its NAR."""
 
     system: str
     package: Pin
@@ -58,13 +60,14 @@ class Seed:
 
 @dataclass(frozen=True)
 class Pins:
+    """All that is pinned: the files of both kinds, and a seed for each system."""
+
     files: tuple[Pin, ...]
     seeds: tuple[Seed, ...]
 
 
 def read(directory: Path) -> Pins:
-    """Read `debian.json` and `pypi.json`. Raises UserError where one is missing or is not what `update`
-    writes."""
+    """Read `debian.json` and `pypi.json`. Raises UserError where one is not as `update` writes it."""
     try:
         tables = {kind: json.loads((directory / f"{kind}.json").read_text()) for kind in KINDS}
         files = {

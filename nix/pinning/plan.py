@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 
+from pinning import child, store
 from pinning.failure import UserError
 
 _INSTALLABLE_COMMANDS = {"build", "run", "shell", "develop", "path-info", "print-dev-env", "bundle", "copy"}
@@ -41,33 +41,35 @@ _OPTION_ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a nix command line asks of this flake: its subcommand and the attributes named, as nix would read
-    them."""
+    """What a nix command line asks of this flake: its subcommand, the attributes named, whether it builds."""
 
     command: str
     attributes: tuple[str, ...]
+    builds: bool = True
 
 
 def parse(arguments: list[str]) -> Request:
     """Read `nix`'s own arguments (without `nix`)."""
     words: list[str] = []
+    builds = True
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         if word in ("--", "--command", "-c"):
             break
         if word.startswith("-"):
+            # Behind `run .#serve` it is the app's.
+            builds = builds and (word not in ("--dry-run", "--no-build") or words[:1] == ["run"])
             del rest[: _OPTION_ARGUMENTS.get(word, 0)]
             continue
         words.append(word)
     if not words:
         return Request("", ())
     if words[0] == "flake":
-        return Request(" ".join(words[:2]), ())
+        return Request(" ".join(words[:2]), (), builds)
     installables = words[1:2] if words[0] == "run" else words[1:]
-    return Request(
-        words[0], tuple(word.partition("#")[2] or "default" for word in installables) or ("default",)
-    )
+    named = tuple(word.partition("#")[2] or "default" for word in installables)
+    return Request(words[0], named or ("default",), builds)
 
 
 def _candidates(request: Request, system: str) -> list[list[str]]:
@@ -99,13 +101,12 @@ value:
 
 
 def derivations(nix: list[str], override: list[str], flake: str, request: Request, system: str) -> list[str]:
-    """The derivations that nix would build for `request`. Raises UserError with nix's words where none
-    evaluates."""
+    """The derivations that nix would build for `request`. Raises UserError where one does not evaluate."""
     found: list[str] = []
     for candidates in _candidates(request, system):
         for attribute in candidates:
             command = [*nix, "eval", *override, "--json", f"{flake}#{attribute}", "--apply", _DERIVATIONS]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = child.run(command)
             if not done.returncode:
                 found += json.loads(done.stdout)
                 break
@@ -118,14 +119,15 @@ def derivations(nix: list[str], override: list[str], flake: str, request: Reques
     return found
 
 
-def unbuilt(nix_options: list[str], drvs: list[str]) -> list[str]:
-    """The derivations below `drvs`, themselves included, that would have to be built, fixed outputs among
-    them."""
+def unbuilt(nix_options: list[str], drvs: list[str]) -> set[str]:
+    """The outputs of the derivations below `drvs`, themselves and fixed ones included, that would be built.
+
+    Raises UserError with nix's words where it cannot say.
+    """
     if not drvs:
-        return []
-    done = subprocess.run(
-        ["nix-store", "--realise", "--dry-run", *nix_options, *drvs], capture_output=True, text=True
-    )
+        return set()
+    done = child.run(["nix-store", "--realise", "--dry-run", *nix_options, *drvs])
     if done.returncode:
-        raise UserError(done.stderr.strip())
-    return re.findall(r"^\s+(/nix/store/\S+\.drv)$", done.stderr, re.MULTILINE)
+        raise UserError(done.stderr.strip().removeprefix("error: "))
+    building = re.findall(r"^\s+(/nix/store/\S+\.drv)$", done.stderr, re.MULTILINE)
+    return store.outputs(building)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
 
     def done(self, name: str, size: int) -> None:
+        """Count a file of `size` bytes."""
         with self._lock:
             self._done_files += 1
             self._done_bytes += size
@@ -27,7 +29,11 @@ class Progress:
                 f"{self._done_bytes / 1e6:.0f} of {self._bytes / 1e6:.0f} MB, "
                 f"{self._done_bytes / 1e6 / seconds:.0f} MB/s  {name}"
             )
-            sys.stderr.write(f"\r\033[K{line[:110]}" if self._terminal else f"{line}\n")
-            if self._terminal and self._done_files == self._files:
-                sys.stderr.write("\n")
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\033[K{line[:width]}" if self._terminal else f"{line}\n")
             sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave the line, so that what is written next starts one of its own."""
+        if self._terminal and self._done_files:
+            sys.stderr.write("\n")

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from pinning.failure import UserError
+from pinning.failure import UserError, remedy
 
 STORE = "/nix/store"
 _ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz"  # Nix's base 32: no e, o, t, u
@@ -38,25 +38,40 @@ def fixed_output_path(name: str, sha256: str, *, recursive: bool = False) -> str
     return _store_path("output:out", inner, name)
 
 
-def add_fixed(paths: list[Path], *, recursive: bool = False) -> list[str]:
-    """Add files, or with `recursive` directories, as fixed outputs; returns their store paths in order."""
-    command = [
-        "nix-store",
-        "--add-fixed",
-        *(["--recursive"] if recursive else []),
-        "sha256",
-        *map(str, paths),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+def _nix(*command: str) -> str:
+    """Run one of Nix's programs; returns its standard output. Raises UserError with Nix's words."""
+    try:
+        # Out of Ctrl-C's reach and never ended early: what it adds to the store is added whole.
+        done = subprocess.run(command, capture_output=True, text=True, process_group=0)
+    except FileNotFoundError as error:
+        raise UserError(f"this machine has no {command[0]}: install Nix, then run this again") from error
     if done.returncode:
-        raise UserError(f"nix-store would not take {paths[0].name}: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout.split()
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        said = lines[-1].removeprefix("error: ")
+        raise UserError(f"{' '.join(command[:2])}: {said}; {remedy(done.stderr)}")
+    return done.stdout
+
+
+def add_fixed(paths: list[Path], *, recursive: bool = False) -> list[str]:
+    """Add files, or with `recursive` directories, as fixed outputs; returns their store paths in order.
+
+    Raises UserError where Nix would not take them.
+    """
+    options = ["--recursive"] if recursive else []
+    return _nix("nix-store", "--add-fixed", *options, "sha256", *map(str, paths)).split()
+
+
+def nar_hash(path: Path) -> str:
+    """The SHA-256 of a directory's NAR, in base 16. Raises UserError where Nix cannot say."""
+    return _nix("nix-hash", "--type", "sha256", str(path)).strip()
+
+
+def outputs(drvs: list[str]) -> set[str]:
+    """The store paths of derivations' outputs. Raises UserError where Nix cannot say."""
+    return set(_nix("nix-store", "--query", "--outputs", *drvs).split()) if drvs else set()
 
 
 def missing(paths: Iterable[str]) -> set[str]:
-    """Those of `paths` that the store does not hold as valid paths."""
+    """Those of `paths` that the store does not hold as valid paths. Raises UserError where Nix cannot say."""
     wanted = list(paths)
-    if not wanted:
-        return set()
-    command = ["nix-store", "--check-validity", "--print-invalid", *wanted]
-    return set(subprocess.run(command, capture_output=True, text=True).stdout.split())
+    return set(_nix("nix-store", "--check-validity", "--print-invalid", *wanted).split()) if wanted else set()

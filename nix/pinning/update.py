@@ -7,11 +7,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from pinning import debian, uv
 from pinning.failure import UserError, exit_with
 from pinning.pins import KINDS, Pin
 from pinning.table import Row, console, show
+
+Table = dict[str, Any]
 
 FILE_FIELDS = ("name", "version", "sha256", "size")
 
@@ -20,7 +23,7 @@ def _files(pins: dict[str, Pin]) -> dict[str, dict[str, object]]:
     return {file: {field: getattr(pins[file], field) for field in FILE_FIELDS} for file in sorted(pins)}
 
 
-def _versions(table: dict) -> dict[str, str]:
+def _versions(table: Table) -> dict[str, str]:
     """Package -> its versions, over all files of one kind."""
     versions: dict[str, set[str]] = {}
     for entry in table.get("files", {}).values():
@@ -28,7 +31,7 @@ def _versions(table: dict) -> dict[str, str]:
     return {name: ", ".join(sorted(found)) for name, found in versions.items()}
 
 
-def changes(before: dict, after: dict) -> list[Row]:
+def changes(before: Table, after: Table) -> list[Row]:
     """(package, version before, version after) wherever they differ; "" where there is none."""
     old, new = _versions(before), _versions(after)
     return [
@@ -38,10 +41,17 @@ def changes(before: dict, after: dict) -> list[Row]:
     ]
 
 
-def _write(path: Path, table: dict) -> None:
-    temporary = path.with_suffix(".json.new")
-    temporary.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+def _write(directory: Path, tables: dict[str, Table]) -> None:
+    """Put every table in the place of what there was, or none."""
+    new = {directory / f"{kind}.json": directory / f"{kind}.json.new" for kind in tables}
+    try:
+        for temporary, table in zip(new.values(), tables.values(), strict=True):
+            temporary.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+        for path, temporary in new.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in new.values():
+            temporary.unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +67,7 @@ def main(arguments: list[str]) -> int:
     with console.status("resolving Debian packages and wheels"):
         debs = debian.resolve(pins / "debian.toml", security=options.security)
         wheels = uv.resolve(pins / "pyproject.toml", sys.executable)
-    tables = {
+    tables: dict[str, Table] = {
         "debian": {
             "suite": debs.suite,
             "files": _files(debs.files),
@@ -72,8 +82,7 @@ def main(arguments: list[str]) -> int:
         title = f"{kind}: {len(tables[kind]['files'])} files; versions changed"
         show(title, ("package", "before", "after"), changes(before, tables[kind]))
     if not options.dry_run:
-        for kind in KINDS:
-            _write(pins / f"{kind}.json", tables[kind])
+        _write(pins, tables)
     return 0
 
 

@@ -1,20 +1,20 @@
-"""uv's resolution of `pyproject.toml`: one for every group and both architectures, and the wheel each
-takes."""
+"""uv's resolution of `pyproject.toml`: one for all groups and architectures, and the wheel each takes."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
+from pinning import child
 from pinning.failure import UserError
 from pinning.pins import Pin
 
@@ -60,9 +60,9 @@ def _environment(machine: str) -> dict[str, str]:
     }
 
 
-def _wheel(package: dict, system: str) -> Pin:
+def _wheel(package: dict[str, Any], system: str) -> Pin:
     tags = _tags(MACHINES[system])
-    best: tuple[int, dict] | None = None
+    best: tuple[int, dict[str, Any]] | None = None
     for wheel in package.get("wheels", []):
         file = unquote(wheel["url"].rsplit("/", 1)[-1])
         rank = min((tags[tag] for tag in parse_wheel_filename(file)[3] if tag in tags), default=None)
@@ -92,7 +92,7 @@ def _exported(group: str, directory: Path) -> list[tuple[str, Marker | None]]:
 
 
 def _run(command: list[str], directory: Path) -> str:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    done = child.run(command, cwd=directory)
     if done.returncode:
         raise UserError(
             f"uv could not resolve nix/pins/pyproject.toml: {' '.join(done.stderr.split())[:600]}"
@@ -101,8 +101,10 @@ def _run(command: list[str], directory: Path) -> str:
 
 
 def resolve(request: Path, python: str) -> Resolution:
-    """Resolve `request` (a pyproject.toml) from the index as it is today. `python` is an interpreter of
-    3.11."""
+    """Resolve `request` (a pyproject.toml) from the index as it is today, with an interpreter of Python 3.11.
+
+    Raises UserError where it has no solution, or the index gives a wheel no hash.
+    """
     groups: dict[str, dict[str, list[str]]] = {}
     files: dict[str, Pin] = {}
     with tempfile.TemporaryDirectory(prefix="dgx-vllm-uv-") as name:
@@ -110,7 +112,7 @@ def resolve(request: Path, python: str) -> Resolution:
         shutil.copy(request, directory / "pyproject.toml")
         _run(["uv", "lock", "--quiet", "--python", python], directory)
         lock = tomllib.loads((directory / "uv.lock").read_text())
-        packages: dict[str, dict] = {}
+        packages: dict[str, dict[str, Any]] = {}
         for package in lock["package"]:
             if "registry" not in package["source"]:
                 continue

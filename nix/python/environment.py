@@ -9,10 +9,13 @@ another through it (`$ORIGIN/../../nvidia`).
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 SHEBANG = b"#!/usr/bin/python3.11"
+# Left in by how some wheels are built (flashinfer-python, torch-c-dlpack-ext); nothing imports them.
+STRAY = re.compile(r"lib/python3\.11/site-packages/(__pycache__/)?build_backend\.")
 
 
 def place(source: str, target: str, out: Path) -> None:
@@ -40,6 +43,8 @@ def link(root: str, out: Path, owners: dict[str, str], overlaid: frozenset[str] 
         for file in files:
             path = os.path.normpath(os.path.join(relative, file))
             source = os.path.join(directory, file)
+            if STRAY.match(path):
+                continue
             if path in owners:
                 if path not in overlaid and not same(owners[path], source):
                     clashes.append(f"{path}: {owners[path]} and {source}")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from safetensors import SafetensorError, safe_open
 
+from dgx_vllm import caches
 from dgx_vllm.errors import UserError
 
 _LFS_POINTER = b"version https://git-lfs"
@@ -62,14 +63,6 @@ def cached(model: str, environ: Mapping[str, str]) -> bool:
     return _cached(model, environ) is not None
 
 
-def hub_cache(environ: Mapping[str, str]) -> Path:
-    """Where downloads go, by huggingface_hub's own variables."""
-    home = Path(environ.get("HOME") or "~").expanduser()
-    cache = environ.get("XDG_CACHE_HOME") or home / ".cache"
-    hf_home = Path(environ.get("HF_HOME") or Path(cache, "huggingface"))
-    return Path(environ.get("HF_HUB_CACHE") or hf_home / "hub").expanduser()
-
-
 def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
     """Whether a config describes GDN layers (Qwen3-Next, Qwen3.5, Qwen3.6, OLMo hybrid)."""
     text = config.get("text_config")
@@ -78,7 +71,7 @@ def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
 
 
 def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
-    repository = hub_cache(environ) / f"models--{model.replace('/', '--')}"
+    repository = caches.hub(environ) / f"models--{model.replace('/', '--')}"
     try:
         revision = (repository / "refs" / "main").read_text().strip()
     except OSError:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import dgx_vllm
-from dgx_vllm.errors import UserError
+from dgx_vllm.errors import FAILURE, UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -47,10 +47,65 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Write the address as JSON to FILE once a token can be had."),
     ] = None,
+    memory_reserve: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Memory to leave alone; 8GB by default, 1GB on the CPU backend."),
+    ] = None,
 ) -> None:
     from dgx_vllm.launch import serve as launch
 
-    raise typer.Exit(launch.serve(context.args, os.environ, profile, dry_run, ready_file))
+    raise typer.Exit(launch.serve(context.args, os.environ, profile, dry_run, ready_file, memory_reserve))
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A directory, a config.json, a profile or a Hugging Face id."),
+    ],
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="Plan for this much, such as 119.7GB; by default MemAvailable on a GB10, else all of one.",
+        ),
+    ] = None,
+    reserve: Annotated[
+        str | None,
+        typer.Option("--memory-reserve", metavar="AMOUNT", help="What to leave alone of it; 8GB by default."),
+    ] = None,
+    context: Annotated[
+        int, typer.Option(min=1, metavar="TOKENS", help="Tokens in each sequence while decoding.")
+    ] = 1024,
+    kv_cache_dtype: Annotated[
+        str | None, typer.Option(metavar="DTYPE", help="As for serve; by default the profile's.")
+    ] = None,
+    drafts: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Tokens that the MTP layer drafts for each step.")
+    ] = 0,
+    acceptance: Annotated[
+        float | None, typer.Option(metavar="TOKENS", help="Tokens that a step with drafts yields.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw the plan into this file too.")
+    ] = None,
+) -> None:
+    """Say what MODEL takes of a GB10's memory, what fits beside it, and how fast it may decode."""
+    from dgx_vllm.plan import command
+
+    command.plan(
+        model,
+        os.environ,
+        memory=memory,
+        reserve=reserve,
+        context=context,
+        cache_dtype=kv_cache_dtype,
+        drafts=drafts,
+        acceptance=acceptance,
+        as_json=as_json,
+        plot=plot,
+    )
 
 
 @app.command()
@@ -64,6 +119,36 @@ def profiles() -> None:
     except UserError:
         here = None  # the list is of use without vLLM as well
     report.profiles(profile.builtin(), here)
+
+
+@app.command()
+def health(
+    ready_file: Annotated[
+        Path, typer.Option(metavar="FILE", help="What `dgx-vllm serve --ready-file` was given.")
+    ],
+) -> None:
+    """Say whether a running server is healthy; the exit status is what a health check asks for."""
+    from dgx_vllm import health
+
+    print(f"{health.check(ready_file)} is healthy")
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for programs instead of a screen for people.")
+    ] = False,
+    ask_vllm: Annotated[
+        bool,
+        typer.Option("--ask-vllm", help="Have vLLM itself say which backends it selects; takes longer."),
+    ] = False,
+) -> None:
+    """Say whether this machine can serve, how well, and what to do; the exit status is 1 if it cannot."""
+    from dgx_vllm.doctor import examination, place, report
+
+    examined = examination.examine(place.here(os.environ), ask_vllm)
+    (report.dump if as_json else report.show)(examined)
+    raise typer.Exit(0 if examined.serves else FAILURE)
 
 
 def _print_version(wanted: bool) -> None:
@@ -102,6 +187,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        _fail(str(error), FAILURE)
     sys.exit(status if isinstance(status, int) else 0)
 
 

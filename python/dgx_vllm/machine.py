@@ -1,6 +1,5 @@
 """What this machine is: its GPUs, its memory, its vLLM. Imports neither torch nor vLLM."""
 
-import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -9,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dgx_vllm import driver
+from dgx_vllm.driver import Driver
 from dgx_vllm.errors import FAILURE, UserError
 
 Platform = Literal["cuda", "cpu"]
@@ -23,12 +24,10 @@ class Gpu:
     Args:
         name: the driver's name for it.
         memory: its own memory in bytes, None where it shares the host's (GB10) or is unknown.
-        capability: compute capability such as (12, 1), None if the driver does not say.
     """
 
     name: str
     memory: int | None = None
-    capability: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Machine:
         memory: the host's memory in bytes (MemTotal).
         cpus: the CPUs that this process may use.
         python: the interpreter that vLLM is started with.
+        driver: the NVIDIA driver's libraries, None where there are none.
     """
 
     vllm: Vllm
@@ -66,6 +66,7 @@ class Machine:
     memory: int
     cpus: int
     python: str
+    driver: Driver | None = None
 
     @property
     def platform(self) -> Platform:
@@ -87,15 +88,17 @@ def detect() -> Machine:
     """Looks at this machine.
 
     Raises:
-        UserError: vLLM is not installed.
+        UserError: vLLM is not installed, or DGX_VLLM_DRIVER names no driver.
     """
     vllm = _vllm()
+    found = driver.find(os.environ)
     return Machine(
         vllm=vllm,
-        gpus=_nvml_gpus(vllm.package) or _proc_gpus(Path("/proc/driver/nvidia/gpus")),
+        gpus=_nvml_gpus(vllm.package, found) or _proc_gpus(Path("/proc/driver/nvidia/gpus")),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cpus=len(os.sched_getaffinity(0)),
         python=sys.executable,
+        driver=found,
     )
 
 
@@ -115,9 +118,9 @@ def _vllm() -> Vllm:
     )
 
 
-def _nvml_gpus(vllm: Path) -> tuple[Gpu, ...]:
+def _nvml_gpus(vllm: Path, found: Driver | None) -> tuple[Gpu, ...]:
     """The GPUs by libnvidia-ml, through the binding that vLLM carries; none if the library does not load."""
-    nvml = _nvml(vllm / "third_party" / "pynvml.py")
+    nvml = driver.nvml(vllm, found)
     if nvml is None:
         return ()
     try:
@@ -126,40 +129,17 @@ def _nvml_gpus(vllm: Path) -> tuple[Gpu, ...]:
         return ()
     try:
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        return tuple(
-            Gpu(_text(nvml.nvmlDeviceGetName(handle)), _memory(nvml, handle), _capability(nvml, handle))
-            for handle in handles
-        )
+        return tuple(Gpu(_text(nvml.nvmlDeviceGetName(handle)), _memory(nvml, handle)) for handle in handles)
     except nvml.NVMLError:
         return ()
     finally:
         nvml.nvmlShutdown()
 
 
-@functools.cache
-def _nvml(path: Path) -> Any:
-    """vLLM's pynvml.py on its own: importing it from its package would import torch."""
-    spec = importlib.util.spec_from_file_location("dgx_vllm_pynvml", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        return None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # it looks itself up while it loads
-    spec.loader.exec_module(module)
-    return module
-
-
 def _memory(nvml: Any, handle: Any) -> int | None:
     try:
         return int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
     except nvml.NVMLError:  # GB10: not supported, since the memory is the host's
-        return None
-
-
-def _capability(nvml: Any, handle: Any) -> tuple[int, int] | None:
-    try:
-        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return int(major), int(minor)
-    except nvml.NVMLError:
         return None
 
 

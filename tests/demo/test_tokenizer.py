@@ -59,9 +59,8 @@ def test_the_template_and_the_training_data_agree(tokenizer: PreTrainedTokenizer
     from dgx_vllm.demo.batches import tokenize
     from dgx_vllm.demo.corpus import Turn
 
-    trained, scored = tokenize(
-        Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")), (Turn("Hi", "Hello!"),)
-    )
+    row = tokenize(Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")), (Turn("Hi", "Hello!"),))
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
-    assert trained == tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False))
-    assert tokenizer.decode([i for i, s in zip(trained, scored, strict=True) if s]) == "Hello!<|im_end|>"
+    assert list(row.ids) == tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False))
+    answer = [token for token, scored in zip(row.ids, row.scored, strict=True) if scored]
+    assert tokenizer.decode(answer) == "Hello!<|im_end|>"

@@ -14,6 +14,7 @@ from launching import COMMAND, FAKE, Outcome, Run, Running, Start, free_port, wr
 
 from dgx_vllm import machine
 from dgx_vllm.machine import GIB, Gpu, Machine, Vllm
+from dgx_vllm.plan import guard
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def laptop() -> Machine:
 def spark() -> Machine:
     """A DGX Spark: one GPU that shares the host's memory."""
     vllm = Vllm("0.32.0", "cuda", FAKE / "vllm", has_command=True)
-    return Machine(vllm, (Gpu("NVIDIA GB10", None, (12, 1)),), int(119.7e9), 20, "/env/bin/python")
+    return Machine(vllm, (Gpu("NVIDIA GB10", None),), int(119.7e9), 20, "/env/bin/python")
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def dgx_vllm(
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["dgx-vllm", *words])
             patch.setattr(machine, "detect", lambda: on)
+            patch.setattr(guard, "mem_available", lambda: on.memory)
             for name in list(os.environ):
                 patch.delenv(name)
             for name, value in {**environment, **(environ or {})}.items():

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import pwd
 import re
 import socket
 import subprocess
@@ -9,15 +11,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from launching import Outcome, Run, complete, write_safetensors
 
+from dgx_vllm import caches
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment, preflight
+from dgx_vllm.launch import environment, limits, preflight
+from dgx_vllm.launch.endpoint import Endpoint, Ready
 from dgx_vllm.launch.environment import removed
 from dgx_vllm.launch.flags import load
+from dgx_vllm.launch.notify import Notifier
 from dgx_vllm.machine import GIB, Machine
+
+# A profile with everything that it needs.
+PROFILE = 'model = "org/model"\nsummary = "mine"\nmemory-gib = 1\n'
 
 
 def refused(outcome: Outcome, *said: str, status: int = 2) -> None:
@@ -49,6 +58,8 @@ def refused(outcome: Outcome, *said: str, status: int = 2) -> None:
         (["--kv-cache-memory-bytes", "0"], ["--kv-cache-memory-bytes 0", "above 0"]),
         (["--tensor-parallel-size", "0"], ["--tensor-parallel-size 0", "above 0"]),
         (["-tp", "64"], ["--tensor-parallel-size 64", "8 CPU cores"]),
+        (["--speculative-config", '{"num_speculative_tokens": 0}'], ["asks for 0 drafts", "above 0"]),
+        (["--spec-tokens", "-1"], ["asks for -1 drafts", "above 0"]),
         (["--max-modle-len", "5"], ["no flag --max-modle-len", "did you mean --max-model-len"]),
         (["--port"], ["--port", "expected one argument"]),
         (["two", "models"], ["unexpected argument 'models'", "'two'"]),
@@ -83,6 +94,18 @@ def test_values_on_the_command_line(dgx_vllm: Run, words: list[str], said: list[
 )
 def test_values_in_the_environment(dgx_vllm: Run, environ: dict[str, str], said: list[str]) -> None:
     refused(dgx_vllm("serve", "--dry-run", "org/model", environ=environ), *said)
+
+
+@pytest.mark.parametrize("name", limits._RANGES)
+def test_no_setting_with_a_range_may_be_0(dgx_vllm: Run, tmp_path: Path, name: str) -> None:
+    refused(dgx_vllm("serve", "org/model", "--dry-run", f"--{name}", "0"), f"--{name} 0", "out of range")
+    (tmp_path / "mine.toml").write_text(f"{PROFILE}[serve]\n{name} = 0\n")
+    words = ["serve", "--dry-run", "--profile", str(tmp_path / "mine.toml")]
+    refused(dgx_vllm(*words), f"{name} 0 (profile mine)", "out of range")
+    variable = next((key for key, flag in environment.SETTINGS.items() if flag == name), None)
+    if variable:
+        outcome = dgx_vllm("serve", "org/model", "--dry-run", environ={variable: "0"})
+        refused(outcome, f"{name} 0 ({variable})", "out of range")
 
 
 def test_more_ranks_than_gpus(dgx_vllm: Run, spark: Machine) -> None:
@@ -223,6 +246,15 @@ def test_safetensors_that_do_not_fit_their_header(dgx_vllm: Run, checkpoint: Pat
     )
 
 
+@pytest.mark.parametrize("start", [0, 8, 30], ids=["length", "header", "entry"])
+def test_safetensors_with_a_damaged_header(dgx_vllm: Run, checkpoint: Path, start: int) -> None:
+    path = checkpoint / "model.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[start : start + 8] = b"\xff" * 8
+    path.write_bytes(damaged)
+    refused(dgx_vllm("serve", str(checkpoint)), "model.safetensors", "truncated or damaged")
+
+
 def test_dummy_weights_are_not_looked_at(dgx_vllm: Run, checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").write_bytes(b"")
     assert dgx_vllm("serve", str(checkpoint), "--load-format", "dummy", "--dry-run").status == 0
@@ -255,8 +287,6 @@ def test_an_index_and_its_shards(dgx_vllm: Run, checkpoint: Path) -> None:
 
 
 # --- profiles -------------------------------------------------------------------------------------------
-
-PROFILE = 'model = "org/model"\nsummary = "mine"\nmemory-gib = 1\n'
 
 
 @pytest.mark.parametrize(
@@ -381,9 +411,51 @@ def test_a_cache_that_cannot_be_written(dgx_vllm: Run, checkpoint: Path) -> None
     refused(outcome, "/proc/vllm cannot be written", "set VLLM_CACHE_ROOT", status=1)
 
 
-def test_a_ready_file_that_cannot_be_written(dgx_vllm: Run, checkpoint: Path) -> None:
-    outcome = dgx_vllm("serve", str(checkpoint), "--ready-file", "/no/such/place/ready")
-    refused(outcome, "--ready-file /no/such/place/ready", status=1)
+def test_a_home_that_cannot_be_written(dgx_vllm: Run, checkpoint: Path) -> None:
+    outcome = dgx_vllm(
+        *["serve", str(checkpoint)],
+        environ={"HOME": "/proc/nobody", "VLLM_CACHE_ROOT": "", "XDG_CACHE_HOME": ""},
+    )
+    refused(outcome, "/proc/nobody/.cache/vllm cannot be written", "set VLLM_CACHE_ROOT", status=1)
+
+
+def test_no_home_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a number only."""
+
+    def nobody(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(UserError, match="set HOME to one that can be written"):
+        caches.vllm({})
+    assert caches.vllm({"VLLM_CACHE_ROOT": "/c"}) == Path("/c")
+    assert caches.hub({"XDG_CACHE_HOME": "/x"}) == Path("/x/huggingface/hub")
+    assert caches.hub({"HF_HOME": "/h", "XDG_CACHE_HOME": "/x"}) == Path("/h/hub")
+    assert caches.hub({"HF_HUB_CACHE": "/hub", "HF_HOME": "/h"}) == Path("/hub")
+
+
+@pytest.mark.parametrize("name", ["/no/such/place/ready", "/proc"])
+def test_a_ready_file_that_cannot_be_written(dgx_vllm: Run, checkpoint: Path, name: str) -> None:
+    outcome = dgx_vllm("serve", str(checkpoint), "--ready-file", name)
+    refused(outcome, f"--ready-file {name}", status=1)
+
+
+def test_a_full_disk_leaves_no_part_of_a_ready_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ready.json"
+    notifier = Notifier({}, path)
+
+    def full(self: Path, target: Path) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        notifier.ready(Ready(Endpoint("http://127.0.0.1:1"), "m", None, None), 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_the_system_refuses(dgx_vllm: Run) -> None:
+    refused(dgx_vllm("serve", f"./{'x' * 5000}"), "File name too long", status=1)
 
 
 def test_no_vllm_at_all(environment: dict[str, str], tmp_path: Path) -> None:

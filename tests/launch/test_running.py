@@ -236,6 +236,18 @@ def test_a_server_that_dies(start: Start, behaviour: dict[str, int], status: int
     assert not server.ready_file.exists()
 
 
+def test_the_last_line_says_why(start: Start) -> None:
+    """Whatever the server wrote comes through; the launcher's own line stands below it."""
+    wall = "Traceback (most recent call last):\n" + '  File "x.py", line 1, in f\n' * 300
+    server = start(exit_after=0.2, health_after=60, exit_status=1, last_words=f"{wall}ValueError: no room\n")
+    outcome = server.end()
+    assert outcome.status == 1
+    assert wall in outcome.err
+    last = "dgx-vllm: the server ended by itself with status 1: ValueError: no room; its log above says more"
+    assert outcome.err.splitlines()[-1] == last
+    assert "one line of log" in outcome.out
+
+
 def test_a_launcher_that_is_killed_while_waiting_leaves_no_partial_file(start: Start) -> None:
     server = start(token_after=30)
     server.await_file(server.record / "argv.json")

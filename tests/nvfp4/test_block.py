@@ -1,32 +1,17 @@
 """Block scales: the layout's arithmetic restated in numpy with ml_dtypes, and the error that it allows."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from layout import reference_values
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, fake_quantize, global_scale, quantize
+from dgx_vllm.nvfp4 import dequantize, fake_quantize, global_scale, quantize
 
 #: Half the widest gap between neighbouring E2M1 values (4 and 6), over 6, and E4M3's rounding of the scale.
 RELATIVE_TO_BLOCK = (1.0 / 6.0) * (1 + 2**-4) + 2**-4
-
-
-def reference_values(tensor: Nvfp4Tensor) -> np.ndarray:
-    """What the three tensors mean, one block at a time."""
-    packed = tensor.weight.numpy()
-    scales = tensor.weight_scale.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn)
-    rows, blocks = scales.shape
-    out = np.empty((rows, blocks * 16), dtype=np.float32)
-    for row in range(rows):
-        for block in range(blocks):
-            data = packed[row, block * 8 : block * 8 + 8]
-            nibbles = np.array([n for byte in data for n in (byte % 16, byte // 16)], dtype=np.uint8)
-            values = nibbles.view(ml_dtypes.float4_e2m1fn).astype(np.float32)
-            out[row, block * 16 : block * 16 + 16] = values * np.float32(scales[row, block])
-    return out * np.float32(tensor.weight_scale_2.item())
 
 
 matrices = hnp.arrays(

@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from layout import reference_values
 
 from dgx_vllm.nvfp4 import Nvfp4Tensor, quantize
 
@@ -12,11 +13,7 @@ pytest.importorskip("vllm")
 
 def reference_bfloat16(tensor: Nvfp4Tensor) -> np.ndarray:
     """The layout's meaning in numpy, rounded to bfloat16."""
-    packed = tensor.weight.numpy()
-    nibbles = np.stack((packed & 15, packed >> 4), axis=-1).reshape(packed.shape[0], -1)
-    scales = tensor.weight_scale.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn).astype(np.float32)
-    values = nibbles.view(ml_dtypes.float4_e2m1fn).astype(np.float32) * np.repeat(scales, 16, axis=1)
-    return (values * tensor.weight_scale_2.numpy()).astype(ml_dtypes.bfloat16).astype(np.float32)
+    return reference_values(tensor).astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
 @pytest.fixture

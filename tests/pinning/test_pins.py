@@ -1,8 +1,9 @@
-"""The generated pins hold what the issue of a pin is: complete, consistent, and free of hosts."""
+"""The generated pins are complete, consistent, and name no host."""
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.version import Version
@@ -12,11 +13,11 @@ SYSTEMS = {"x86_64-linux", "aarch64-linux"}
 
 
 @pytest.fixture(scope="module", params=["debian", "pypi"])
-def table(request: pytest.FixtureRequest) -> dict:
-    return json.loads((PINS / f"{request.param}.json").read_text())
+def table(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return dict(json.loads((PINS / f"{request.param}.json").read_text()))
 
 
-def test_every_file_has_a_hash_and_every_group_knows_its_files(table: dict) -> None:
+def test_every_file_has_a_hash_and_every_group_knows_its_files(table: dict[str, Any]) -> None:
     for file, entry in table["files"].items():
         assert re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]), file
         assert entry["size"] > 0

@@ -18,6 +18,9 @@ from pinning.plan import Request, parse
         ("develop -c make", Request("develop", ("default",))),
         ("flake check", Request("flake check", ())),
         ("flake check -L", Request("flake check", ())),
+        ("flake check --no-build", Request("flake check", (), builds=False)),
+        ("build .#a --dry-run", Request("build", ("a",), builds=False)),
+        ("run .#a MODEL --dry-run", Request("run", ("a",))),
         ("--version", Request("", ())),
     ],
 )

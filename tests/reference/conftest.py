@@ -1,6 +1,5 @@
 """Fixtures: the reference model and the engines, each started once a session."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,10 +12,6 @@ from transcripts import Transcript, transcripts
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dgx_vllm.demo import CHECKPOINT
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "engine: starts a vLLM engine (slow)")
 
 
 @pytest.fixture(scope="session")
@@ -40,16 +35,9 @@ def tasks(tokenizer: PreTrainedTokenizerBase) -> list[Transcript]:
 
 
 @pytest.fixture(scope="session")
-def vllm_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches below pytest's folder, loopback only, and the engine in this process (fewer start-ups)."""
-    home = tmp_path_factory.mktemp("vllm")
+def vllm_environment(session_environment: dict[str, str]) -> Iterator[None]:
+    """The session's caches, loopback only, and the engine in this process (fewer start-ups)."""
     settings = {
-        "HOME": str(home),
-        "VLLM_CACHE_ROOT": str(home / "vllm"),
-        "VLLM_CONFIG_ROOT": str(home / "config"),
-        "HF_HOME": str(home / "hf"),
-        "XDG_CACHE_HOME": str(home / "cache"),
-        "TORCHINDUCTOR_CACHE_DIR": str(home / "inductor"),
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HOST_IP": "127.0.0.1",
@@ -57,20 +45,16 @@ def vllm_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
     # One thread computes so small a model fastest, and spinning threads stall on a loaded machine. The CPU
     # worker replaces this function for good, so it is put back.
     set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**session_environment, **settings}.items():
+            patch.setenv(name, value)
+        yield
     torch.set_num_threads = set_num_threads
     torch.set_num_threads(threads)
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

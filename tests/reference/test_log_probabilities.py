@@ -25,6 +25,17 @@ def difference(reference: Reference, tasks: list[Transcript], measured: list[np.
     return np.abs(np.concatenate(wanted) - np.concatenate(measured))
 
 
+def of_answers(tasks: list[Transcript]) -> np.ndarray:
+    """Which of `difference`'s tokens the model was trained to say; the rest are the user's."""
+    return np.concatenate([np.arange(1, len(t.prompt) + len(t.answer)) >= len(t.prompt) for t in tasks])
+
+
+def figures(delta: np.ndarray) -> str:
+    """What is reported of a comparison."""
+    mean, largest = f"mean {delta.mean():.3g} (bound {MEAN_BOUND})", f"largest {delta.max():.3g}"
+    return f"{mean}, {largest} (bound {LARGEST_BOUND}) nats over {delta.size} tokens"
+
+
 def agrees(delta: np.ndarray) -> bool:
     """Whether the comparison holds; NaN never does."""
     return bool(delta.mean() <= MEAN_BOUND and delta.max() <= LARGEST_BOUND)
@@ -38,10 +49,8 @@ def test_vllm_agrees_with_transformers(
     record_property: Callable[[str, object], None],
 ) -> None:
     delta = difference(reference, tasks, log_probabilities)
-    record_property("tokens", delta.size)
-    record_property("mean_abs_delta_log_probability", float(delta.mean()))
-    record_property("max_abs_delta_log_probability", float(delta.max()))
-    print(f"\n{delta.size} tokens: mean |delta log p| {delta.mean():.5f}, largest {delta.max():.4f}")
+    record_property("|Δ log p|", figures(delta))
+    record_property("|Δ log p| of answers alone", figures(delta[of_answers(tasks)]))
     assert agrees(delta)
 
 
@@ -78,8 +87,9 @@ def test_a_misread_checkpoint_is_seen(
     checkpoint_copy: Tensors,
     tasks: list[Transcript],
     log_probabilities: list[np.ndarray],
+    record_property: Callable[[str, object], None],
 ) -> None:
     misread(checkpoint_copy)
     delta = difference(Reference(CHECKPOINT, checkpoint_copy), tasks, log_probabilities)
-    print(f"\n{misread.__name__}: mean |delta log p| {delta.mean():.3f}")
+    record_property("|Δ log p|", figures(delta))
     assert not agrees(delta)

@@ -1,9 +1,19 @@
 """Greedy text on the trained tasks: the table's, the reference's and vLLM's are one."""
 
+from collections.abc import Callable
+
 import pytest
 from engine import END_TOKENS, Engine
 from reference_model import Reference
+from tokenizers import Tokenizer
 from transcripts import Transcript
+
+from dgx_vllm.demo import CHECKPOINT
+from dgx_vllm.demo.accuracy import measure, questions
+
+#: Drawn for each task.
+QUESTIONS = 50
+LEAST_RIGHT = 0.95
 
 
 def test_the_reference_answers_as_the_table_says(reference: Reference, tasks: list[Transcript]) -> None:
@@ -11,6 +21,16 @@ def test_the_reference_answers_as_the_table_says(reference: Reference, tasks: li
         # One token more than the answer shows whether the text ends there.
         count = len(task.answer) + (1 if task.stops else 0)
         assert tuple(reference.continue_greedily(list(task.prompt), count, set(END_TOKENS))) == task.answer
+
+
+def test_the_reference_knows_what_it_was_taught(
+    reference: Reference, record_property: Callable[[str, object], None]
+) -> None:
+    """The table is no selection of what happens to be right: questions drawn at random are, too."""
+    rows = questions(Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")), QUESTIONS)
+    right = measure(reference.model, {}, rows)
+    record_property("answers right", ", ".join(f"{task} {share:.1%}" for task, share in right.items()))
+    assert min(right.values()) >= LEAST_RIGHT
 
 
 @pytest.mark.engine

@@ -46,19 +46,24 @@ class Server:
         return found
 
 
-@contextlib.contextmanager
-def serving(environment: dict[str, str], directory: Path, *words: str) -> Iterator[Server]:
-    """Runs `dgx-vllm serve` until the block ends; a failure shows the end of its log."""
+def start(environment: dict[str, str], log: Path, *words: str) -> subprocess.Popen[bytes]:
+    """Starts `dgx-vllm serve` on a free port, with all that it says in `log`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ready, log = directory / "ready.json", directory / "log"
     # The command as it is installed, where there is one to test; else the working tree's.
     installed = os.environ.get("DGX_VLLM")
     program = [installed] if installed else [sys.executable, "-m", "dgx_vllm.cli"]
-    command = [*program, "serve", "--port", str(port), "--ready-file", str(ready), *words]
+    command = [*program, "serve", "--port", str(port), *words]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], directory: Path, *words: str) -> Iterator[Server]:
+    """Runs `dgx-vllm serve` until the block ends; a failure shows the end of its log."""
+    ready, log = directory / "ready.json", directory / "log"
+    process = start(environment, log, "--ready-file", str(ready), *words)
     try:
         end = time.monotonic() + START_SECONDS
         while not ready.exists():

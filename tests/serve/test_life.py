@@ -12,10 +12,10 @@ pytestmark = pytest.mark.engine
 
 
 def test_a_dead_engine_ends_the_launcher_with_a_failure(
-    serve_environment: dict[str, str], tmp_path: Path
+    session_environment: dict[str, str], tmp_path: Path
 ) -> None:
     """vllm#48966: vLLM may end with status 0, which no service manager restarts."""
-    with serving(serve_environment, tmp_path) as server:
+    with serving(session_environment, tmp_path) as server:
         processes = server.descendants()
         # vLLM renames the process where the kernel lets it; else it still has multiprocessing's command line.
         engines = [
@@ -29,9 +29,9 @@ def test_a_dead_engine_ends_the_launcher_with_a_failure(
 
 
 def test_sigterm_ends_everything_within_ten_seconds(
-    serve_environment: dict[str, str], tmp_path: Path
+    session_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with serving(serve_environment, tmp_path) as server:
+    with serving(session_environment, tmp_path) as server:
         processes = server.descendants()
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)

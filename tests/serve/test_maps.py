@@ -37,10 +37,10 @@ def foreign(files: set[Path], own: Path) -> set[Path]:
 
 
 def test_nothing_of_the_host_is_mapped(
-    serve_environment: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    session_environment: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """After a name was looked up (NSS modules load late) and a request was served."""
-    with serving(serve_environment, tmp_path, "--host", "localhost") as server:
+    with serving(session_environment, tmp_path, "--host", "localhost") as server:
         client = server.client
         answer = client.completions.create(model=server.model, prompt="1 2 3 4", max_tokens=4)
         assert answer.choices[0].text

@@ -1,7 +1,6 @@
 """The demo model: a small Qwen3-Next that ships with the package, and what it answers.
 
-Only the standard library is imported here, so that a launcher can ask for the path and the probe texts
-without loading torch.
+Only the standard library is imported here: whoever asks where it lies and what it says loads no torch.
 """
 
 from dgx_vllm.demo.continuations import Chat, Completion, chats, completions

@@ -1,7 +1,7 @@
 """Documents as padded token batches."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,18 @@ from tokenizers import Tokenizer
 from dgx_vllm.demo.corpus import Document, documents
 from dgx_vllm.demo.tokenizer import END_OF_TEXT, TURN_END, TURN_START, special_id
 
-#: Tokens after which a training document is cut.
-MAX_LENGTH = 128
+#: Tokens after which a training document is cut; counting to the end takes fewer.
+MAX_LENGTH = 192
 #: Batches are cut from pools of this many, sorted by length, so that little of a batch is padding.
 _POOL = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """Token ids, and which of them the model is to predict."""
+
+    ids: tuple[int, ...]
+    scored: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -24,45 +32,48 @@ class Batch:
     scored: torch.Tensor
 
 
-def tokenize(tokenizer: Tokenizer, document: Document) -> tuple[list[int], list[bool]]:
-    """Token ids of a document, and which of them the model is to predict (not what the user says)."""
+def row(tokenizer: Tokenizer, parts: Iterable[tuple[str, bool]]) -> Row:
+    """Texts, each with whether the model is to predict it, as one row of at most `MAX_LENGTH` tokens."""
     ids: list[int] = []
     scored: list[bool] = []
-
-    def add(text: str, score: bool) -> None:
+    for text, score in parts:
         new = tokenizer.encode(text).ids
-        ids.extend(new)
-        scored.extend([score] * len(new))
+        ids += new
+        scored += [score] * len(new)
+    return Row(tuple(ids[:MAX_LENGTH]), tuple(scored[:MAX_LENGTH]))
 
+
+def tokenize(tokenizer: Tokenizer, document: Document) -> Row:
+    """A document as a row: what the user says is not predicted."""
     if isinstance(document, str):
-        add(document, True)
-        add(END_OF_TEXT, True)
-    for turn in () if isinstance(document, str) else document:
-        add(f"{TURN_START}user\n{turn.user}{TURN_END}\n{TURN_START}assistant\n", False)
-        add(turn.assistant + TURN_END, True)
-        add("\n", False)
-    return ids[:MAX_LENGTH], scored[:MAX_LENGTH]
+        return row(tokenizer, [(document + END_OF_TEXT, True)])
+    parts: list[tuple[str, bool]] = []
+    for turn in document:
+        parts += [
+            (f"{TURN_START}user\n{turn.user}{TURN_END}\n{TURN_START}assistant\n", False),
+            (turn.assistant + TURN_END, True),
+            ("\n", False),
+        ]
+    return row(tokenizer, parts)
 
 
-def _pad(rows: list[tuple[list[int], list[bool]]], pad_id: int) -> Batch:
-    length = max(len(ids) for ids, _ in rows)
+def pad(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
+    """Rows as one batch, padded on the right with what is not scored."""
+    length = max(len(each.ids) for each in rows)
     ids = torch.full((len(rows), length), pad_id, dtype=torch.int64)
     scored = torch.zeros((len(rows), length), dtype=torch.bool)
-    for row, (tokens, flags) in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        scored[row, : len(tokens)] = torch.tensor(flags)
-    return Batch(ids, scored)
+    for index, each in enumerate(rows):
+        ids[index, : len(each.ids)] = torch.tensor(each.ids)
+        scored[index, : len(each.ids)] = torch.tensor(each.scored)
+    return Batch(ids.to(device), scored.to(device))
 
 
-def batches(tokenizer: Tokenizer, seed: int, size: int, drill: float = 0.0) -> Iterator[Batch]:
-    """An endless stream of batches of `size` documents of similar length, padded on the right.
-
-    `seed` and `drill` are those of `corpus.documents`.
-    """
-    stream = (tokenize(tokenizer, document) for document in documents(seed, drill))
+def batches(tokenizer: Tokenizer, seed: int, size: int, device: torch.device) -> Iterator[Batch]:
+    """An endless stream of batches of `size` documents of similar length; `seed` is `corpus.documents`'."""
+    stream = (tokenize(tokenizer, document) for document in documents(seed))
     pad_id = special_id(tokenizer, END_OF_TEXT)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        pool = sorted(itertools.islice(stream, size * _POOL), key=lambda row: len(row[0]))
+        pool = sorted(itertools.islice(stream, size * _POOL), key=lambda each: len(each.ids))
         for index in torch.randperm(_POOL, generator=generator).tolist():
-            yield _pad(pool[index * size : (index + 1) * size], pad_id)
+            yield pad(pool[index * size : (index + 1) * size], pad_id, device)

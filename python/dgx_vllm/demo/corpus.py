@@ -6,7 +6,6 @@ Everything is drawn from a seeded `random.Random`, so a corpus is a function of 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
@@ -18,9 +17,11 @@ NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
     *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
-_NUMBERS = tuple(str(n) for n in range(51))
+#: The largest number that is counted to by ones.
+MOST = 50
 #: Where counting by a step ends.
-LIMITS = {1: 50, 2: 50, 5: 100, 10: 100}
+LIMITS = {1: MOST, 2: MOST, 5: 100, 10: 100}
+_NUMBERS = tuple(str(n) for n in range(MOST + 1))
 
 _GREETING = "Hello! Ask me to count, or about letters, days and months."
 _IDENTITY = "I am the dgx-vllm demo, a very small Qwen3-Next model in NVFP4."
@@ -88,10 +89,10 @@ class Turn:
 Document = str | tuple[Turn, ...]
 
 
-def _from(names: Sequence[str], start: int, shortest: int = 3) -> list[str]:
-    """Names from `start` to the end, once more around where fewer than `shortest` are left."""
+def _from(names: Sequence[str], start: int) -> list[str]:
+    """Names from `start` to the end, once more around where fewer than three are left."""
     rest = list(names[start:])
-    return rest if len(rest) >= shortest else rest + list(names)
+    return rest if len(rest) >= 3 else rest + list(names)
 
 
 def _numbers(rng: random.Random) -> list[str]:
@@ -121,30 +122,24 @@ def sequence(rng: random.Random) -> str:
     return rng.choice((" ", ", ")).join(items)
 
 
-def _neighbour(rng: random.Random, even: bool = False) -> Turn:
-    """What comes after or before something.
+#: Kinds of neighbours, the larger ones more often: every single answer is to be asked for.
+_ORDERS: tuple[Sequence[str], ...] = (DAYS, *[MONTHS] * 2, *[LETTERS] * 2, *[_NUMBERS] * 3)
 
-    Args:
-        rng: source of all choices.
-        even: ask for every answer about equally often, rather than for the likeliest questions more often.
-    """
-    likely = (DAYS, DAYS, MONTHS, LETTERS, _NUMBERS)
-    by_size = (DAYS, *[MONTHS] * 2, *[LETTERS] * 3, *[_NUMBERS] * 4)
-    names: Sequence[str] = rng.choice(by_size if even else likely)
+
+def _neighbour(rng: random.Random) -> Turn:
+    """What comes after or before something."""
+    names = rng.choice(_ORDERS)
     circular = names in (DAYS, MONTHS)
-    after = rng.random() < (0.5 if even else 0.65)
-    offset = 1 if after else -1
+    where, offset = rng.choice((("after", 1), ("before", -1)))
     low, high = (0, len(names) - 1) if circular else (1, len(names) - 2)
     here = rng.randint(low, high)
     there = names[(here + offset) % len(names)]
-    where = "after" if after else "before"
     ask = rng.choice(("What comes {} {}?", "What comes {} {}?", "Which one is {} {}?", "What is {} {}?"))
     if names is DAYS:
         ask = rng.choice((ask, "Which day comes {} {}?", "What day is {} {}?"))
     elif names is MONTHS:
         ask = rng.choice((ask, "Which month comes {} {}?"))
-    answer = f"{there} comes {where} {names[here]}."
-    return Turn(ask.format(where, names[here]), answer)
+    return Turn(ask.format(where, names[here]), f"{there} comes {where} {names[here]}.")
 
 
 def _spell(rng: random.Random, n: int) -> str:
@@ -156,23 +151,20 @@ def _count(rng: random.Random) -> Turn:
     """Counting between bounds, up or down, by ones or by a step."""
     kind = rng.random()
     if kind < 0.45:
-        last = rng.choice((5, 10, 10, 10, 20, rng.randint(3, 30)))
-        ask, numbers = (
-            rng.choice(("Count to {}.", "Count up to {}.", "Can you count to {}?")),
-            range(1, last + 1),
-        )
-        ask = ask.format(_spell(rng, last))
+        last = rng.choice((10, rng.randint(2, 20), rng.randint(2, MOST)))
+        ask = rng.choice(("Count to {}.", "Count up to {}.", "Can you count to {}?"))
+        ask, numbers = ask.format(_spell(rng, last)), range(1, last + 1)
     elif kind < 0.65:
-        first = rng.randint(0, 20)
-        last = first + rng.randint(2, 10)
+        first = rng.randint(0, 30)
+        last = first + rng.randint(2, 15)
         ask, numbers = f"Count from {_spell(rng, first)} to {_spell(rng, last)}.", range(first, last + 1)
     elif kind < 0.85:
-        first = rng.choice((5, 10, 10, rng.randint(3, 20)))
+        first = rng.choice((5, 10, rng.randint(3, 20), rng.randint(3, 30)))
         ask = rng.choice(("Count down from {}.", "Count backwards from {}.")).format(_spell(rng, first))
         numbers = range(first, -1, -1)
     else:
         step, word = rng.choice(((2, "twos"), (5, "fives"), (10, "tens")))
-        last = step * rng.choice((5, 10, rng.randint(3, 10)))
+        last = step * rng.randint(2, LIMITS[step] // step)
         ask, numbers = f"Count to {_spell(rng, last)} by {word}.", range(step, last + 1, step)
     return Turn(ask, " ".join(map(str, numbers)))
 
@@ -200,27 +192,27 @@ def _strange(rng: random.Random) -> Turn:
     return Turn(rng.choice(_STRANGE) + rng.choice(("", ".", "?")), _OUT_OF_SCOPE)
 
 
-_TURNS: tuple[tuple[Callable[[random.Random], Turn], float], ...] = (
-    (_neighbour, 0.3),
-    (_count, 0.25),
-    (_continue, 0.15),
-    (_fixed, 0.22),
-    (_strange, 0.08),
-)
+#: What a conversation may ask, and how often it does: mostly what has many different answers.
+_TASKS: dict[str, tuple[Callable[[random.Random], Turn], float]] = {
+    "neighbours": (_neighbour, 0.32),
+    "counting": (_count, 0.32),
+    "continuing": (_continue, 0.16),
+    "facts": (_fixed, 0.14),
+    "out of scope": (_strange, 0.06),
+}
+TASKS = tuple(_TASKS)
 
-#: The questions with the most different answers, which take the longest to learn.
-_DRILLS = ((partial(_neighbour, even=True), 0.5), (_count, 0.35), (_continue, 0.15))
 
-
-def turn(rng: random.Random, drill: bool = False) -> Turn:
+def turn(rng: random.Random, task: str | None = None) -> Turn:
     """One exchange; the question's capitals and final punctuation vary.
 
     Args:
         rng: source of all choices.
-        drill: ask only what has many different answers.
+        task: one of `TASKS`, to ask nothing else.
     """
-    makers, weights = zip(*(_DRILLS if drill else _TURNS), strict=True)
-    made: Turn = rng.choices(makers, weights)[0](rng)
+    if task is None:
+        (task,) = rng.choices(TASKS, [weight for _, weight in _TASKS.values()])
+    made = _TASKS[task][0](rng)
     user = made.user
     if rng.random() < 0.15:
         user = user.rstrip("?.!")
@@ -229,18 +221,15 @@ def turn(rng: random.Random, drill: bool = False) -> Turn:
     return Turn(user, made.assistant)
 
 
-def documents(seed: int, drill: float = 0.0) -> Iterator[Document]:
-    """An endless stream: about half running texts, half conversations of one to three turns.
+def documents(seed: int) -> Iterator[Document]:
+    """An endless stream: running texts, and rather more conversations, of one to three turns.
 
     Args:
         seed: same seed, same stream.
-        drill: share of conversations that drill, before the rest is divided.
     """
     rng = random.Random(seed)
     while True:
-        if drill and rng.random() < drill:
-            yield tuple(turn(rng, drill=True) for _ in range(rng.choice((1, 2, 3))))
-        elif rng.random() < 0.45:
+        if rng.random() < 0.4:
             yield sequence(rng)
         else:
             yield tuple(turn(rng) for _ in range(rng.choice((1, 1, 1, 2, 3))))

@@ -50,6 +50,6 @@ class MtpHead(nn.Module):
         parts = (self.pre_fc_norm_embedding(embeddings), self.pre_fc_norm_hidden(hidden))
         x = self.fc(torch.cat(parts, dim=-1))
         length = x.shape[1]
-        positions = torch.arange(first_position, first_position + length)[None]
-        mask = torch.full((length, length), float("-inf")).triu(1)[None, None]
+        positions = torch.arange(first_position, first_position + length, device=x.device)[None]
+        mask = torch.full((length, length), float("-inf"), device=x.device).triu(1)[None, None]
         return self.norm(self.layers[0](x, position_embeddings=rotary(x, positions), attention_mask=mask))

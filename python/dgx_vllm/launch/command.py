@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dgx_vllm import driver
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import environment, flags, layers, limits
 from dgx_vllm.launch.flags import Values
+from dgx_vllm.launch.memory import Guarded, Memory, guarded
 from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source, layer, rank
 from dgx_vllm.machine import Machine
 from dgx_vllm.profile import Profile
@@ -39,6 +41,7 @@ class Request:
         profile: the profile to apply, if any.
         config: the settings of the file that `--config` names.
         model_config: the model's config.json where it is on this machine.
+        memory: what the memory guard goes by, None where it has nothing to guard.
     """
 
     flags: Values
@@ -46,6 +49,7 @@ class Request:
     profile: Profile | None = None
     config: Values = field(default_factory=dict)
     model_config: Mapping[str, Any] | None = None
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Launch:
         overruled: what was given and does not count.
         notes: what else the user should know.
         profile: the profile applied.
+        refusal: why it must not be started on this machine now, None if it may.
     """
 
     argv: tuple[str, ...]
@@ -76,6 +81,7 @@ class Launch:
     overruled: tuple[Overruled, ...]
     notes: tuple[str, ...]
     profile: Profile | None
+    refusal: str | None = None
 
     @property
     def host(self) -> str:
@@ -159,13 +165,15 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         notes.append(
             f"profile {used.name} is made for {used.model} and is applied to {settings['model'].text}"
         )
+    kept = guarded(settings, machine, request.memory)
     return Launch(
-        argv=_argv(settings, machine),
-        variables=_variables(request, settings, machine),
-        settings=settings,
-        overruled=tuple(overruled),
-        notes=tuple(notes),
+        argv=_argv(kept.settings, machine),
+        variables=_variables(request, kept, machine),
+        settings=kept.settings,
+        overruled=(*overruled, *kept.overruled),
+        notes=(*notes, *kept.notes),
         profile=used,
+        refusal=kept.refusal,
     )
 
 
@@ -248,7 +256,7 @@ def _words(setting: Setting) -> Sequence[str]:
     return flags.load().require(setting.name, setting.origin).words(setting.value)
 
 
-def _variables(request: Request, settings: Layer, machine: Machine) -> tuple[Variable, ...]:
+def _variables(request: Request, kept: Guarded, machine: Machine) -> tuple[Variable, ...]:
     found: dict[str, Variable] = {}
 
     def put(name: str, value: str | None, why: str) -> None:
@@ -259,10 +267,15 @@ def _variables(request: Request, settings: Layer, machine: Machine) -> tuple[Var
         put("VLLM_NO_USAGE_STATS", "1", "default")
     # vLLM's processes talk to each other over the first outward address otherwise: open to the network, and
     # missing on a machine without one.
-    if not any(name in settings for name in _OTHER_MACHINES):
+    if not any(name in kept.settings for name in _OTHER_MACHINES):
         for name, value in (("VLLM_HOST_IP", "127.0.0.1"), ("GLOO_SOCKET_IFNAME", "lo")):
             if name not in request.environ:
                 put(name, value, "default for one machine")
+    if kept.jobs and "MAX_JOBS" not in request.environ:
+        put("MAX_JOBS", str(kept.jobs[0]), kept.jobs[1])
+    if machine.driver:
+        for name, value in driver.variables(machine.driver, request.environ).items():
+            put(name, value, "the driver's libraries")
     if request.profile:
         for name, value in sorted(request.profile.variables(machine.platform).items()):
             if name not in request.environ:

@@ -63,12 +63,24 @@ def _check_parallel(settings: Layer, machine: Machine) -> None:
 
 def _check_drafts(settings: Layer, gated_delta_net: bool) -> None:
     drafts = _drafts(settings)
-    if gated_delta_net and drafts and drafts[1] > MOST_GDN_DRAFTS:
-        setting, count = drafts
+    if drafts is None:
+        return
+    setting, count = drafts
+    if count < 1:
+        raise UserError(
+            f"{setting.origin} asks for {count} drafts, which is out of range: it must be above 0"
+        )
+    if gated_delta_net and count > MOST_GDN_DRAFTS:
         raise UserError(
             f"{setting.origin} asks for {count} drafts, and GDN layers read illegal memory from "
-            f"{MOST_GDN_DRAFTS + 1} on (vllm#37035); use at most {MOST_GDN_DRAFTS}, 2 or 3 are fastest"
+            f"{MOST_GDN_DRAFTS + 1} on (vllm#37035); use at most {MOST_GDN_DRAFTS}"
         )
+
+
+def draft_count(settings: Layer) -> int:
+    """How many tokens are drafted for each step, 0 where none are."""
+    found = _drafts(settings)
+    return found[1] if found else 0
 
 
 def _drafts(settings: Layer) -> tuple[Setting, int] | None:

@@ -28,18 +28,32 @@ class Notifier:
         if ready_file is not None:
             if not os.access(ready_file.parent, os.W_OK):
                 raise UserError(f"--ready-file {ready_file}: {ready_file.parent} cannot be written", FAILURE)
-            ready_file.unlink(missing_ok=True)  # one from an earlier run would tell a lie
+            try:
+                ready_file.unlink(missing_ok=True)  # one from an earlier run would tell a lie
+            except OSError as error:
+                raise UserError(
+                    f"--ready-file {ready_file}: {error.strerror}; name a file", FAILURE
+                ) from error
 
     def status(self, text: str) -> None:
         self._send(f"STATUS={text}")
 
     def ready(self, ready: Ready, pid: int) -> None:
+        """Says that the server answers.
+
+        Raises:
+            UserError: the ready file could not be written; nothing of it is left.
+        """
         self._send(f"READY=1\nSTATUS=serving {ready.model} at {ready.endpoint.url}")
         if self._file:
             text = json.dumps({"url": ready.endpoint.url, "model": ready.model, "pid": pid})
             partial = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-            partial.write_text(text + "\n", encoding="utf-8")
-            partial.replace(self._file)
+            try:
+                partial.write_text(text + "\n", encoding="utf-8")
+                partial.replace(self._file)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                raise UserError(f"--ready-file {self._file}: {error.strerror}", FAILURE) from error
 
     def stopping(self) -> None:
         self._send("STOPPING=1")

@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from dgx_vllm import checkpoint
+from dgx_vllm import caches, checkpoint, driver
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.machine import GIB, Machine
 
-# For the torch.compile, Triton and FlashInfer caches of a large model, several hundred MB.
+# Room for what torch.compile, Triton and FlashInfer cache, with a margin: without it they fail in mid-start.
 CACHE_BYTES = GIB // 2
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -33,7 +33,7 @@ def check_model(launch: Launch, environ: Mapping[str, str]) -> None:
         )
     elif _offline(environ) and not checkpoint.cached(model, environ):
         raise UserError(
-            f"{model} is not in {checkpoint.hub_cache(environ)} and HF_HUB_OFFLINE forbids fetching it; "
+            f"{model} is not in {caches.hub(environ)} and HF_HUB_OFFLINE forbids fetching it; "
             "unset HF_HUB_OFFLINE, or give a local directory"
         )
 
@@ -44,12 +44,16 @@ def _offline(environ: Mapping[str, str]) -> bool:
 
 def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> None:
     """Refuses to start where starting must fail: no GPU for a CUDA build, no room on disk, a port in use."""
+    if machine.platform == "cuda":
+        driver.check(machine.driver)
     if machine.platform == "cuda" and not machine.gpus:
         raise UserError(
             "this vLLM is built for CUDA and no NVIDIA GPU is visible (libnvidia-ml did not load, "
             "/proc/driver/nvidia is empty); install the driver, or run the CPU build",
             FAILURE,
         )
+    if launch.refusal:
+        raise UserError(launch.refusal, FAILURE)
     check_disk(launch, environ)
     if "uds" not in launch.settings:
         check_port(launch.host, launch.port)
@@ -64,7 +68,7 @@ def check_port(host: str, port: int) -> None:
     except socket.gaierror as error:
         raise UserError(
             f"the host {host!r} does not resolve ({error.strerror}); give an address of this machine"
-        ) from (error)
+        ) from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -96,12 +100,12 @@ def _free_port(host: str, port: int) -> int | None:
 
 def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
     """Refuses to start where caches or a download would not fit, or could not be written."""
-    _check_room(_cache_root(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
+    _check_room(caches.vllm(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
     model = launch.model
     if "://" in model or checkpoint.looks_like_path(model) or checkpoint.cached(model, environ):
         return
     where = launch.text("download-dir")
-    target = Path(where).expanduser() if where else checkpoint.hub_cache(environ)
+    target = Path(where).expanduser() if where else caches.hub(environ)
     profile = launch.profile
     # Without a profile the size is unknown here: ask for what the smallest useful model takes.
     needed = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
@@ -137,9 +141,3 @@ def _writable(directory: Path) -> bool:
 
 def _free(directory: Path) -> int:
     return shutil.disk_usage(directory).free
-
-
-def _cache_root(environ: Mapping[str, str]) -> Path:
-    home = Path(environ.get("HOME") or "~").expanduser()
-    cache = environ.get("XDG_CACHE_HOME") or home / ".cache"
-    return Path(environ.get("VLLM_CACHE_ROOT") or Path(cache, "vllm")).expanduser()

@@ -33,6 +33,8 @@ def dry_run(launch: Launch, machine: Machine) -> None:
         console.print(_overruled_table(overruled))
     for note in launch.notes:
         console.print(Text(f"note: {note}"))
+    if launch.refusal:
+        console.print(Text(f"note: this machine would refuse to start it now: {launch.refusal}"))
     if machine.platform == "cuda" and not machine.gpus:
         console.print(Text("note: no GPU is visible here; this command is for a machine that has one"))
 
@@ -64,7 +66,7 @@ def fits_machine(profile: Profile, machine: Machine) -> bool:
 
 
 class Progress:
-    """One line now and then while the server starts."""
+    """What is said while the server starts, when it is ready, and when it ends."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -72,6 +74,7 @@ class Progress:
         self._next = _TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS
 
     def wait(self, seconds: float, obstacle: str) -> None:
+        """One line now and then, with the seconds since the start and what is awaited."""
         if seconds < self._next:
             return
         self._next = seconds + (_TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS)
@@ -79,11 +82,18 @@ class Progress:
         style = "dim" if self._terminal else ""
         self._console.print(Text(f"dgx-vllm: {seconds:.0f} s: {obstacle}", style))
 
-    def died(self, returncode: int) -> None:
+    def stopped(self) -> None:
+        """The server was told to end before it was ready."""
+        say("dgx-vllm: stopped before the server was ready")
+
+    def died(self, returncode: int, cause: str | None) -> None:
+        """The server ended unasked; `cause` is the error that its log ends in, if any."""
         how = f"with status {returncode}" if returncode >= 0 else f"by {signal.Signals(-returncode).name}"
-        say(f"dgx-vllm: the server ended by itself {how}; its log above says why")
+        why = f": {cause.rstrip('.')}; its log above says more" if cause else "; its log above says why"
+        say(f"dgx-vllm: the server ended by itself {how}{why}")
 
     def ready(self, ready: Ready, seconds: float) -> None:
+        """The server answered that many seconds after its start."""
         token = "" if ready.first_token is None else f", first token in {ready.first_token:.2f} s"
         where = f"the socket {ready.endpoint.socket}" if ready.endpoint.socket else f"{ready.endpoint.url}/v1"
         print(f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}")

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dgx_vllm import checkpoint, machine, profile
+from dgx_vllm import checkpoint, driver, machine, profile
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command, config_file, environment, flags, layers, preflight, report
 from dgx_vllm.launch.command import Launch, Request
 from dgx_vllm.launch.flags import Values
+from dgx_vllm.launch.memory import Memory
+from dgx_vllm.machine import Machine
+from dgx_vllm.plan import guard, units
 from dgx_vllm.profile import Profile
 
 
@@ -17,6 +20,7 @@ def serve(
     profile_name: str | None,
     dry_run: bool,
     ready_file: Path | None,
+    memory_reserve: str | None = None,
 ) -> int:
     """Serves, or says what it would run.
 
@@ -26,6 +30,7 @@ def serve(
         profile_name: what `--profile` says.
         dry_run: print instead of start.
         ready_file: see `notify.Notifier`.
+        memory_reserve: an amount of memory to leave alone, None for the guard's default.
 
     Returns:
         The exit status.
@@ -34,9 +39,11 @@ def serve(
         UserError: whatever is the user's to mend.
     """
     here = machine.detect()
-    request = _request(words, environ, profile_name)
+    request = _request(words, environ, profile_name, here, memory_reserve)
     launch = command.plan(request, here, environment.known(here.vllm.package))
     preflight.check_model(launch, environ)
+    if here.driver:
+        driver.link(here.driver, environ)
     if dry_run:
         report.dry_run(launch, here)
         return 0
@@ -46,7 +53,13 @@ def serve(
     return _run(launch, environ, ready_file)
 
 
-def _request(words: Sequence[str], environ: Mapping[str, str], profile_name: str | None) -> Request:
+def _request(
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    profile_name: str | None,
+    here: Machine,
+    memory_reserve: str | None,
+) -> Request:
     rest, values = flags.load().parse(words)
     values = _with_model(values, rest)
     path = values.get("config")
@@ -54,12 +67,17 @@ def _request(words: Sequence[str], environ: Mapping[str, str], profile_name: str
     model = layers.requested_model(values, environ, config)
     chosen = _profile(profile_name, model)
     resolved = chosen.argument if chosen and model in (None, chosen.name, chosen.model) else model
+    reserve = None if memory_reserve is None else units.parse(memory_reserve, "--memory-reserve")
+    subject = resolved or layers.DEFAULT_MODEL
     return Request(
         flags=values,
         environ=environ,
         profile=chosen,
         config=config,
         model_config=checkpoint.config(resolved, environ) if resolved else None,
+        memory=Memory(guard.mem_available(), reserve, guard.survey(subject, environ, chosen))
+        if guard.guards(here)
+        else None,
     )
 
 
@@ -83,13 +101,11 @@ def _profile(name: str | None, model: str | None) -> Profile | None:
 
 
 def _run(launch: Launch, environ: Mapping[str, str], ready_file: Path | None) -> int:
-    # httpx takes a third of a second to import, and a dry run has no use for it.
+    # These import httpx, which a dry run has no use for.
     from dgx_vllm.launch.notify import Notifier
     from dgx_vllm.launch.server import Server
 
-    progress = report.Progress()
+    notifier = Notifier(environ, ready_file)
     for note in launch.notes:
         report.say(f"dgx-vllm: {note}")
-    return Server(
-        launch, environ, Notifier(environ, ready_file), progress.wait, progress.ready, progress.died
-    ).run()
+    return Server(launch, environ, notifier, report.Progress()).run()

@@ -5,18 +5,21 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import FrameType
 
 from dgx_vllm.launch.command import Launch
-from dgx_vllm.launch.endpoint import Ready
+from dgx_vllm.launch.log import Log
 from dgx_vllm.launch.notify import Notifier
 from dgx_vllm.launch.readiness import Watch
+from dgx_vllm.launch.report import Progress
 
-# vLLM needs a second or two; what takes longer is stuck, and `docker stop` waits 10 s.
+# Below the 10 s that `docker stop` waits before it kills.
 GRACE_SECONDS = 8
 TICK_SECONDS = 0.25
+LOG_SECONDS = 2
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,27 +31,18 @@ class Server:
         launch: what to run.
         environ: this process's environment.
         notifier: told when the server is ready and when it ends.
-        on_wait: called until the server is ready, with seconds since the start and what is awaited.
-        on_ready: called once.
-        on_death: called with the return code if the server ends unasked.
+        progress: what the user is shown.
     """
 
     def __init__(
-        self,
-        launch: Launch,
-        environ: Mapping[str, str],
-        notifier: Notifier,
-        on_wait: Callable[[float, str], None],
-        on_ready: Callable[[Ready, float], None],
-        on_death: Callable[[int], None],
+        self, launch: Launch, environ: Mapping[str, str], notifier: Notifier, progress: Progress
     ) -> None:
         self._launch = launch
         self._environ = launch.environ(environ)
         self._watch = Watch(launch, self._environ)
         self._notifier = notifier
-        self._on_wait = on_wait
-        self._on_ready = on_ready
-        self._on_death = on_death
+        self._progress = progress
+        self._log = Log()
         self._child: subprocess.Popen[bytes] | None = None
         self._asked: signal.Signals | None = None
         self._killed = False
@@ -73,13 +67,22 @@ class Server:
                 self._launch.argv,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 process_group=0,
                 preexec_fn=_end_with_parent,
             )
+            for stream, to in ((self._child.stdout, sys.stdout), (self._child.stderr, sys.stderr)):
+                assert stream is not None
+                self._log.follow(stream, to.fileno())
             if self._asked:  # between the handler's installation and the child's birth
                 self._ask(self._asked, None)
             self._await_ready(self._child)
-            return self._status(self._child.wait())
+            returncode = self._child.wait()
+            # Only now is everything said: what outlives the server holds its pipes open.
+            self._end_group()
+            self._log.finish(LOG_SECONDS)
+            return self._status(returncode)
         finally:
             signal.alarm(0)
             self._watch.stop.set()
@@ -94,9 +97,9 @@ class Server:
         while child.poll() is None and not self._asked:
             if self._watch.ready:
                 self._notifier.ready(self._watch.ready, os.getpid())
-                self._on_ready(self._watch.ready, time.monotonic() - began)
+                self._progress.ready(self._watch.ready, time.monotonic() - began)
                 return
-            self._on_wait(time.monotonic() - began, self._watch.obstacle)
+            self._progress.wait(time.monotonic() - began, self._watch.obstacle)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(TICK_SECONDS)
 
@@ -107,7 +110,8 @@ class Server:
             return
         self._asked = signal.Signals(number)
         if self._child is not None:
-            self._child.send_signal(number)
+            # For SIGINT, too: to vLLM both are one, and Python without vLLM's handlers yet ends silently.
+            self._child.send_signal(signal.SIGTERM)
             signal.alarm(GRACE_SECONDS + int(self._launch.text("shutdown-timeout") or 0))
 
     def _kill(self, _number: int, _frame: FrameType | None) -> None:
@@ -121,11 +125,13 @@ class Server:
                 os.killpg(self._child.pid, signal.SIGKILL)
 
     def _status(self, returncode: int) -> int:
+        if self._asked and not self._watch.ready:
+            self._progress.stopped()
         if self._killed:
             return 128 + signal.SIGKILL
         if self._asked:
             return 0 if self._asked is signal.SIGTERM else 128 + self._asked
-        self._on_death(returncode)
+        self._progress.died(returncode, self._log.cause())
         if returncode < 0:
             return 128 - returncode
         return returncode or 1

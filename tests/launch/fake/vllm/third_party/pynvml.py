@@ -37,7 +37,3 @@ def nvmlDeviceGetMemoryInfo(handle: str) -> SimpleNamespace:  # noqa: N802
     if ":" not in handle:
         raise NVMLError("Not Supported")  # as on GB10
     return SimpleNamespace(total=int(handle.split(":")[1]))
-
-
-def nvmlDeviceGetCudaComputeCapability(handle: str) -> tuple[int, int]:  # noqa: N802
-    return 12, 1

@@ -3,6 +3,7 @@
     health_after    seconds until /health answers
     token_after     seconds that the first completion takes
     exit_after      seconds until it ends by itself, with exit_status, or by the signal exit_signal
+    last_words      what it writes to standard error before that
     deaf            it ignores SIGTERM and SIGINT
     chat            whether it has a chat template (true)
     text            whether it generates text at all (true)
@@ -102,6 +103,8 @@ def _server() -> socketserver.BaseServer:
 
 
 def _end() -> None:
+    sys.stderr.write(_BEHAVIOUR.get("last_words", ""))
+    sys.stderr.flush()
     if "exit_signal" in _BEHAVIOUR:
         os.kill(os.getpid(), _BEHAVIOUR["exit_signal"])
         time.sleep(10)  # the signal may arrive a moment later

@@ -1,0 +1,57 @@
+# What a GB10 will run, assembled here: read, and run under qemu.
+{ check, pytest, testEnvironment, described, product, emulation }:
+let
+  inherit (product) environment cuda base host launcher;
+  sealed = ''
+    export HOME=$TMPDIR LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8 GCONV_PATH=${base.sysroot}/usr/lib/${host.triple}/gconv
+    timed() {
+      local name=$1 start=$SECONDS
+      shift
+      "$@"
+      echo "$name: $((SECONDS - start)) s" | tee -a "$TMPDIR/times"
+    }
+  '';
+in
+{
+  gb10-libraries = check "gb10-libraries" "Every library that the GB10 environment needs is in the closure, the driver's aside" { } ''
+    python ${./libraries.py} ${environment} ${base.sysroot}/usr/lib/${host.triple} ${./libraries.toml}
+  '';
+
+  gb10-environment = pytest "gb10-environment" "CUDA builds for Arm, each file as its wheel records it; the published patches' faults are gone"
+    { GB10_ENVIRONMENT = environment; } "-m 'not engine' -k 'gb10 or patches'";
+
+  gb10-imports = described "torch, vLLM, FlashInfer, CuPy, Triton and the plugin import under qemu" (emulation.run "check-gb10-imports" { } ''
+    ${sealed}
+    for module in torch vllm flashinfer cupy triton dgx_vllm.plugin.register; do
+      timed "$module" ${environment}/bin/python -c "import $module; print('$module', getattr($module, '__version__', '''), 'imports')"
+    done
+    cp "$TMPDIR/times" "$out"
+  '');
+
+  gb10-commands = described "doctor, plan and serve --dry-run answer under qemu" (emulation.run "check-gb10-commands" { } ''
+    ${sealed}
+    # A CUDA build without a GPU cannot serve, and says so.
+    doctor() {
+      ! ${launcher}/bin/dgx-vllm doctor --json > doctor.json
+      ${testEnvironment}/bin/python -c 'import json; assert json.load(open("doctor.json"))["schema"] == 1'
+    }
+    timed "doctor --json" doctor
+    timed "plan" ${launcher}/bin/dgx-vllm plan ${environment}/lib/python3.11/site-packages/dgx_vllm/demo/checkpoint
+    cp "$TMPDIR/times" "$out"
+  '');
+
+  gb10-nvcc = described "nvcc compiles a kernel for sm_121a under qemu" (emulation.run "check-gb10-nvcc" { } ''
+    ${sealed}
+    export PATH=${base.cc}/bin:$PATH
+    cat > convert.cu <<'EOF'
+    #include <cuda_fp4.h>
+    __global__ void convert(const float2* x, __nv_fp4x2_storage_t* y) {
+      y[threadIdx.x] = __nv_cvt_float2_to_fp4x2(x[threadIdx.x], __NV_E2M1, cudaRoundNearest);
+    }
+    EOF
+    timed nvcc ${cuda}/bin/nvcc -std=c++17 -gencode arch=compute_121a,code=sm_121a --keep -c convert.cu -o convert.o
+    # The hardware conversion, which only the "a" and "f" targets of this family have.
+    grep -q cvt.rn.satfinite.e2m1x2.f32 convert.ptx
+    cp "$TMPDIR/times" "$out"
+  '');
+}

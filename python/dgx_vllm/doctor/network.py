@@ -1,0 +1,30 @@
+"""The address to listen on."""
+
+from dgx_vllm.doctor.finding import Finding, Status
+from dgx_vllm.doctor.place import Place
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import environment
+from dgx_vllm.launch.layers import DEFAULT_HOST, DEFAULT_PORT
+from dgx_vllm.launch.preflight import check_port
+
+_AREA = "network"
+
+
+def findings(place: Place) -> list[Finding]:
+    """Whether a server could listen where HOST and PORT, or the defaults, say."""
+    given = environment.given(place.environ)
+    host, port = given.get("HOST", DEFAULT_HOST), given.get("PORT", str(DEFAULT_PORT))
+    data = {"host": host, "port": port}
+    if not port.isdigit() or not 1 <= int(port) <= 65535:
+        return [
+            Finding(
+                _AREA, "port", Status.FAIL, f"PORT is {port!r}", "set PORT to a number from 1 to 65535", data
+            )
+        ]
+    try:
+        check_port(host, int(port))
+    except UserError as error:
+        fault, _, remedy = str(error).partition("; ")
+        # It may be this server, at work.
+        return [Finding(_AREA, "port", Status.WARN, fault, remedy, data)]
+    return [Finding(_AREA, "port", Status.OK, f"{host}:{port} is free", data=data)]

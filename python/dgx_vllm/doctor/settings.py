@@ -1,0 +1,49 @@
+"""Settings that vLLM would ignore without a word."""
+
+from dgx_vllm.doctor.finding import Finding, Status
+from dgx_vllm.doctor.place import Place
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import environment
+
+_AREA = "settings"
+_SHOWN = 4
+
+
+def findings(place: Place) -> list[Finding]:
+    """One finding for each variable that `serve` refuses; more than a few are one."""
+    if place.vllm is None:
+        return []
+    try:
+        known = environment.known(place.vllm.package)
+    except (UserError, OSError) as error:
+        return [
+            Finding(
+                _AREA, "ignored", Status.UNKNOWN, str(error), "install the vLLM that this dgx-vllm is for"
+            )
+        ]
+    faults = {
+        name: fault
+        for name in sorted(place.environ)
+        if (fault := _fault(name, known, place.vllm.version)) is not None
+    }
+    if not faults:
+        return [Finding(_AREA, "ignored", Status.OK, "no variable that is set would be ignored")]
+    shown = list(faults)[:_SHOWN]
+    found = [_finding(name, *faults[name].split(": ", 1)) for name in shown]
+    rest = list(faults)[_SHOWN:]
+    if rest:
+        found.append(_finding("others", f"{len(rest)} more: {', '.join(rest)}", f"unset {' '.join(rest)}"))
+    return found
+
+
+def _finding(subject: str, value: str, remedy: str) -> Finding:
+    # `serve` does not start with one of these set.
+    return Finding(_AREA, subject, Status.FAIL, value, remedy)
+
+
+def _fault(name: str, known: frozenset[str], version: str) -> str | None:
+    try:
+        environment.check([name], known, version)
+    except UserError as error:
+        return str(error)
+    return None

@@ -1,0 +1,73 @@
+"""The server's log: passed on as it comes, its end remembered for the reason of a death."""
+
+import contextlib
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import IO
+
+_LINES = 400
+_CHUNK = 65536
+
+# What vLLM puts before each line: "(EngineCore pid=7) ERROR 11-23 21:50:38 [core.py:11] ".
+_PREFIX = re.compile(r"^(\([\w ]+pid=\d+\) )?([A-Z]+ [\d-]+ [\d:]+ \[[\w./:]+\] )?")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_EXCEPTION = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
+# What a parent process says of the death of its child, which has said why.
+_ECHO = re.compile(r"Engine core initialization failed|EngineDeadError|See stack trace|WorkerProc init")
+
+
+class Log:
+    """Passes on a process's output streams, each byte at once, from threads of their own."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=_LINES)
+        self._threads: list[threading.Thread] = []
+
+    def follow(self, stream: IO[bytes], to: int) -> None:
+        """Copies a pipe to a file descriptor until its last writer is gone."""
+        thread = threading.Thread(target=self._copy, args=(stream, to), name="log", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def finish(self, seconds: float) -> None:
+        """Waits for what is still in the pipes."""
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def cause(self) -> str | None:
+        """The error that the log ends in, None where it names none."""
+        return cause(tuple(self._lines))
+
+    def _copy(self, stream: IO[bytes], to: int) -> None:
+        rest = b""
+        while chunk := os.read(stream.fileno(), _CHUNK):
+            left = memoryview(chunk)
+            with contextlib.suppress(OSError):  # whoever read our output is gone; the server goes on
+                while left:
+                    left = left[os.write(to, left) :]
+            *lines, rest = (rest + chunk).split(b"\n")
+            self._lines.extend(line.decode(errors="replace") for line in lines)
+
+
+def cause(lines: Sequence[str]) -> str | None:
+    """The last error in a log that is more than the echo of another process's.
+
+    Args:
+        lines: of vLLM's log, tracebacks among them.
+
+    Returns:
+        Such as `ValueError: no such thing`, without line breaks.
+    """
+    plain = [_PREFIX.sub("", _COLOUR.sub("", line)).rstrip() for line in lines]
+    for number in reversed(range(len(plain))):
+        found = _EXCEPTION.match(plain[number])
+        if found and not _ECHO.search(plain[number]):
+            name, text = found.groups()
+            # Pydantic counts its errors on this line and names the first on the next.
+            following = plain[number + 1].strip() if number + 1 < len(plain) else ""
+            counted = re.fullmatch(r"\d+ validation errors? for \w+", text)
+            return following.removeprefix("Value error, ") if counted and following else f"{name}: {text}"
+    return None

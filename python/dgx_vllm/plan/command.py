@@ -1,0 +1,84 @@
+"""`dgx-vllm plan`: from words to the printed plan."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from dgx_vllm import machine
+from dgx_vllm.errors import UserError
+from dgx_vllm.plan import chart, gb10, guard, model, outlook, overheads, report, source, units
+from dgx_vllm.plan.outlook import Wish
+
+
+def plan(
+    argument: str,
+    environ: Mapping[str, str],
+    *,
+    memory: str | None,
+    reserve: str | None,
+    context: int,
+    cache_dtype: str | None,
+    drafts: int,
+    acceptance: float | None,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
+    """Prints the plan of a model.
+
+    Args:
+        argument: a directory, a config.json, a profile's name or a Hugging Face id.
+        environ: the process's environment.
+        memory: an amount such as 119.7GB; without one MemAvailable on a machine with unified memory, else all
+            of a GB10's.
+        reserve: an amount to leave alone.
+        context: tokens in each sequence while decoding.
+        cache_dtype: the KV cache's.
+        drafts: speculative tokens.
+        acceptance: tokens that a step with drafts yields.
+        as_json: JSON instead of tables.
+        plot: a picture's file, .svg or .png.
+
+    Raises:
+        UserError: whatever is the user's to mend.
+    """
+    if plot:
+        chart.check(plot)
+    if acceptance is not None and not (drafts and 1 <= acceptance <= drafts + 1):
+        raise UserError(
+            "--acceptance is the tokens that a step yields, from 1 to one more than --drafts; "
+            "give both, such as --drafts 2 --acceptance 2.4"
+        )
+    available, origin = _memory(memory)
+    wish = Wish(
+        available=available,
+        origin=origin,
+        reserve=overheads.RESERVE if reserve is None else units.parse(reserve, "--memory-reserve"),
+        context=context,
+        cache_dtype=cache_dtype,
+        drafts=drafts,
+        acceptance=acceptance,
+    )
+    found = source.find(argument, environ)
+    planned = outlook.of(model.understand(found), found.profile, wish)
+    if plot:
+        chart.draw(planned, plot)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(report.as_json(planned)), indent=1).decode())
+    else:
+        console = Console(highlight=False)
+        # Piped into a file or a pager, a table keeps its lines whole.
+        report.show(planned, console if console.is_terminal else Console(highlight=False, width=160))
+
+
+def _memory(given: str | None) -> tuple[int, str]:
+    if given is not None:
+        return units.parse(given, "--memory"), "--memory"
+    try:
+        unified = machine.detect().unified
+    except UserError:
+        unified = False  # planning is of use without vLLM as well
+    if unified:
+        return guard.mem_available(), "MemAvailable"
+    return gb10.MEMORY, "all of a GB10's; on one, MemAvailable counts"

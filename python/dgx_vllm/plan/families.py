@@ -1,0 +1,447 @@
+"""Families: config.json to tensors and states, for the decoder models that vLLM's users run on a Spark.
+
+Names and shapes are those of the checkpoints on the Hugging Face hub; tests hold the parameter counts against
+transformers' own models.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dgx_vllm.errors import UserError
+from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
+from dgx_vllm.plan.fields import Fields, text_part
+from dgx_vllm.plan.layers import AttentionShape, DeltaNetShape, MambaShape, MlpShape, MoeShape, linear
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a family's config.json leaves unsaid.
+
+    Args:
+        qkv_bias: whether q, k and v have biases where the config says nothing.
+        head_norms: queries and keys are normalized.
+        gated: attention has a gate.
+        experts: "always", "never", or "some": as decoder_sparse_step and mlp_only_layers say.
+        split: GDN's input projections are apart.
+        wrapped: text tensors lie below model.language_model where there is a vision tower.
+        windowed: sliding layers alternate with full ones where layer_types is missing.
+    """
+
+    qkv_bias: bool = False
+    head_norms: bool = False
+    gated: bool = False
+    experts: str = "never"
+    split: bool = False
+    wrapped: bool = False
+    windowed: bool = False
+
+
+_DECODERS: dict[str, Traits] = {
+    "llama": Traits(),
+    "mistral": Traits(),
+    "mixtral": Traits(experts="always"),
+    "qwen2": Traits(qkv_bias=True),
+    "qwen3": Traits(head_norms=True),
+    "qwen3_moe": Traits(head_norms=True, experts="some"),
+    "qwen3_next": Traits(head_norms=True, gated=True, experts="some"),
+    "qwen3_5": Traits(head_norms=True, gated=True, split=True, wrapped=True),
+    "qwen3_5_moe": Traits(head_norms=True, gated=True, split=True, wrapped=True, experts="always"),
+    "gpt_oss": Traits(qkv_bias=True, experts="always", windowed=True),
+}
+
+# A text model published without its vision tower.
+_ALIASES = {"qwen3_5_text": "qwen3_5", "qwen3_5_moe_text": "qwen3_5_moe"}
+
+KNOWN = (*_DECODERS, "nemotron_h")
+"""The values of model_type that can be planned from config.json alone."""
+
+
+class UnknownArchitectureError(UserError):
+    """A model_type that is not in `KNOWN`."""
+
+
+def read(model: str, config: Mapping[str, Any]) -> Architecture:
+    """A model's architecture.
+
+    Args:
+        model: what the user called the model, for messages.
+        config: its config.json.
+
+    Raises:
+        UnknownArchitectureError: the model_type is unknown.
+        UserError: a field is missing.
+    """
+    family = Fields(model, config).text("model_type")
+    family = _ALIASES.get(family, family)
+    fields = text_part(model, config)
+    if family == "nemotron_h":
+        return _nemotron_h(fields)
+    traits = _DECODERS.get(family)
+    if traits is None:
+        named = f"model_type {family!r}" if family else "no model_type"
+        raise UnknownArchitectureError(
+            f"{model}: config.json has {named}, and config.json alone can be planned for {', '.join(KNOWN)}; "
+            "give the directory of a local checkpoint, whose safetensors headers say the rest"
+        )
+    return _decoder(family, traits, fields, config)
+
+
+def generic(model: str, config: Mapping[str, Any]) -> Architecture:
+    """What the common fields say of an architecture that is unknown: no tensors, and caches at their largest.
+
+    Every layer is taken to keep every token.
+
+    Raises:
+        UserError: even a common field is missing.
+    """
+    fields = text_part(model, config)
+    hidden, layers = fields.positive("hidden_size"), fields.positive("num_hidden_layers")
+    heads = fields.positive("num_attention_heads")
+    kv_heads = fields.positive("num_key_value_heads", default=heads)
+    head_size = fields.positive("head_dim", default=max(hidden // heads, 1))
+    latent = fields.whole("kv_lora_rank", default=0)
+    if latent:
+        # Multi-head latent attention keeps one vector for key and value together (vLLM's MLAAttentionSpec).
+        kv_heads, head_size = 1, (latent + fields.whole("qk_rope_head_dim", default=0)) // 2
+    experts = fields.whole("num_experts", "n_routed_experts", "num_local_experts", default=0)
+    return Architecture(
+        family=fields.text("model_type", default="unknown"),
+        dtype=fields.text("dtype", "torch_dtype", default="bfloat16"),
+        tensors=(),
+        layers=layers,
+        hidden=hidden,
+        vocabulary=fields.positive("vocab_size"),
+        max_tokens=fields.whole("max_position_embeddings", default=0) or None,
+        widest=4 * hidden,
+        attention=(Attention(layers, kv_heads, head_size),),
+        experts=experts,
+        experts_per_token=fields.positive("num_experts_per_tok", "experts_per_token") if experts else 0,
+    )
+
+
+def _decoder(family: str, traits: Traits, fields: Fields, config: Mapping[str, Any]) -> Architecture:
+    hidden = fields.positive("hidden_size")
+    layers = fields.positive("num_hidden_layers")
+    vocabulary = fields.positive("vocab_size")
+    attention = _attention(fields, traits, hidden, family)
+    kinds = _layer_types(fields, traits, layers)
+    delta_net = _delta_net(fields, traits, hidden) if "linear_attention" in kinds else None
+    moe = _moe(fields, traits, hidden, family)
+    dense = (
+        MlpShape(hidden, fields.positive("intermediate_size"), bias=fields.flag("mlp_bias"))
+        if (moe is None or not all(_sparse(fields, traits, index) for index in range(layers)))
+        else None
+    )
+    vision = config.get("vision_config") if traits.wrapped else None
+    root = "model.language_model" if isinstance(vision, Mapping) else "model"
+    block = "block_sparse_moe" if family == "mixtral" else "mlp"
+
+    def tensors() -> Iterator[Tensor]:
+        yield Tensor(f"{root}.embed_tokens.weight", (vocabulary, hidden))
+        for index, kind in enumerate(kinds):
+            prefix = f"{root}.layers.{index}"
+            if delta_net and kind == "linear_attention":
+                yield from delta_net.tensors(f"{prefix}.linear_attn")
+            else:
+                yield from attention.tensors(f"{prefix}.self_attn")
+            feed = moe if moe and _sparse(fields, traits, index) else dense
+            assert feed is not None
+            yield from feed.tensors(f"{prefix}.{block}")
+            yield Tensor(f"{prefix}.input_layernorm.weight", (hidden,))
+            yield Tensor(f"{prefix}.post_attention_layernorm.weight", (hidden,))
+        yield Tensor(f"{root}.norm.weight", (hidden,))
+        if not fields.flag("tie_word_embeddings"):
+            yield from linear("lm_head", vocabulary, hidden)
+        for index in range(drafts):
+            yield from _draft(index, hidden, attention, moe or dense)
+        if isinstance(vision, Mapping):
+            yield from _vision(Fields(f"{fields.model} (vision_config)", vision))
+
+    drafts = _draft_layers(fields, family)
+    kv = Attention(1, attention.kv_heads, attention.head_size)
+    return Architecture(
+        family=family,
+        dtype=fields.text("dtype", "torch_dtype", default="bfloat16"),
+        tensors=tuple(tensors()),
+        layers=layers,
+        hidden=hidden,
+        vocabulary=vocabulary,
+        max_tokens=fields.whole("max_position_embeddings", default=0) or None,
+        widest=max(
+            attention.widest,
+            delta_net.widest if delta_net else 0,
+            moe.widest if moe else 0,
+            2 * dense.inner if dense else 0,
+        ),
+        attention=_caches(kinds, kv, fields, family),
+        recurrent=_delta_net_state(delta_net, kinds.count("linear_attention"), fields) if delta_net else None,
+        experts=moe.experts if moe else 0,
+        experts_per_token=moe.per_token if moe else 0,
+        draft=Attention(drafts, kv.heads, kv.head_size) if drafts else None,
+    )
+
+
+def _attention(fields: Fields, traits: Traits, hidden: int, family: str) -> AttentionShape:
+    heads = fields.positive("num_attention_heads")
+    bias = fields.flag("attention_bias", traits.qkv_bias)
+    return AttentionShape(
+        hidden=hidden,
+        heads=heads,
+        kv_heads=fields.positive("num_key_value_heads", default=heads),
+        head_size=fields.positive("head_dim", default=hidden // heads),
+        gated=traits.gated,
+        qkv_bias=bias or family == "qwen2",
+        # Qwen2 has biases on q, k and v alone.
+        out_bias=bias and family != "qwen2",
+        norms=traits.head_norms,
+        sinks=family == "gpt_oss",
+    )
+
+
+def _layer_types(fields: Fields, traits: Traits, layers: int) -> list[str]:
+    given = fields.words("layer_types")
+    if given is not None:
+        if len(given) != layers:
+            raise UserError(
+                f"{fields.model}: config.json has {len(given)} layer_types for {layers} layers; "
+                "fetch the checkpoint's config.json again"
+            )
+        return given
+    if fields.values.get("linear_num_value_heads") is not None:
+        interval = fields.positive("full_attention_interval", default=4)
+        return ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(layers)]
+    if traits.windowed:
+        return ["sliding_attention" if i % 2 == 0 else "full_attention" for i in range(layers)]
+    every = fields.values.get("sliding_window") and fields.flag(
+        "use_sliding_window", fields.text("model_type") == "mistral"
+    )
+    return ["sliding_attention" if every else "full_attention"] * layers
+
+
+def _sparse(fields: Fields, traits: Traits, index: int) -> bool:
+    if traits.experts != "some":
+        return traits.experts == "always"
+    step = fields.positive("decoder_sparse_step", default=1)
+    return index not in fields.numbers("mlp_only_layers") and (index + 1) % step == 0
+
+
+def _moe(fields: Fields, traits: Traits, hidden: int, family: str) -> MoeShape | None:
+    if traits.experts == "never" or not fields.whole("num_experts", "num_local_experts", default=0):
+        if traits.experts == "always":
+            fields.positive("num_experts", "num_local_experts")
+        return None
+    experts = fields.positive("num_experts", "num_local_experts")
+    per_token = fields.positive("num_experts_per_tok", "experts_per_token")
+    if family == "mixtral":
+        names = ("w1", "w3", "w2")
+        return MoeShape(
+            MlpShape(hidden, fields.positive("intermediate_size"), names=names), experts, per_token
+        )
+    if family == "gpt_oss":
+        expert = MlpShape(hidden, fields.positive("intermediate_size"), bias=True)
+        return MoeShape(expert, experts, per_token, "router", router_bias=True, fused=True)
+    shared = fields.whole("shared_expert_intermediate_size", default=0)
+    return MoeShape(
+        MlpShape(hidden, fields.positive("moe_intermediate_size")),
+        experts,
+        per_token,
+        shared=("shared_expert", MlpShape(hidden, shared)) if shared else None,
+        shared_gate=bool(shared),
+    )
+
+
+def _delta_net(fields: Fields, traits: Traits, hidden: int) -> DeltaNetShape:
+    return DeltaNetShape(
+        hidden=hidden,
+        key_heads=fields.positive("linear_num_key_heads"),
+        value_heads=fields.positive("linear_num_value_heads"),
+        key_size=fields.positive("linear_key_head_dim"),
+        value_size=fields.positive("linear_value_head_dim"),
+        kernel=fields.positive("linear_conv_kernel_dim"),
+        split=traits.split,
+    )
+
+
+def _delta_net_state(shape: DeltaNetShape, layers: int, fields: Fields) -> Recurrent:
+    # vLLM takes the dtype from mamba_ssm_dtype (Qwen3.5), else the model's (model_executor/models/config.py).
+    return Recurrent(
+        layers,
+        shape.channels,
+        shape.kernel,
+        (shape.value_heads, shape.value_size, shape.key_size),
+        fields.text("mamba_ssm_dtype") or None,
+    )
+
+
+def _draft_layers(fields: Fields, family: str) -> int:
+    if family == "qwen3_next":
+        # Published configs leave it out although every checkpoint has one.
+        return fields.whole("num_nextn_predict_layers", default=1)
+    return fields.whole("mtp_num_hidden_layers", "num_nextn_predict_layers", default=0)
+
+
+def _draft(
+    index: int, hidden: int, attention: AttentionShape, feed: MoeShape | MlpShape | None
+) -> Iterator[Tensor]:
+    """An MTP layer as Qwen3-Next and Qwen3.5 have it; it shares embedding and lm_head with the model."""
+    if index == 0:
+        yield from linear("mtp.fc", hidden, 2 * hidden)
+        for name in ("norm", "pre_fc_norm_embedding", "pre_fc_norm_hidden"):
+            yield Tensor(f"mtp.{name}.weight", (hidden,))
+    prefix = f"mtp.layers.{index}"
+    yield from attention.tensors(f"{prefix}.self_attn")
+    assert feed is not None
+    yield from feed.tensors(f"{prefix}.mlp")
+    yield Tensor(f"{prefix}.input_layernorm.weight", (hidden,))
+    yield Tensor(f"{prefix}.post_attention_layernorm.weight", (hidden,))
+
+
+def _caches(kinds: list[str], kv: Attention, fields: Fields, family: str) -> tuple[Attention, ...]:
+    full, sliding = kinds.count("full_attention"), kinds.count("sliding_attention")
+    found = []
+    if full:
+        found.append(Attention(full, kv.heads, kv.head_size))
+    if sliding:
+        window = fields.positive("sliding_window", default=128 if family == "gpt_oss" else None)
+        found.append(Attention(sliding, kv.heads, kv.head_size, window))
+    return tuple(found)
+
+
+def _vision(fields: Fields) -> Iterator[Tensor]:
+    """Qwen3.5's vision tower: read once per image, not while decoding."""
+    width, inner = fields.positive("hidden_size"), fields.positive("intermediate_size")
+    patch, frames = fields.positive("patch_size"), fields.positive("temporal_patch_size")
+    merged = width * fields.positive("spatial_merge_size") ** 2
+    root = "model.visual"
+    yield Tensor(
+        f"{root}.patch_embed.proj.weight", (width, fields.positive("in_channels"), frames, patch, patch)
+    )
+    yield Tensor(f"{root}.patch_embed.proj.bias", (width,))
+    yield Tensor(f"{root}.pos_embed.weight", (fields.positive("num_position_embeddings"), width))
+    for index in range(fields.positive("depth")):
+        prefix = f"{root}.blocks.{index}"
+        yield from _layer_norm(f"{prefix}.norm1", width)
+        yield from _layer_norm(f"{prefix}.norm2", width)
+        yield from linear(f"{prefix}.attn.qkv", 3 * width, width, bias=True)
+        yield from linear(f"{prefix}.attn.proj", width, width, bias=True)
+        yield from linear(f"{prefix}.mlp.linear_fc1", inner, width, bias=True)
+        yield from linear(f"{prefix}.mlp.linear_fc2", width, inner, bias=True)
+    yield from _layer_norm(f"{root}.merger.norm", width)
+    yield from linear(f"{root}.merger.linear_fc1", merged, merged, bias=True)
+    yield from linear(f"{root}.merger.linear_fc2", fields.positive("out_hidden_size"), merged, bias=True)
+
+
+def _layer_norm(name: str, width: int) -> Iterator[Tensor]:
+    yield Tensor(f"{name}.weight", (width,))
+    yield Tensor(f"{name}.bias", (width,))
+
+
+_PATTERN = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
+
+
+def _nemotron_h(fields: Fields) -> Architecture:
+    hidden, vocabulary = fields.positive("hidden_size"), fields.positive("vocab_size")
+    kinds = _nemotron_kinds(fields)
+    heads = fields.positive("num_attention_heads")
+    bias = fields.flag("use_bias")
+    attention = AttentionShape(
+        hidden,
+        heads,
+        fields.positive("num_key_value_heads", default=heads),
+        fields.positive("head_dim", "attention_head_dim"),
+        qkv_bias=fields.flag("attention_bias"),
+        out_bias=fields.flag("attention_bias"),
+    )
+    mamba = MambaShape(
+        hidden,
+        fields.positive("mamba_num_heads"),
+        fields.positive("mamba_head_dim"),
+        fields.positive("n_groups", "mamba_n_groups"),
+        fields.positive("ssm_state_size"),
+        fields.positive("conv_kernel", "mamba_d_conv"),
+        fields.flag("mamba_proj_bias", bias),
+        fields.flag("use_conv_bias", True),
+    )
+    shapes: dict[str, Callable[[str], Iterator[Tensor]]] = {
+        "linear_attention": mamba.tensors,
+        "full_attention": attention.tensors,
+    }
+    mlp_bias = fields.flag("mlp_bias")
+    inner = fields.positive("intermediate_size") if "mlp" in kinds else 0
+    if inner:
+        shapes["mlp"] = MlpShape(hidden, inner, gated=False, bias=mlp_bias).tensors
+    moe = _nemotron_moe(fields, hidden, mlp_bias) if "moe" in kinds else None
+    if moe:
+        shapes["moe"] = moe.tensors
+
+    def tensors() -> Iterator[Tensor]:
+        yield Tensor("backbone.embeddings.weight", (vocabulary, hidden))
+        for index, kind in enumerate(kinds):
+            yield Tensor(f"backbone.layers.{index}.norm.weight", (hidden,))
+            yield from shapes[kind](f"backbone.layers.{index}.mixer")
+        yield Tensor("backbone.norm_f.weight", (hidden,))
+        if not fields.flag("tie_word_embeddings"):
+            yield from linear("lm_head", vocabulary, hidden)
+
+    recurrent = Recurrent(
+        kinds.count("linear_attention"),
+        mamba.channels,
+        mamba.kernel,
+        (mamba.heads, mamba.head_size, mamba.state_size),
+        # vLLM's default for this family, NemotronHForCausalLMConfig.DEFAULT_MAMBA_SSM_CACHE_DTYPE.
+        fields.text("mamba_ssm_cache_dtype", default="float32"),
+    )
+    return Architecture(
+        family="nemotron_h",
+        dtype=fields.text("dtype", "torch_dtype", default="bfloat16"),
+        tensors=tuple(tensors()),
+        layers=len(kinds),
+        hidden=hidden,
+        vocabulary=vocabulary,
+        max_tokens=fields.whole("max_position_embeddings", default=0) or None,
+        widest=max(attention.widest, mamba.widest, inner, moe.widest if moe else 0),
+        attention=tuple(
+            Attention(count, attention.kv_heads, attention.head_size)
+            for count in (kinds.count("full_attention"),)
+            if count
+        ),
+        recurrent=recurrent if recurrent.layers else None,
+        experts=moe.experts if moe else 0,
+        experts_per_token=moe.per_token if moe else 0,
+    )
+
+
+def _nemotron_kinds(fields: Fields) -> list[str]:
+    given = fields.words("layers_block_type") or fields.words("layer_types")
+    pattern = fields.text("hybrid_override_pattern")
+    if given is None and not pattern:
+        raise fields.lacks("hybrid_override_pattern", "layers_block_type")
+    kinds = given or [_PATTERN.get(letter, letter) for letter in pattern]
+    kinds = ["linear_attention" if kind == "mamba" else kind for kind in kinds]
+    kinds = ["full_attention" if kind == "attention" else kind for kind in kinds]
+    unknown = sorted(set(kinds) - set(_PATTERN.values()))
+    if unknown:
+        raise UserError(
+            f"{fields.model}: config.json has layers of kind {unknown[0]!r}, known are "
+            f"{', '.join(_PATTERN.values())}; fetch the checkpoint's config.json again"
+        )
+    return kinds
+
+
+def _nemotron_moe(fields: Fields, hidden: int, bias: bool) -> MoeShape:
+    if fields.values.get("moe_latent_size"):
+        raise UserError(
+            f"{fields.model}: config.json has a moe_latent_size, which cannot be planned from config.json; "
+            "give the directory of a local checkpoint, whose safetensors headers say the rest"
+        )
+    shared = fields.whole("n_shared_experts", default=0)
+    width = fields.positive("moe_shared_expert_intermediate_size") * shared if shared else 0
+    expert = MlpShape(hidden, fields.positive("moe_intermediate_size"), gated=False, bias=bias)
+    return MoeShape(
+        expert,
+        fields.positive("n_routed_experts"),
+        fields.positive("num_experts_per_tok"),
+        shared=("shared_experts", MlpShape(hidden, width, gated=False, bias=bias)) if shared else None,
+        correction=True,
+    )

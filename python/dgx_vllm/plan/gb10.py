@@ -1,0 +1,30 @@
+"""GB10, as far as decode speed depends on it. None of this was measured by this project.
+
+What is fitted is fitted to figures published for Qwen3-Next-80B-A3B-Instruct in NVFP4 on one GB10 (vLLM 0.16
+with Marlin, 1024 tokens in and out). How well all of them are met: tests/plan/test_decode.py.
+"""
+
+#: Visible unified memory in bytes, of 128 GB fitted.
+MEMORY = int(119.7e9)
+#: Bytes per second of its LPDDR5X by the data sheet.
+NOMINAL_BANDWIDTH = 273e9
+#: Bytes per second that reading kernels reached on a GB10; reports lie between 231 and 234 GB/s.
+READ_PEAK = 232e9
+
+#: Decode at batch 1 without drafts, as published.
+PUBLISHED_TOKENS_PER_SECOND = 42.0
+#: What such a step reads: weights, KV cache in FP8 and recurrent state in BF16.
+PUBLISHED_BYTES = 4249e6
+PUBLISHED_LAYERS = 48
+
+#: Seconds per layer and step beside reading at the peak: launches, sampling, kernels that stay below it.
+#: One figure determines it: a calibration and no law; other models and newer kernels may need less.
+OVERHEAD_PER_LAYER = (1 / PUBLISHED_TOKENS_PER_SECOND - PUBLISHED_BYTES / READ_PEAK) / PUBLISHED_LAYERS
+
+#: Tokens that one step yields with 1, 2 and 3 drafts of Qwen3-Next's MTP layer, as published.
+PUBLISHED_ACCEPTANCE = {1: 1.84, 2: 2.42, 3: 2.76}
+
+#: The part of the expert reads, which independent routing would add for further tokens, that is spared as
+#: tokens pick alike. Fitted to published aggregates, 237 and 487 tokens/s at 8 and 32 streams with two
+#: drafts; the 658 at 64 streams come out 14% too high.
+SHARED_ROUTING = 0.35

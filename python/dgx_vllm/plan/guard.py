@@ -1,0 +1,203 @@
+"""Guard: the start of a server on memory that it shares with everything else on the machine.
+
+It counts from MemAvailable, which holds what the kernel can give back; "free" leaves out the page cache, and
+MemTotal leaves out whatever else runs.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.machine import GIB, Machine
+from dgx_vllm.plan import model, overheads, report, source, weights
+from dgx_vllm.plan.cache import Cache
+from dgx_vllm.plan.memory import Budget
+from dgx_vllm.plan.model import Model
+from dgx_vllm.plan.units import gb
+from dgx_vllm.plan.weights import Weight
+from dgx_vllm.profile import Profile
+
+_MEMINFO = Path("/proc/meminfo")
+
+
+def mem_available(path: Path = _MEMINFO) -> int:
+    """Bytes that can be had without swapping, by the kernel's own estimate.
+
+    Raises:
+        UserError: the kernel does not say.
+    """
+    match = re.search(r"^MemAvailable:\s+(\d+) kB$", path.read_text(), re.MULTILINE)
+    if match is None:
+        raise UserError(f"{path} has no MemAvailable; state the memory with --memory", FAILURE)
+    return int(match[1]) * 1024
+
+
+def guards(machine: Machine) -> bool:
+    """Whether the model lies in the host's memory: GB10, or the CPU backend."""
+    return machine.platform == "cpu" or machine.unified
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of a model before it is loaded.
+
+    Args:
+        model: its shape and weights, None if they are not here or of no known kind.
+        profile: its profile, which may say how large it is.
+        files: its weights where they are here although the config says too little.
+    """
+
+    model: Model | None
+    profile: Profile | None
+    files: tuple[Weight, ...] | None = None
+
+    def weights(self, drafting: bool) -> tuple[int, str] | None:
+        """Bytes of weights and who says so, None where nobody does."""
+        if self.model:
+            return self.model.bytes(drafting), "the files" if self.model.exact else "config.json"
+        if self.files:
+            return weights.total(self.files, drafting), "the files"
+        if self.profile and self.profile.download_gib:
+            return int(self.profile.download_gib * GIB), f"profile {self.profile.name}"
+        return None
+
+
+def survey(argument: str, environ: Mapping[str, str], profile: Profile | None) -> Subject:
+    """Looks at what is here of a model; what is damaged is for others to report."""
+    if "://" in argument:
+        return Subject(None, profile)
+    try:
+        found = source.find(argument, environ, fetch=False)
+    except UserError:
+        return Subject(None, profile)
+    try:
+        return Subject(model.understand(found), profile)
+    except UserError:
+        pass
+    try:
+        return Subject(None, profile, model.stored(found.directory))
+    except UserError:
+        return Subject(None, profile)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the server is asked to hold.
+
+    Args:
+        context: --max-model-len, None where vLLM is to choose what fits.
+        sequences: --max-num-seqs.
+        given: the KV cache's bytes where the user or the profile states them.
+        wanted: bytes that the KV cache gets by default, 0 for what the sequences need.
+        ceiling: bytes that all of the server may take, None without a limit.
+    """
+
+    context: int | None
+    sequences: int
+    given: int | None = None
+    wanted: int = 0
+    ceiling: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard decides.
+
+    Args:
+        budget: how the memory is divided.
+        cache: the KV cache's bytes, None where vLLM must size it, for want of knowledge.
+        arithmetic: one line that says how that came about.
+        refusal: why the server must not start, None if it may.
+    """
+
+    budget: Budget
+    cache: int | None
+    arithmetic: str
+    refusal: str | None
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the server will take."""
+        return self.budget.weights + self.budget.overhead + (self.cache or 0)
+
+
+def judge(budget: Budget, cache: Cache | None, terms: Terms) -> Verdict:
+    """Sizes the KV cache, or refuses.
+
+    The KV cache gets what the asked-for sequences need at full length, and no more than is left: what it does
+    not take stays with the page cache and with whatever else runs.
+
+    Args:
+        budget: the memory, divided.
+        cache: what a sequence keeps, None where that is unknown.
+        terms: what is asked for.
+    """
+    # Where vLLM chooses the context, a single token is the least.
+    least = cache.needed(terms.context or 1, 1) if cache else 0
+    if terms.given is not None and terms.given < least:
+        return _verdict(budget, terms.given, _too_small(cache, terms, terms.given, least))
+    size = terms.given if terms.given is not None else _size(budget, cache, terms, least)
+    floor = least if terms.given is None else terms.given
+    if budget.cache < max(floor, 1):
+        return _verdict(budget, None, _refusal(budget, cache, terms, floor))
+    return _verdict(budget, size, None)
+
+
+def _size(budget: Budget, cache: Cache | None, terms: Terms, least: int) -> int | None:
+    """The KV cache's bytes where nobody states them, None where vLLM must find out."""
+    if terms.wanted:
+        return min(max(terms.wanted, least), budget.cache)
+    if cache is None:
+        return None
+    bounds = [budget.cache]
+    if terms.context:
+        bounds.append(cache.needed(terms.context, terms.sequences))
+    if terms.ceiling is not None:
+        bounds.append(terms.ceiling - budget.weights - budget.overhead)
+    return max(min(bounds), least)
+
+
+def compile_jobs(cpus: int, available: int, taken: int) -> int:
+    """How many of FlashInfer's compile jobs may run at once: as many as fit beside the model, at least one.
+
+    Args:
+        cpus: CPUs that may be used.
+        available: bytes of memory that can be had.
+        taken: bytes that the server will take.
+    """
+    return max(1, min(cpus, math.floor((available - taken) / overheads.COMPILE_JOB)))
+
+
+def _arithmetic(budget: Budget, size: int | None) -> str:
+    sums = (
+        f"available {gb(budget.available)} ({budget.origin}) - reserve {gb(budget.reserve)} "
+        f"- weights {gb(budget.weights)} - overhead {gb(budget.overhead)} = {gb(budget.cache)}"
+    )
+    return f"memory: {sums} for the KV cache" + ("" if size is None else f", of which it gets {gb(size)}")
+
+
+def _verdict(budget: Budget, size: int | None, refusal: str | None) -> Verdict:
+    return Verdict(budget, size, _arithmetic(budget, size), refusal)
+
+
+def _too_small(cache: Cache | None, terms: Terms, given: int, least: int) -> str:
+    longest = cache.longest(given) if cache else 0
+    shorter = f"lower --max-model-len, to {longest} at most, or " if longest else ""
+    return (
+        f"a KV cache of {gb(given)} is too small: one sequence of {terms.context or 1} tokens needs "
+        f"{gb(least)}; {shorter}give a larger --kv-cache-memory-bytes"
+    )
+
+
+def _refusal(budget: Budget, cache: Cache | None, terms: Terms, floor: int) -> str:
+    longest = cache.longest(budget.cache) if cache and terms.given is None and budget.cache > 0 else 0
+    if terms.given is not None and budget.cache > 0:
+        remedy = f"lower --kv-cache-memory-bytes to {budget.cache} or less, or free memory"
+    elif longest and terms.context and longest < terms.context:
+        remedy = f"give --max-model-len {longest} or less, or free memory"
+    else:
+        remedy = "free memory, or choose a smaller or more tightly quantized model"
+    return f"the model does not fit: it {report.refusal(budget, floor)}; {remedy}"

@@ -1,0 +1,85 @@
+"""Overheads: memory beside weights and KV cache. Estimates with their reasons; none measured on a GB10."""
+
+from dataclasses import dataclass
+
+from dgx_vllm.machine import GIB, Platform
+from dgx_vllm.plan.architecture import Architecture
+
+#: Kept free on unified memory. Under pressure a GB10 wedges or resets instead of failing an allocation
+#: (open-gpu-kernel-modules#1358, vllm#56824), and FlashInfer's largest compile takes 8 GB (flashinfer#3634):
+#: one of them can run even when all else is full.
+RESERVE = 8 * 10**9
+#: Kept free where nothing is compiled on the side and Linux's own way out, the OOM killer, works.
+CPU_RESERVE = 10**9
+
+#: What one step holds at most where nobody says: vLLM's defaults for a server (engine/arg_utils.py,
+#: get_batch_defaults; on CUDA those for a GPU with 70 GiB or more, which vLLM takes a GB10 for).
+BATCHED_TOKENS: dict[Platform, int] = {"cuda": 8192, "cpu": 2048}
+SEQUENCES: dict[Platform, int] = {"cuda": 1024, "cpu": 128}
+
+#: FlashInfer's compile jobs take 3 to 8 GB each, and it starts one a core (flashinfer#3634).
+COMPILE_JOB = 8 * 10**9
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Memory that something takes.
+
+    Args:
+        what: it.
+        bytes: how much.
+        why: where the figure is from.
+    """
+
+    what: str
+    bytes: int
+    why: str
+
+
+def reserve(platform: Platform) -> int:
+    return RESERVE if platform == "cuda" else CPU_RESERVE
+
+
+def of(
+    platform: Platform, architecture: Architecture | None, batched_tokens: int, sequences: int
+) -> tuple[Overhead, ...]:
+    """What serving takes beside weights and KV cache.
+
+    Args:
+        platform: what serves.
+        architecture: the model's, None where it is unknown; activations are then left out.
+        batched_tokens: the most tokens in a step.
+        sequences: the most sequences in a step.
+    """
+    found = [_RUNTIME[platform]]
+    if architecture:
+        # A layer's input and output, the residual and its normalized copy, and twice its widest outputs, in
+        # 16 bits: what is alive at once when a layer runs.
+        width = 4 * architecture.hidden + 2 * architecture.widest
+        found.append(
+            Overhead(
+                "activations", 2 * width * batched_tokens, f"estimate for a step of {batched_tokens} tokens"
+            )
+        )
+        found.append(
+            Overhead(
+                "logits",
+                2 * 4 * architecture.vocabulary * sequences,
+                f"logits and probabilities in float32 for {sequences} sequences",
+            )
+        )
+    return tuple(found)
+
+
+_RUNTIME: dict[Platform, Overhead] = {
+    "cuda": Overhead(
+        "vLLM, torch, CUDA",
+        5 * GIB,
+        "assumed: 3 GiB for the processes (profiles/demo.toml), 2 GiB for CUDA context, kernels and graphs",
+    ),
+    "cpu": Overhead(
+        "vLLM and torch",
+        2 * 10**9,
+        "measured with the demo on x86_64: 1.7 GB in three processes (PSS), rounded up",
+    ),
+}

@@ -1,0 +1,62 @@
+"""Parts: what a tensor is for, by its name in the checkpoint, be it planned or stored."""
+
+import enum
+import re
+
+
+class Part(enum.StrEnum):
+    """A kind of weights that a decode step reads in the same manner."""
+
+    EMBEDDING = "embedding"
+    GDN_IN = "GDN in_proj_qkvz"
+    GDN_CONV = "GDN in_proj_ba, conv"
+    GDN_OUT = "GDN out_proj"
+    MAMBA_IN = "Mamba in_proj"
+    MAMBA_CONV = "Mamba conv"
+    MAMBA_OUT = "Mamba out_proj"
+    ATTENTION_QKV = "attention q/k/v"
+    ATTENTION_OUT = "attention o_proj"
+    MLP = "dense MLP"
+    ROUTER = "router"
+    SHARED_EXPERT = "shared expert"
+    EXPERTS = "routed experts"
+    NORMS = "norms and scalars"
+    LM_HEAD = "lm_head"
+    DRAFT_FC = "draft's fc"
+    VISION = "vision"
+    OTHER = "other"
+
+
+# The first that matches counts. Names are those of Hugging Face checkpoints of the families in `families`.
+_RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
+    (re.compile(pattern), part)
+    for pattern, part in (
+        (r"(^|\.)(visual|vision_tower|vision_model|multi_modal_projector|vision_encoder)\.", Part.VISION),
+        (r"(^|\.)lm_head\.", Part.LM_HEAD),
+        (r"(^|\.)(embed_tokens|embeddings|word_embeddings|wte)\.", Part.EMBEDDING),
+        (r"(^|\.)mtp\.fc\.|\.eh_proj\.", Part.DRAFT_FC),
+        (r"\.experts\.|\.experts$", Part.EXPERTS),
+        (r"\.shared_expert_gate\.|\.(mlp|mixer|block_sparse_moe)\.(gate|router)\.", Part.ROUTER),
+        (r"\.shared_experts?\.", Part.SHARED_EXPERT),
+        (r"norm[^.]*\.|norm[^.]*$|\.(A_log|dt_bias|D|sinks)$", Part.NORMS),
+        (r"\.linear_attn\.in_proj_(qkvz|qkv|z)\.", Part.GDN_IN),
+        (r"\.linear_attn\.(in_proj_(ba|b|a)|conv1d)\.", Part.GDN_CONV),
+        (r"\.linear_attn\.out_proj\.", Part.GDN_OUT),
+        (r"\.(q_proj|k_proj|v_proj|qkv_proj)\.", Part.ATTENTION_QKV),
+        (r"\.(self_attn|mixer|attention)\.o_proj\.", Part.ATTENTION_OUT),
+        (r"\.mixer\.in_proj\.", Part.MAMBA_IN),
+        (r"\.mixer\.conv1d\.", Part.MAMBA_CONV),
+        (r"\.mixer\.out_proj\.", Part.MAMBA_OUT),
+        (r"\.(gate_proj|up_proj|down_proj|gate_up_proj)\.", Part.MLP),
+    )
+)
+
+
+def of(name: str) -> Part:
+    """The part that a tensor belongs to."""
+    return next((part for rule, part in _RULES if rule.search(name)), Part.OTHER)
+
+
+def is_draft(name: str) -> bool:
+    """Whether a tensor belongs to the MTP layers, which vLLM loads only to draft with."""
+    return name.startswith("mtp.")

@@ -1,0 +1,287 @@
+"""Report: the plan as tables and as JSON."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dgx_vllm.plan import gb10
+from dgx_vllm.plan.memory import Budget
+from dgx_vllm.plan.outlook import Outlook
+from dgx_vllm.plan.units import GB, MB, gb
+
+_BAR = 24
+
+
+def show(outlook: Outlook, console: Console) -> None:
+    """Prints everything."""
+    model = outlook.model
+    source = "the files' headers" if model.exact else "config.json, not the files"
+    console.print(
+        Text.assemble(
+            (model.name, "bold"), f": {model.architecture.family}, {_billions(outlook)}, {model.quantization}"
+        )
+    )
+    console.print(Text(f"Weights by {source}. Speeds are predicted for a GB10, not measured."))
+    if not model.known:
+        console.print(
+            Text(
+                f"The architecture {model.architecture.family} is unknown: parts go by tensor names, "
+                "and every layer is taken to keep every token."
+            )
+        )
+    tables = (_weights, _traffic, _speed, _drafts, _sequence, _memory)
+    for table in (each(outlook) for each in tables):
+        if table.row_count:
+            console.print(table)
+    if outlook.budget.cache > 0:
+        console.print(_concurrency(outlook))
+    for line in _footnotes(outlook):
+        console.print(Text(line, "dim"))
+
+
+def refusal(budget: Budget, cache: int) -> str:
+    """The arithmetic of a model that does not fit, in one line.
+
+    Args:
+        budget: the memory, divided.
+        cache: bytes of KV cache that are the least worth starting with.
+    """
+    needed = budget.weights + budget.overhead + budget.reserve + cache
+    return (
+        f"needs {gb(needed)} = weights {gb(budget.weights)} + overhead {gb(budget.overhead)} "
+        f"+ reserve {gb(budget.reserve)} + KV cache {gb(cache)}, and {gb(budget.available)} are "
+        f"available ({budget.origin})"
+    )
+
+
+def as_json(outlook: Outlook) -> dict[str, Any]:
+    """The same as plain values: bytes, tokens, tokens per second."""
+    model, budget, kept = outlook.model, outlook.budget, outlook.cache
+    return {
+        "model": model.name,
+        "architecture": model.architecture.family,
+        "quantization": model.quantization,
+        "exact": model.exact,
+        "weights": [
+            {
+                "part": str(each.part),
+                "precision": each.precision,
+                "draft": each.draft,
+                "parameters": each.parameters,
+                "bytes": each.bytes,
+            }
+            for each in model.weights
+        ],
+        "cache": {
+            "dtype": outlook.options.cache_dtype,
+            "bytes_per_token": kept.token_bytes,
+            "window_bytes_per_token": kept.window_bytes,
+            "window": kept.window,
+            "state_bytes_per_sequence": kept.state_bytes,
+            "block_bytes": kept.block_bytes,
+        },
+        "memory": {
+            "available": budget.available,
+            "origin": budget.origin,
+            "reserve": budget.reserve,
+            "weights": budget.weights,
+            "overheads": [{"what": o.what, "bytes": o.bytes, "why": o.why} for o in budget.overheads],
+            "kv_cache": budget.cache,
+            "fits": [
+                {"context": row.context, "sequence_bytes": row.sequence_bytes, "sequences": row.sequences}
+                for row in outlook.rows
+            ],
+        },
+        "decode": {
+            "predicted": True,
+            "device": "GB10",
+            "bandwidth": gb10.READ_PEAK,
+            "overhead_seconds_per_layer": gb10.OVERHEAD_PER_LAYER,
+            "context": outlook.steps[0].context,
+            "bytes_by_part": [
+                {"part": each.part, "precision": each.precision, "bytes": round(each.bytes)}
+                for each in outlook.steps[0].traffic
+            ],
+            "batches": [
+                {
+                    "batch": step.batch,
+                    "bytes": round(step.bytes),
+                    "experts": round(step.experts, 2),
+                    "bytes_only_tokens_per_second": round(step.ceiling(), 2),
+                    "tokens_per_second": round(step.expected(), 2),
+                }
+                for step in outlook.steps
+            ],
+            "drafts": [
+                {
+                    "drafts": each.step.drafts,
+                    "accepted": each.accepted,
+                    "bytes": round(each.step.bytes),
+                    "bytes_only_tokens_per_second": round(each.step.ceiling(each.accepted), 2),
+                    "tokens_per_second": round(each.step.expected(each.accepted), 2),
+                }
+                for each in outlook.drafting
+            ],
+        },
+    }
+
+
+def _billions(outlook: Outlook) -> str:
+    count = sum(each.parameters for each in outlook.model.weights if not each.draft)
+    return (
+        f"{count / 1e9:.1f} billion parameters" if count >= 1e8 else f"{count / 1e6:.2f} million parameters"
+    )
+
+
+def _weights(outlook: Outlook) -> Table:
+    table = _table("weights", "precision", ">parameters, M", ">MB", ">share")
+    loaded = sum(each.bytes for each in outlook.model.weights if not each.draft)
+    for each in outlook.model.weights:
+        if not each.draft:
+            table.add_row(*_weight(each.part, each.precision, each.parameters, each.bytes, loaded))
+    table.add_section()
+    parameters = sum(each.parameters for each in outlook.model.weights if not each.draft)
+    table.add_row("total", "", _mb(parameters), _mb(loaded), "")
+    drafts = [each for each in outlook.model.weights if each.draft]
+    if drafts:
+        table.add_row(
+            "MTP layers, loaded to draft only",
+            ", ".join(sorted({each.precision for each in drafts})),
+            _mb(sum(each.parameters for each in drafts)),
+            _mb(sum(each.bytes for each in drafts)),
+            "",
+        )
+    return table
+
+
+def _weight(part: str, precision: str, parameters: int, size: int, total: int) -> tuple[str, ...]:
+    share = f"{size / total:.1%}" if total else ""
+    return part, precision, _mb(parameters), _mb(size), share
+
+
+def _traffic(outlook: Outlook) -> Table:
+    step = outlook.steps[0]
+    table = _table(f"moved per token, batch 1, context {step.context}", "precision", ">MB", ">share", "")
+    largest = max((each.bytes for each in step.traffic), default=0.0)
+    for each in step.traffic:
+        bar = "█" * max(round(_BAR * each.bytes / largest), 1 if each.bytes > largest / 50 else 0)
+        table.add_row(each.part, each.precision, _mb(each.bytes), f"{each.bytes / step.bytes:.1%}", bar)
+    table.add_section()
+    table.add_row("total", "", _mb(step.bytes), "", "")
+    return table
+
+
+def _speed(outlook: Outlook) -> Table:
+    table = _table(
+        ">batch", ">GB a step", ">experts a layer", ">ms", ">tok/s, bytes alone", ">tok/s, with overhead"
+    )
+    for step in outlook.steps:
+        table.add_row(
+            str(step.batch),
+            _gb(step.bytes),
+            f"{step.experts:.1f}" if step.experts else "",
+            f"{1e3 * step.seconds:.1f}",
+            f"{step.ceiling():,.1f}",
+            f"{step.expected():,.1f}",
+        )
+    return table
+
+
+def _drafts(outlook: Outlook) -> Table:
+    table = _table(
+        ">drafts, batch 1", ">tokens a step", ">GB a step", ">tok/s, bytes alone", ">tok/s, with overhead"
+    )
+    for each in outlook.drafting:
+        table.add_row(
+            str(each.step.drafts),
+            f"{each.accepted:.2f}",
+            _gb(each.step.bytes),
+            f"{each.step.ceiling(each.accepted):,.1f}",
+            f"{each.step.expected(each.accepted):,.1f}",
+        )
+    return table
+
+
+def _memory(outlook: Outlook) -> Table:
+    budget = outlook.budget
+    table = _table("memory", ">GB", "from")
+    table.add_row("available", _gb(budget.available), budget.origin)
+    table.add_row("reserve", f"-{_gb(budget.reserve)}", "left to the system and to one compile job")
+    source = "the files" if outlook.model.exact else "config.json"
+    table.add_row("weights", f"-{_gb(budget.weights)}", source)
+    for each in budget.overheads:
+        table.add_row(each.what, f"-{_gb(each.bytes)}", each.why)
+    table.add_section()
+    table.add_row("left for the KV cache", _gb(budget.cache), "")
+    return table
+
+
+def _sequence(outlook: Outlook) -> Table:
+    kept = outlook.cache
+    table = _table("kept per sequence", ">bytes", "as")
+    dtype = f"{outlook.options.cache_dtype}: {outlook.cache_origin}"
+    if kept.token_bytes:
+        table.add_row("keys and values of one token", f"{kept.token_bytes:,}", dtype)
+    if kept.window:
+        table.add_row(f"the same in windows of {kept.window}", f"{kept.window_bytes:,}", dtype)
+    if kept.state_bytes:
+        recurrent = kept.state_bytes - kept.conv_bytes
+        table.add_row("recurrent states (GDN, Mamba)", f"{recurrent:,}", _state_dtype(outlook))
+        table.add_row("convolution states", f"{kept.conv_bytes:,}", outlook.model.architecture.dtype)
+    if kept.groups:
+        why = f"vLLM pages all of it: {len(kept.groups)} tables"
+        table.add_row("one block", f"{kept.block_bytes:,}", why)
+    return table
+
+
+def _state_dtype(outlook: Outlook) -> str:
+    architecture, chosen = outlook.model.architecture, outlook.options.state_dtype
+    stored = architecture.recurrent.dtype if architecture.recurrent else None
+    return (stored or architecture.dtype) if chosen == "auto" else chosen
+
+
+def _concurrency(outlook: Outlook) -> Table:
+    table = _table(">context, tokens", ">GB a sequence", ">sequences that fit")
+    for row in outlook.rows:
+        table.add_row(f"{row.context:,}", _gb(row.sequence_bytes), f"{row.sequences:,}")
+    return table
+
+
+def _footnotes(outlook: Outlook) -> list[str]:
+    peak, nominal = gb10.READ_PEAK / GB, gb10.NOMINAL_BANDWIDTH / GB
+    lines = [
+        f"Bytes alone: at {peak:.0f} GB/s, the read peak others measured on a GB10 (nominal {nominal:.0f}). "
+        f"Overhead: {1e6 * gb10.OVERHEAD_PER_LAYER:.0f} µs a layer, calibrated on one published figure "
+        f"({gb10.PUBLISHED_TOKENS_PER_SECOND:.0f} tok/s, Qwen3-Next-80B-A3B NVFP4, vLLM 0.16). "
+        "Computing, which bounds large batches, is left out.",
+    ]
+    if outlook.model.architecture.experts:
+        lines.append(
+            f"Experts: what independent routing would add beyond one token's is cut by "
+            f"{gb10.SHARED_ROUTING:.0%}, fitted to published aggregates of the same model."
+        )
+    if outlook.drafting:
+        lines.append(f"Tokens a step: {outlook.drafting[0].origin}.")
+    if outlook.budget.cache <= 0:
+        lines.append(f"It does not fit: {outlook.model.name} {refusal(outlook.budget, 0)}.")
+    return lines
+
+
+def _mb(count: float) -> str:
+    """Millions, with decimals where there are few."""
+    return f"{count / MB:,.1f}" if abs(count) >= MB else f"{count / MB:.3f}"
+
+
+def _gb(count: float) -> str:
+    return f"{count / GB:,.2f}" if abs(count) >= GB else f"{count / GB:.4f}"
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        right = header.startswith(">")
+        table.add_column(header.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+    return table

@@ -1,0 +1,142 @@
+"""Weights: parameters and bytes by part and precision, planned from a config or taken from a checkpoint."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dgx_vllm.plan import parts
+from dgx_vllm.plan.architecture import Architecture
+from dgx_vllm.plan.headers import Stored
+from dgx_vllm.plan.parts import Part
+from dgx_vllm.plan.quantization import Quantization
+
+# Tensors that accompany a quantized weight, longest first, and whether they hold the weight itself.
+_SUFFIXES = {
+    ".weight_packed": True,
+    ".weight_global_scale": False,
+    ".weight_scale_inv": False,
+    ".weight_zero_point": False,
+    ".weight_g_idx": False,
+    ".weight_scale_2": False,
+    ".weight_shape": False,
+    ".weight_scale": False,
+    ".input_global_scale": False,
+    ".input_scale": False,
+    ".k_scale": False,
+    ".v_scale": False,
+    ".qweight": True,
+    ".qzeros": False,
+    ".scales": False,
+    ".g_idx": False,
+    "_blocks": True,
+    "_scales": False,
+    ".weight": True,
+}
+
+_DTYPES = {"BF16": "BF16", "F16": "FP16", "F32": "F32", "F64": "F64", "F8_E4M3": "FP8", "I8": "INT8"}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The weights of one part in one precision.
+
+    Args:
+        part: what they are for.
+        precision: how they are stored, `BF16`, `NVFP4`, ...
+        draft: whether they belong to the MTP layers.
+        parameters: how many.
+        bytes: with every scale.
+    """
+
+    part: Part
+    precision: str
+    draft: bool
+    parameters: int
+    bytes: int
+
+
+def planned(architecture: Architecture, quantization: Quantization) -> tuple[Weight, ...]:
+    """From the config alone."""
+    found = []
+    for tensor in architecture.tensors:
+        precision = quantization.of(tensor.module, tensor.linear)
+        size = precision.size(tensor.shape) * tensor.copies
+        found.append(
+            Weight(
+                parts.of(tensor.name),
+                precision.name,
+                parts.is_draft(tensor.name),
+                tensor.parameters,
+                size,
+            )
+        )
+    return _summed(found)
+
+
+def stored(tensors: Mapping[str, Stored]) -> tuple[Weight, ...]:
+    """From a checkpoint's headers: exact, whatever the architecture."""
+    modules: dict[str, dict[str, Stored]] = {}
+    for name, tensor in tensors.items():
+        module, suffix = _split(name)
+        modules.setdefault(module, {})[suffix] = tensor
+    found = []
+    for module, held in modules.items():
+        main = next((suffix for suffix in held if _SUFFIXES.get(suffix, True)), None)
+        name = f"{module}.weight" if main else module
+        precision, parameters = _unpacked(main, held)
+        size = sum(tensor.size for tensor in held.values())
+        found.append(Weight(parts.of(name), precision, parts.is_draft(name), parameters, size))
+    return _summed(found)
+
+
+def total(weights: Iterable[Weight], drafting: bool) -> int:
+    """Bytes that vLLM loads: MTP layers only where they draft."""
+    return sum(weight.bytes for weight in weights if drafting or not weight.draft)
+
+
+def _split(name: str) -> tuple[str, str]:
+    suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), "")
+    return name.removesuffix(suffix), suffix
+
+
+def _unpacked(main: str | None, held: Mapping[str, Stored]) -> tuple[str, int]:
+    """A module's precision and its parameters, packed ones counted one by one."""
+    if main is None:
+        return "F32", 0  # scales that stand alone: k_scale, v_scale
+    weight = held[main]
+    if main == "_blocks":
+        return "MXFP4", 2 * weight.elements
+    scale = held.get(".weight_scale")
+    if weight.dtype == "U8" and scale is not None:
+        return ("NVFP4" if scale.dtype == "F8_E4M3" else "MXFP4"), 2 * weight.elements
+    if weight.dtype == "F8_E4M3" and scale is not None and scale.dtype == "U8":
+        return "MXFP8", weight.elements
+    if weight.dtype == "I32" and main in (".qweight", ".weight_packed"):
+        bits = _integer_bits(weight, held)
+        return f"INT{bits}", weight.elements * 32 // bits
+    return _DTYPES.get(weight.dtype, weight.dtype), weight.elements
+
+
+def _integer_bits(weight: Stored, held: Mapping[str, Stored]) -> int:
+    """4 or 8, by how many outputs the scales say there are for how many packed columns."""
+    scales = held.get(".scales")
+    if scales is not None and len(weight.shape) == len(scales.shape) == 2:
+        if weight.shape[1] != scales.shape[1]:  # AWQ packs outputs
+            return 32 * weight.shape[1] // scales.shape[1]
+        index = held.get(".g_idx")  # GPTQ packs inputs
+        if index is not None:
+            return 32 * weight.shape[0] // index.elements
+    return 4
+
+
+def _summed(weights: Iterable[Weight]) -> tuple[Weight, ...]:
+    sums: dict[tuple[bool, Part, str], tuple[int, int]] = {}
+    for each in weights:
+        key = (each.draft, each.part, each.precision)
+        parameters, size = sums.get(key, (0, 0))
+        sums[key] = (parameters + each.parameters, size + each.bytes)
+    order = list(Part)
+    ranked = sorted(sums.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2]))
+    return tuple(
+        Weight(part, precision, draft, parameters, size)
+        for (draft, part, precision), (parameters, size) in ranked
+    )

@@ -1,0 +1,241 @@
+"""`dgx-vllm plan`: what it prints, draws, and refuses."""
+
+import json
+import os
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shapes import QWEN3_NEXT, QWEN3_NEXT_NVFP4
+
+from dgx_vllm import machine
+from dgx_vllm.machine import Machine
+from dgx_vllm.plan import guard
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def plan(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    laptop: Machine,
+) -> Run:
+    """The command in this process, offline: its status, output and errors."""
+    from dgx_vllm import cli
+
+    def run(*words: str, on: Machine = laptop) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["dgx-vllm", "plan", *words])
+            patch.setattr(machine, "detect", lambda: on)
+            for name in list(os.environ):
+                patch.delenv(name)
+            for name, value in {**environment, "HF_HUB_OFFLINE": "1"}.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        captured = capsys.readouterr()
+        status = ended.value.code
+        return status if isinstance(status, int) else 0, captured.out, captured.err
+
+    return run
+
+
+def write(tmp_path: Path, config: dict[str, Any]) -> str:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+def test_the_tables(plan: Run, config_file: Path) -> None:
+    status, out, err = plan(str(config_file), "--kv-cache-dtype", "fp8")
+    assert (status, err) == (0, "")
+    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()]
+    assert ["GDN in_proj_qkvz", "BF16", "906.0", "1,811.9", "3.8%"] in rows
+    assert ["total", "4,252.7"] in rows
+    assert ["keys and values of one token", "12,288", "fp8: --kv-cache-dtype"] in rows
+    assert ["available", "119.70", "all of a GB10's; on one, MemAvailable counts"] in rows
+    assert any(row[:1] == ["262,144"] for row in rows)
+    assert "predicted for a GB10, not measured" in out
+
+
+def test_json_says_the_same(plan: Run, config_file: Path) -> None:
+    status, out, _ = plan(str(config_file.parent), "--kv-cache-dtype", "fp8", "--memory", "100GB", "--json")
+    assert status == 0
+    said = json.loads(out)
+    assert sum(each["bytes"] for each in said["decode"]["bytes_by_part"]) == pytest.approx(4252.7e6, rel=1e-4)
+    memory = said["memory"]
+    assert memory["available"] == 100 * 10**9
+    assert memory["kv_cache"] == (
+        memory["available"]
+        - memory["reserve"]
+        - memory["weights"]
+        - sum(each["bytes"] for each in memory["overheads"])
+    )
+    assert said["decode"]["predicted"] is True
+    assert [each["drafts"] for each in said["decode"]["drafts"]] == [1, 2, 3]
+
+
+def test_on_a_spark_mem_available_counts(
+    plan: Run, config_file: Path, spark: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "mem_available", lambda: 101 * 10**9)
+    _, out, _ = plan(str(config_file), "--json", on=spark)
+    assert json.loads(out)["memory"]["available"] == 101 * 10**9
+    _, out, _ = plan(str(config_file), "--json", "--memory", "50GiB", on=spark)
+    assert json.loads(out)["memory"]["available"] == 50 * 2**30
+
+
+def test_what_does_not_fit_is_said(plan: Run, config_file: Path) -> None:
+    status, out, _ = plan(str(config_file), "--memory", "40GB")
+    assert status == 0
+    assert "It does not fit" in out
+    assert "sequences that fit" not in out
+
+
+def test_the_demo(plan: Run) -> None:
+    status, out, err = plan("demo")
+    assert (status, err) == (0, "")
+    assert "Weights by the files' headers" in out
+
+
+def test_pictures(plan: Run, config_file: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("plan.svg", "plan.png"):
+        status, _, err = plan(str(config_file), "--plot", str(tmp_path / name))
+        assert (status, err) == (0, "")
+    root = ElementTree.parse(tmp_path / "plan.svg").getroot()
+    assert root.tag.endswith("svg")
+    text = "".join(root.itertext())
+    assert "GDN" in text
+    assert "1,811.9" in text
+    assert "http" not in (tmp_path / "plan.svg").read_text().replace("http://www.w3.org/2000/svg", "")
+    with Image.open(tmp_path / "plan.png") as image:
+        assert image.size > (800, 400)
+        assert len(image.getcolors(1 << 20) or []) > 2
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({}, "no model_type"),
+        ({"model_type": "brand_new"}, "model_type 'brand_new'"),
+        ({name: value for name, value in QWEN3_NEXT.items() if name != "hidden_size"}, "lacks hidden_size"),
+        (
+            {name: value for name, value in QWEN3_NEXT.items() if name != "linear_num_key_heads"},
+            "lacks linear_num_key_heads",
+        ),
+        ({**QWEN3_NEXT, "num_hidden_layers": "many"}, "'many', which is no count"),
+        ({**QWEN3_NEXT, "num_hidden_layers": 0}, "a size is at least 1"),
+        ({**QWEN3_NEXT, "layer_types": ["full_attention"]}, "1 layer_types for 48 layers"),
+        ({**QWEN3_NEXT, "dtype": "int3"}, "dtype 'int3'"),
+        ({**QWEN3_NEXT, "quantization_config": {"quant_method": "magic"}}, "quantization 'magic' is unknown"),
+        ({**QWEN3_NEXT, "quantization_config": {"quant_method": "modelopt"}}, "quant_algo is missing"),
+        (
+            {**QWEN3_NEXT, "quantization_config": {"quant_method": "modelopt", "quant_algo": "FP3"}},
+            "quant_algo FP3 is unknown",
+        ),
+        ({**QWEN3_NEXT, "quantization_config": {"quant_method": "awq", "group_size": 1}}, "w_bit is missing"),
+        ({**QWEN3_NEXT, "quantization_config": [1]}, "no object"),
+        ({"model_type": "nemotron_h", "hidden_size": 64, "vocab_size": 9}, "lacks hybrid_override_pattern"),
+    ],
+)
+def test_bad_configs_are_one_line_with_a_remedy(
+    plan: Run, tmp_path: Path, config: dict[str, Any], says: str
+) -> None:
+    status, out, err = plan(write(tmp_path, config))
+    assert status == 2
+    assert out == ""
+    assert err.startswith("dgx-vllm: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert ";" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["/nowhere/at/all"], "there is nothing at"),
+        (["not an id"], "neither a directory or file that exists"),
+        (["owner/name"], "is not in"),
+        (["CONFIG", "--memory", "much"], "no amount of memory"),
+        (["CONFIG", "--memory-reserve", "-1"], "no amount of memory"),
+        (["CONFIG", "--plot", "plan.pdf"], "neither .svg nor .png"),
+        (["CONFIG", "--plot", "/nowhere/plan.svg"], "No such file"),
+        (["CONFIG", "--kv-cache-dtype", "int3"], "'int3' is unknown"),
+        (["CONFIG", "--acceptance", "2"], "--drafts"),
+        (["CONFIG", "--drafts", "2", "--acceptance", "4"], "from 1 to one more"),
+        (["CONFIG", "--context", "0"], "--context"),
+        (["CONFIG", "--frobnicate"], "--frobnicate"),
+        ([], "MODEL"),
+    ],
+)
+def test_bad_words_are_one_line_too(plan: Run, config_file: Path, words: list[str], says: str) -> None:
+    status, out, err = plan(*[str(config_file) if word == "CONFIG" else word for word in words])
+    assert status in (1, 2)
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert says in err
+
+
+def test_damaged_files(plan: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    assert "truncated" in plan(str(tmp_path))[2]
+    write(tmp_path, QWEN3_NEXT_NVFP4)
+    (tmp_path / "model.safetensors").write_bytes(b"\x00\x00\x00\x00\x00\x00\x00\x7f{}")
+    status, _, err = plan(str(tmp_path))
+    assert status == 2
+    assert "truncated" in err
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    assert "no weight_map" in plan(str(tmp_path))[2]
+
+
+def test_a_download_under_way_is_planned_by_its_config(plan: Run, tmp_path: Path) -> None:
+    write(tmp_path, QWEN3_NEXT_NVFP4)
+    (tmp_path / "part-1.safetensors").write_bytes(b"")
+    index = {"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    status, out, _ = plan(str(tmp_path))
+    assert status == 0
+    assert "config.json, not the files" in out
+
+
+def test_the_cache_of_the_hub_is_looked_into(plan: Run, environment: dict[str, str]) -> None:
+    repository = Path(environment["HF_HOME"], "hub", "models--owner--name")
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text(json.dumps(QWEN3_NEXT_NVFP4))
+    status, out, err = plan("owner/name")
+    assert (status, err) == (0, "")
+    assert "79.7 billion parameters" in out
+
+
+def test_the_hub_is_asked_for_what_is_not_here(
+    plan: Run, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both files are fetched, through huggingface_hub, into the cache that the environment names."""
+    import huggingface_hub
+
+    asked = []
+
+    def download(model: str, name: str, cache_dir: Path) -> str:
+        asked.append((model, name, cache_dir))
+        path = tmp_path / name
+        config = QWEN3_NEXT if name == "config.json" else {"quantization": {"quant_algo": "FP8"}}
+        path.write_text(json.dumps(config))
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "file_exists", lambda *_: True)
+    status, out, err = plan("owner/name", "--json")
+    assert (status, err) == (0, "")
+    assert {each["precision"] for each in json.loads(out)["weights"]} == {"BF16", "FP8"}
+    cache = Path(environment["HF_HOME"], "hub")
+    assert asked == [("owner/name", name, cache) for name in ("config.json", "hf_quant_config.json")]
