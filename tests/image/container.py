@@ -44,7 +44,7 @@ def configure(bundle: Path, arguments: list[str], environment: dict[str, str]) -
     process["user"] = {"uid": USER, "gid": USER}
     process["capabilities"] = {}
     process["noNewPrivileges"] = True
-    config["root"]["readonly"] = True
+    config["root"] = {"path": "rootfs", "readonly": True}
     config["linux"] = {
         "namespaces": [{"type": name} for name in ("user", "mount", "pid", "ipc", "uts")],
         "uidMappings": [{"containerID": USER, "hostID": os.getuid(), "size": 1}],

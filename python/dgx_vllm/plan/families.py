@@ -4,14 +4,15 @@ Names and shapes are those of the checkpoints on the Hugging Face hub; tests hol
 transformers' own models.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dgx_vllm.errors import UserError
+from dgx_vllm.plan import nemotron_h, vision
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
 from dgx_vllm.plan.fields import Fields, text_part
-from dgx_vllm.plan.layers import AttentionShape, DeltaNetShape, MambaShape, MlpShape, MoeShape, linear
+from dgx_vllm.plan.layers import AttentionShape, DeltaNetShape, MlpShape, MoeShape, linear
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
     family = _ALIASES.get(family, family)
     fields = text_part(model, config)
     if family == "nemotron_h":
-        return _nemotron_h(fields)
+        return nemotron_h.read(fields)
     traits = _DECODERS.get(family)
     if traits is None:
         named = f"model_type {family!r}" if family else "no model_type"
@@ -133,8 +134,8 @@ def _decoder(family: str, traits: Traits, fields: Fields, config: Mapping[str, A
         if (moe is None or not all(_sparse(fields, traits, index) for index in range(layers)))
         else None
     )
-    vision = config.get("vision_config") if traits.wrapped else None
-    root = "model.language_model" if isinstance(vision, Mapping) else "model"
+    tower = config.get("vision_config") if traits.wrapped else None
+    root = "model.language_model" if isinstance(tower, Mapping) else "model"
     block = "block_sparse_moe" if family == "mixtral" else "mlp"
 
     def tensors() -> Iterator[Tensor]:
@@ -155,8 +156,8 @@ def _decoder(family: str, traits: Traits, fields: Fields, config: Mapping[str, A
             yield from linear("lm_head", vocabulary, hidden)
         for index in range(drafts):
             yield from _draft(index, hidden, attention, moe or dense)
-        if isinstance(vision, Mapping):
-            yield from _vision(Fields(f"{fields.model} (vision_config)", vision))
+        if isinstance(tower, Mapping):
+            yield from vision.tensors(Fields(f"{fields.model} (vision_config)", tower))
 
     drafts = _draft_layers(fields, family)
     kv = Attention(1, attention.kv_heads, attention.head_size)
@@ -306,142 +307,3 @@ def _caches(kinds: list[str], kv: Attention, fields: Fields, family: str) -> tup
         window = fields.positive("sliding_window", default=128 if family == "gpt_oss" else None)
         found.append(Attention(sliding, kv.heads, kv.head_size, window))
     return tuple(found)
-
-
-def _vision(fields: Fields) -> Iterator[Tensor]:
-    """Qwen3.5's vision tower: read once per image, not while decoding."""
-    width, inner = fields.positive("hidden_size"), fields.positive("intermediate_size")
-    patch, frames = fields.positive("patch_size"), fields.positive("temporal_patch_size")
-    merged = width * fields.positive("spatial_merge_size") ** 2
-    root = "model.visual"
-    yield Tensor(
-        f"{root}.patch_embed.proj.weight", (width, fields.positive("in_channels"), frames, patch, patch)
-    )
-    yield Tensor(f"{root}.patch_embed.proj.bias", (width,))
-    yield Tensor(f"{root}.pos_embed.weight", (fields.positive("num_position_embeddings"), width))
-    for index in range(fields.positive("depth")):
-        prefix = f"{root}.blocks.{index}"
-        yield from _layer_norm(f"{prefix}.norm1", width)
-        yield from _layer_norm(f"{prefix}.norm2", width)
-        yield from linear(f"{prefix}.attn.qkv", 3 * width, width, bias=True)
-        yield from linear(f"{prefix}.attn.proj", width, width, bias=True)
-        yield from linear(f"{prefix}.mlp.linear_fc1", inner, width, bias=True)
-        yield from linear(f"{prefix}.mlp.linear_fc2", width, inner, bias=True)
-    yield from _layer_norm(f"{root}.merger.norm", width)
-    yield from linear(f"{root}.merger.linear_fc1", merged, merged, bias=True)
-    yield from linear(f"{root}.merger.linear_fc2", fields.positive("out_hidden_size"), merged, bias=True)
-
-
-def _layer_norm(name: str, width: int) -> Iterator[Tensor]:
-    yield Tensor(f"{name}.weight", (width,))
-    yield Tensor(f"{name}.bias", (width,))
-
-
-_PATTERN = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
-
-
-def _nemotron_h(fields: Fields) -> Architecture:
-    hidden, vocabulary = fields.positive("hidden_size"), fields.positive("vocab_size")
-    kinds = _nemotron_kinds(fields)
-    heads = fields.positive("num_attention_heads")
-    bias = fields.flag("use_bias")
-    attention = AttentionShape(
-        hidden,
-        heads,
-        fields.positive("num_key_value_heads", default=heads),
-        fields.positive("head_dim", "attention_head_dim"),
-        qkv_bias=fields.flag("attention_bias"),
-        out_bias=fields.flag("attention_bias"),
-    )
-    mamba = MambaShape(
-        hidden,
-        fields.positive("mamba_num_heads"),
-        fields.positive("mamba_head_dim"),
-        fields.positive("n_groups", "mamba_n_groups"),
-        fields.positive("ssm_state_size"),
-        fields.positive("conv_kernel", "mamba_d_conv"),
-        fields.flag("mamba_proj_bias", bias),
-        fields.flag("use_conv_bias", True),
-    )
-    shapes: dict[str, Callable[[str], Iterator[Tensor]]] = {
-        "linear_attention": mamba.tensors,
-        "full_attention": attention.tensors,
-    }
-    mlp_bias = fields.flag("mlp_bias")
-    inner = fields.positive("intermediate_size") if "mlp" in kinds else 0
-    if inner:
-        shapes["mlp"] = MlpShape(hidden, inner, gated=False, bias=mlp_bias).tensors
-    moe = _nemotron_moe(fields, hidden, mlp_bias) if "moe" in kinds else None
-    if moe:
-        shapes["moe"] = moe.tensors
-
-    def tensors() -> Iterator[Tensor]:
-        yield Tensor("backbone.embeddings.weight", (vocabulary, hidden))
-        for index, kind in enumerate(kinds):
-            yield Tensor(f"backbone.layers.{index}.norm.weight", (hidden,))
-            yield from shapes[kind](f"backbone.layers.{index}.mixer")
-        yield Tensor("backbone.norm_f.weight", (hidden,))
-        if not fields.flag("tie_word_embeddings"):
-            yield from linear("lm_head", vocabulary, hidden)
-
-    recurrent = Recurrent(
-        kinds.count("linear_attention"),
-        mamba.channels,
-        mamba.kernel,
-        (mamba.heads, mamba.head_size, mamba.state_size),
-        # vLLM's default for this family, NemotronHForCausalLMConfig.DEFAULT_MAMBA_SSM_CACHE_DTYPE.
-        fields.text("mamba_ssm_cache_dtype", default="float32"),
-    )
-    return Architecture(
-        family="nemotron_h",
-        dtype=fields.text("dtype", "torch_dtype", default="bfloat16"),
-        tensors=tuple(tensors()),
-        layers=len(kinds),
-        hidden=hidden,
-        vocabulary=vocabulary,
-        max_tokens=fields.whole("max_position_embeddings", default=0) or None,
-        widest=max(attention.widest, mamba.widest, inner, moe.widest if moe else 0),
-        attention=tuple(
-            Attention(count, attention.kv_heads, attention.head_size)
-            for count in (kinds.count("full_attention"),)
-            if count
-        ),
-        recurrent=recurrent if recurrent.layers else None,
-        experts=moe.experts if moe else 0,
-        experts_per_token=moe.per_token if moe else 0,
-    )
-
-
-def _nemotron_kinds(fields: Fields) -> list[str]:
-    given = fields.words("layers_block_type") or fields.words("layer_types")
-    pattern = fields.text("hybrid_override_pattern")
-    if given is None and not pattern:
-        raise fields.lacks("hybrid_override_pattern", "layers_block_type")
-    kinds = given or [_PATTERN.get(letter, letter) for letter in pattern]
-    kinds = ["linear_attention" if kind == "mamba" else kind for kind in kinds]
-    kinds = ["full_attention" if kind == "attention" else kind for kind in kinds]
-    unknown = sorted(set(kinds) - set(_PATTERN.values()))
-    if unknown:
-        raise UserError(
-            f"{fields.model}: config.json has layers of kind {unknown[0]!r}, known are "
-            f"{', '.join(_PATTERN.values())}; fetch the checkpoint's config.json again"
-        )
-    return kinds
-
-
-def _nemotron_moe(fields: Fields, hidden: int, bias: bool) -> MoeShape:
-    if fields.values.get("moe_latent_size"):
-        raise UserError(
-            f"{fields.model}: config.json has a moe_latent_size, which cannot be planned from config.json; "
-            "give the directory of a local checkpoint, whose safetensors headers say the rest"
-        )
-    shared = fields.whole("n_shared_experts", default=0)
-    width = fields.positive("moe_shared_expert_intermediate_size") * shared if shared else 0
-    expert = MlpShape(hidden, fields.positive("moe_intermediate_size"), gated=False, bias=bias)
-    return MoeShape(
-        expert,
-        fields.positive("n_routed_experts"),
-        fields.positive("num_experts_per_tok"),
-        shared=("shared_experts", MlpShape(hidden, width, gated=False, bias=bias)) if shared else None,
-        correction=True,
-    )
