@@ -16,7 +16,7 @@ let
 
   # Hypothesis's profile "ci" draws the same examples each time: a build must not depend on luck.
   pytest = name: description: env: arguments:
-    check name description env "pytest -p no:cacheprovider --hypothesis-profile=ci --ignore tests/pinning --ignore tests/sbom ${arguments} tests";
+    check name description env "pytest -p no:cacheprovider --hypothesis-profile=ci ${arguments}";
 in
 {
   base = described "The base runs from the store and maps nothing of the machine" (import ./checks/base.nix { inherit base host; });
@@ -55,8 +55,8 @@ in
       ${sbomTestEnvironment}/bin/pytest -p no:cacheprovider tests/sbom
   '';
 
-  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container'";
-  engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, a killed engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine";
+  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom tests";
+  engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, a killed engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine tests/launch tests/reference tests/serve";
 
   # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.
   image = check "image" "The image under crun: a chat, its health, its end" { } ''

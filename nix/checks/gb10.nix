@@ -18,7 +18,7 @@ in
   '';
 
   gb10-environment = pytest "gb10-environment" "CUDA builds for Arm, each file as its wheel records it; the published patches' faults are gone"
-    { GB10_ENVIRONMENT = environment; } "-m 'not engine' -k 'gb10 or patches'";
+    { GB10_ENVIRONMENT = environment; } "tests/gb10 tests/patches";
 
   gb10-imports = described "torch, vLLM, FlashInfer, CuPy, Triton and the plugin import under qemu" (emulation.run "check-gb10-imports" { } ''
     ${sealed}
