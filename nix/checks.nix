@@ -44,7 +44,7 @@ in
     ruff check --no-cache --config python/pyproject.toml python tests nix
     (cd python && mypy --cache-dir=/dev/null)
     (cd nix && mypy --cache-dir=/dev/null --strict --package pinning)
-    cd nix && mypy --cache-dir=/dev/null --strict --ignore-missing-imports --package sbom
+    cd nix && ${sbomTestEnvironment}/bin/mypy --cache-dir=/dev/null --strict --ignore-missing-imports --package sbom
   '';
 
   sbom = check "sbom" "The bills of materials hold every pin once, each with a licence, and validate" { DOCS = source ../docs; } ''
