@@ -1,5 +1,5 @@
 # What `nix flake check` builds.
-{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, image, umoci, sboms, described, gb10 }:
+{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, sboms, described, gb10 }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
@@ -57,17 +57,6 @@ in
 
   unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom tests";
   engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, a killed engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine tests/launch tests/reference tests/serve";
-
-  # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.
-  image = check "image" "The image under crun: a chat, its health, its end" { } ''
-    binds=()
-    for place in /nix /proc /dev /etc /tmp /bin "$NIX_BUILD_TOP"; do
-      [ ! -e "$place" ] || binds+=(--dev-bind "$place" "$place")
-    done
-    IMAGE=${image} UMOCI=${umoci}/usr/bin/umoci CRUN=${umoci}/usr/bin/crun \
-      bwrap --unshare-user --uid 0 --gid 0 --cap-add ALL --tmpfs /sys --tmpfs /sys/fs/cgroup "''${binds[@]}" \
-      pytest -p no:cacheprovider --durations=5 tests/image
-  '';
 } // (if gb10 == null then { } else import ./checks/gb10.nix {
   inherit check pytest testEnvironment described;
   inherit (gb10) product emulation;

@@ -68,8 +68,7 @@ rec {
     packages = builtins.attrValues (packagesOf native) ++ [ testEnvironment ];
   };
 
-  checks = import ./checks.nix { inherit base fetch host launcher described testEnvironment sbomTestEnvironment umoci;
-      inherit (packages) image;
+  checks = import ./checks.nix { inherit base fetch host launcher described testEnvironment sbomTestEnvironment;
       sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
       gb10 = if system == "aarch64-linux" then null else { product = gb10Product; emulation = gb10Emulation; };
     };
