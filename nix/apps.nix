@@ -29,6 +29,10 @@ rec {
   default = serve;
   serve = app "Serve a model (without one named, the built-in demo) over an OpenAI-compatible API" "serve"
     ''exec ${launcher}/bin/dgx-vllm serve "$@"'';
+  plan = app "What a model takes of a GB10's memory, what fits beside it, and how fast it may decode" "plan"
+    ''exec ${launcher}/bin/dgx-vllm plan "$@"'';
+  doctor = app "Say whether this machine can serve, how well, and what to do" "doctor"
+    ''exec ${launcher}/bin/dgx-vllm doctor "$@"'';
   update = app "Make nix/pins anew from Debian's and PyPI's indexes" "update" (pinning "update");
   audit = app "List what Debian's security archive and PyPI have newer than the pins" "audit" (pinning "audit");
   integration = app "Tests that need this machine itself: what a server maps of its host" "integration" ''

@@ -1,5 +1,5 @@
 # What `nix flake check` builds.
-{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, sboms, described, gb10 }:
+{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, image, umoci, sboms, described, gb10 }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
@@ -44,6 +44,7 @@ in
     ruff check --no-cache --config python/pyproject.toml python tests nix
     (cd python && mypy --cache-dir=/dev/null)
     (cd nix && mypy --cache-dir=/dev/null --strict --package pinning)
+    (cd nix && mypy --cache-dir=/dev/null --strict rebuild.py emulation/native.py image/docker.py python/environment.py)
     cd nix && ${sbomTestEnvironment}/bin/mypy --cache-dir=/dev/null --strict --ignore-missing-imports --package sbom
   '';
 
@@ -56,8 +57,20 @@ in
   '';
 
   unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom tests";
+} // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {
+  # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.
+  image = check "image" "The image under crun: a chat, its health, its end" { } ''
+    binds=()
+    for place in /nix /proc /dev /etc /tmp /bin "$NIX_BUILD_TOP"; do
+      [ ! -e "$place" ] || binds+=(--dev-bind "$place" "$place")
+    done
+    IMAGE=${image} UMOCI=${umoci}/usr/bin/umoci CRUN=${umoci}/usr/bin/crun \
+      bwrap --unshare-user --uid 0 --gid 0 --cap-add ALL --tmpfs /sys --tmpfs /sys/fs/cgroup "''${binds[@]}" \
+      pytest -p no:cacheprovider --durations=5 tests/image
+  '';
+
   engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, a killed engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine tests/launch tests/reference tests/serve";
-} // (if gb10 == null then { } else import ./checks/gb10.nix {
-  inherit check pytest testEnvironment described;
-  inherit (gb10) product emulation;
+}) // (if gb10 == null then { } else import ./checks/gb10.nix {
+  inherit check pytest testEnvironment described fetch;
+  inherit (gb10) build product native emulation;
 })

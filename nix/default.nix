@@ -3,9 +3,10 @@
 let
   platforms = import ./platforms.nix;
   fetch = import ./fetch.nix { pkgs = nixpkgs.legacyPackages.${system}; };
-  productFor = host: import ./product.nix { inherit fetch host; build = platforms.${system}; };
+  build = platforms.${system};
+  productFor = host: import ./product.nix { inherit fetch host build; };
 
-  native = productFor platforms.${system};
+  native = productFor build;
   inherit (native) host base python vllm package launcher;
 
   distinct = pins: builtins.attrValues (builtins.listToAttrs (map (pin: { name = pin.file; value = pin; }) pins));
@@ -32,7 +33,7 @@ let
   };
 
   packagesOf = product: {
-    default = described "The dgx-vllm command: serve a model, list profiles" product.launcher;
+    default = described "The dgx-vllm command: serve, plan, doctor, profiles, health" product.launcher;
     environment = described "Python 3.11 with vLLM ${product.vllm.version} and everything it needs" product.environment;
     base = described "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" product.base.sysroot;
     cc = described "GCC 12 whose output runs on the base" product.base.cc;
@@ -50,7 +51,6 @@ let
   # What a GB10 runs, assembled here: the same contents as its own packages.
   gb10Product = productFor platforms.aarch64-linux;
   gb10 = packagesOf gb10Product;
-  gb10Emulation = import ./emulation { build = native.host; inherit fetch base; host = platforms.aarch64-linux; };
   assembled = if system == "aarch64-linux" then { } else builtins.listToAttrs (map
     (name: {
       name = "gb10-${name}";
@@ -68,10 +68,17 @@ rec {
     packages = builtins.attrValues (packagesOf native) ++ [ testEnvironment ];
   };
 
-  checks = import ./checks.nix { inherit base fetch host launcher described testEnvironment sbomTestEnvironment;
-      sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
-      gb10 = if system == "aarch64-linux" then null else { product = gb10Product; emulation = gb10Emulation; };
+  checks = import ./checks.nix {
+    inherit base fetch host launcher umoci described testEnvironment sbomTestEnvironment;
+    inherit (packages) image;
+    sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
+    gb10 = if system == "aarch64-linux" then null else {
+      inherit build;
+      product = gb10Product;
+      native = import ./product.nix { inherit fetch; inherit (gb10Product) host; build = gb10Product.host; };
+      emulation = import ./emulation { inherit build fetch base; inherit (gb10Product) host; };
     };
+  };
 
   # vLLM, the test tools and the compiler; `pytest tests` finds python/ and nix/ of the checkout by itself.
   devShells.default = described "The environment that the tests run in, with the compiler" (base.runCommand "dgx-vllm-shell"

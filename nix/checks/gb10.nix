@@ -1,6 +1,8 @@
 # What a GB10 will run, assembled here: read, and run under qemu.
-{ check, pytest, testEnvironment, described, product, emulation }:
+{ check, pytest, testEnvironment, described, product, native, emulation, fetch, build }:
 let
+  rebuilt = import ../emulation/native.nix { inherit emulation fetch build testEnvironment native; assembled = product; };
+  wheel = name: product: builtins.head (builtins.filter (wheel: builtins.match "${name}-[0-9].*" wheel.name != null) product.vllm.wheels);
   inherit (product) environment cuda base host launcher;
   sealed = ''
     export HOME=$TMPDIR LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8 GCONV_PATH=${base.sysroot}/usr/lib/${host.triple}/gconv
@@ -18,7 +20,12 @@ in
   '';
 
   gb10-environment = pytest "gb10-environment" "CUDA builds for Arm, each file as its wheel records it; the published patches' faults are gone"
-    { GB10_ENVIRONMENT = environment; } "tests/gb10 tests/patches";
+    { GB10_ENVIRONMENT = environment; } "tests/gb10/test_environment.py tests/patches";
+
+  gb10-base = check "gb10-base" "The base's files are those of Debian's packages, ELF headers aside"
+    { GB10_BASE = base.sysroot; debs = fetch.debs "base" host.system; passAsFile = [ "debs" ]; } ''
+    GB10_DEBS=$debsPath pytest -p no:cacheprovider tests/gb10/test_base.py
+  '';
 
   gb10-imports = described "torch, vLLM, FlashInfer, CuPy, Triton and the plugin import under qemu" (emulation.run "check-gb10-imports" { } ''
     ${sealed}
@@ -32,11 +39,31 @@ in
     ${sealed}
     # A CUDA build without a GPU cannot serve, and says so.
     doctor() {
-      ! ${launcher}/bin/dgx-vllm doctor --json > doctor.json
+      if ${launcher}/bin/dgx-vllm doctor --json > doctor.json; then
+        echo "doctor says that a machine without a GPU can serve" >&2
+        return 1
+      fi
       ${testEnvironment}/bin/python -c 'import json; assert json.load(open("doctor.json"))["schema"] == 1'
     }
     timed "doctor --json" doctor
     timed "plan" ${launcher}/bin/dgx-vllm plan ${environment}/lib/python3.11/site-packages/dgx_vllm/demo/checkpoint
+    timed "serve --dry-run" ${launcher}/bin/dgx-vllm serve nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4 --dry-run | tee dry-run
+    grep -q -e '--moe-backend' dry-run
+    cp "$TMPDIR/times" "$out"
+  '');
+
+  gb10-driver = described "The driver is found and loads where NixOS and DGX OS have it, under qemu" (emulation.run "check-gb10-driver" { } ''
+    ${sealed}
+    export PATH=${base.cc}/bin:$PATH
+    echo 'int cuInit(unsigned flags) { return flags; }' > cuda.c
+    gcc -shared -Wl,-soname,libcuda.so.1 -o libcuda.so.580.95.05 cuda.c
+    # A build's root cannot be written: one of our own, with the driver where each system has it.
+    for directory in /run/opengl-driver/lib /usr/lib/${host.triple}; do
+      timed "driver in $directory" bwrap --dev-bind /nix /nix --dev-bind /proc /proc --dev-bind /dev /dev --bind "$PWD" "$PWD" \
+        --dir "$directory" --bind libcuda.so.580.95.05 "$directory/libcuda.so.580.95.05" \
+        --symlink libcuda.so.580.95.05 "$directory/libcuda.so.1" \
+        ${environment}/bin/python -B ${./driver.py} "$directory"
+    done
     cp "$TMPDIR/times" "$out"
   '');
 
@@ -54,4 +81,18 @@ in
     grep -q cvt.rn.satfinite.e2m1x2.f32 convert.ptx
     cp "$TMPDIR/times" "$out"
   '');
+
+  gb10-native = described "Derivations built by Arm programs, under qemu, are those assembled here" (base.runCommand "check-gb10-native"
+    {
+      reports = [
+        (rebuilt "base" (product: product.base.sysroot))
+        (rebuilt "cc" (product: product.base.cc))
+        (rebuilt "ninja" (wheel "ninja"))
+        (rebuilt "tvm-ffi" (wheel "apache-tvm-ffi"))
+        (rebuilt "vllm-patched" (product: builtins.head product.vllm.overlays))
+        (rebuilt "environment" (product: product.environment))
+        (rebuilt "cuda" (product: product.cuda))
+        (rebuilt "launcher" (product: product.launcher))
+      ];
+    } ''cat $reports | tee "$out"'');
 }

@@ -19,8 +19,10 @@ in
       CPUINFO = ./cpuinfo;
       BUSYBOX = "${fetch.seed build.system}/bin/busybox"; # the base has no mount
     } // env) ''
-    if unshare --user --map-root-user --mount --pid --fork --mount-proc bash -euo pipefail ${./register.sh} true; then
-      unshare --user --map-root-user --mount --pid --fork --mount-proc bash -euo pipefail ${./register.sh} bash -euo pipefail "$scriptPath"
+    mkdir "$TMPDIR/binfmt"
+    own() { unshare --user --map-root-user --mount --pid --fork --mount-proc "$@"; }
+    if own "$BUSYBOX" mount -t binfmt_misc none "$TMPDIR/binfmt"; then
+      own bash -euo pipefail ${./register.sh} bash -euo pipefail "$scriptPath"
     else
       echo "NOT RUN: this machine does not let a build register qemu for ${host.system} (Linux 6.7 and user namespaces are needed)" | tee "$out"
     fi

@@ -21,7 +21,6 @@ labels=(
   org.opencontainers.image.version="$version"
   org.opencontainers.image.revision="$revision"
   org.opencontainers.image.created="$stamp"
-  "org.opencontainers.image.licenses=Apache-2.0 AND LicenseRef-NVIDIA"
   dgx-vllm.pins.pypi.sha256="${PINS%-*}"
   dgx-vllm.pins.debian.sha256="${PINS#*-}"
 )

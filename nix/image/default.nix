@@ -36,5 +36,5 @@ runCommand "dgx-vllm-image-${host.debian}"
   for blob in ${top}/layout/blobs/sha256/*; do ln -s "$(readlink -f "$blob")" "$out/blobs/sha256/"; done
   cp --no-preserve=mode ${top}/layout/{oci-layout,index.json} "$out/"
   . ${./config.sh}
-  python3 -B ${./healthcheck.py} "$out"
+  python3 -B ${./docker.py} "$out" dgx-vllm:latest
 ''

@@ -26,7 +26,12 @@ runCommand "image-layer-${name}"
   sort -u held added > "$out/paths"
   sed s,^/,, added > names
   files=()
-  [ -z "$tree" ] || files=(--directory "$tree" $(ls -A "$tree"))
+  if [ -n "$tree" ]; then
+    cp -r "$tree" tree
+    # Any user may be asked for (docker run --user), so what is written to belongs to all. The store keeps no such modes.
+    chmod 1777 tree/cache tree/tmp
+    files=(--directory "$PWD/tree" $(ls -A "$tree"))
+  fi
   tar --create --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner \
     --format=pax --pax-option=delete=atime,delete=ctime --directory / --files-from names "''${files[@]}" |
     ${umoci}/usr/bin/umoci raw add-layer --image "$layout:latest" \

@@ -8,5 +8,4 @@ if [ -z "$engine" ]; then
   echo "error: there is neither docker nor podman on PATH: install one, or copy the layout yourself: @image@" >&2
   exit 1
 fi
-# Docker reads OCI layouts from release 25 on.
-tar --create --dereference --directory @image@ blobs index.json oci-layout | "$engine" load
+tar --create --dereference --directory @image@ blobs index.json manifest.json oci-layout | "$engine" load

@@ -2,8 +2,6 @@
 { runCommand, host, sysroot, launcher, environment, sbom, notices }:
 runCommand "image-tree" { } ''
   mkdir -p "$out"/{etc,bin,usr/bin,cache,tmp,proc,sys,dev,run,nix/store} "$out/usr/lib/${host.triple}" "$out/etc/ssl/certs"
-  # Any user may be asked for (docker run --user): what is written to belongs to all.
-  chmod 1777 "$out"/{cache,tmp}
   echo 'root:x:0:0:root:/root:/bin/sh
   vllm:x:1000:1000:vLLM:/cache:/bin/sh' | sed 's/^ *//' > "$out/etc/passwd"
   echo 'root:x:0:

@@ -40,7 +40,8 @@ def _check_sandbox() -> None:
     if done.returncode:
         raise UserError(
             f"this machine refuses the namespaces that Nix's sandbox is made of ({done.stderr.strip()}): "
-            "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone), "
+            "run this as root, allow them (sysctl user.max_user_namespaces, "
+            "kernel.unprivileged_userns_clone, on Ubuntu kernel.apparmor_restrict_unprivileged_userns), "
             "or leave the container"
         )
 

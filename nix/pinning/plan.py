@@ -13,6 +13,7 @@ _INSTALLABLE_COMMANDS = {"build", "run", "shell", "develop", "path-info", "print
 # What else reads the flake, and so wants the stand-in for nixpkgs.
 FLAKE_COMMANDS = _INSTALLABLE_COMMANDS | {
     "eval",
+    "fmt",
     "flake check",
     "flake show",
     "flake metadata",
@@ -65,6 +66,8 @@ def parse(arguments: list[str]) -> Request:
         words.append(word)
     if not words:
         return Request("", ())
+    if words[0] == "fmt":
+        return Request("fmt", (), builds)
     if words[0] == "flake":
         return Request(" ".join(words[:2]), (), builds)
     installables = words[1:2] if words[0] == "run" else words[1:]
@@ -76,6 +79,8 @@ def _candidates(request: Request, system: str) -> list[list[str]]:
     """For each attribute asked for, where nix looks it up in this flake, first match first."""
     if request.command == "flake check":
         return [[f"checks.{system}"]]
+    if request.command == "fmt":
+        return [[f"formatter.{system}"]]
     if request.command not in _INSTALLABLE_COMMANDS:
         return []
     rooms = {

@@ -3,6 +3,7 @@
 let
   inherit (base) runCommand sysroot patchelf;
   libraries = "${sysroot}/usr/lib/${host.triple}";
+  licences = import ../sbom/licences.nix;
   pureWheel = name: builtins.head (builtins.filter (wheel: wheel.name == name) (fetch.wheels "build" build.system));
 
   # One wheel, unpacked, with bytecode; its programs run on the sysroot.
@@ -14,7 +15,7 @@ let
       LIBRARIES = libraries;
     } ''
     python3 -B ${./unpack.py} ${src} "$out"
-  '';
+  '' // (if licences ? ${name} then { meta.license = licences.${name}; } else { });
 
 in
 {

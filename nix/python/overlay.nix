@@ -6,6 +6,8 @@ runCommand "${project}-patched" { inherit wheel patches; } ''
   site=$out/lib/python3.11/site-packages
   mkdir -p "$site"
   cd "$site"
+  notices=$NIX_BUILD_TOP/notices
+  touch "$notices"
   for patch in $patches; do
     name=''${patch##*/}
     name=patches/${project}/''${name#*-}
@@ -14,11 +16,16 @@ runCommand "${project}-patched" { inherit wheel patches; } ''
         mkdir -p "$(dirname "$file")"
         cp --no-preserve=mode "$wheel/lib/python3.11/site-packages/$file" "$file"
       }
+      case $file in # Apache 2.0, 4(b): a changed file says so
+        *.py) echo "$file # Changed by dgx-vllm: $name" >> "$notices" ;;
+        *) echo "$name changes $file, whose comments nix/python/overlay.nix does not know: its notice of the change is missing" >&2; exit 1 ;;
+      esac
     done
     patch --strip=1 --no-backup-if-mismatch --fuzz=0 --silent < "$patch" || {
       echo "$name no longer applies to ${project}" >&2
       exit 1
     }
   done
+  while read -r file notice; do echo "$notice" >> "$file"; done < "$notices"
   python3 -B -m compileall -q -s "$out" --invalidation-mode unchecked-hash .
 ''

@@ -1,4 +1,4 @@
-# Debian's copyright files of a product's base, which the base itself leaves out: who passes it on passes these on too.
+# Debian's copyright files of a product's base, which the base itself leaves out and every image has.
 { product, fetch }:
 let
   inherit (product) host base;

@@ -133,6 +133,28 @@ def health(
     print(f"{health.check(ready_file)} is healthy")
 
 
+@app.command(
+    name="exec",
+    context_settings={**_PASS_ON, "allow_interspersed_args": False},
+    options_metavar="PROGRAM [ARGUMENTS]",
+)
+def execute(context: typer.Context) -> None:
+    """Become PROGRAM, with the NVIDIA driver's libraries where it finds them."""
+    from dgx_vllm import driver
+
+    if not context.args:
+        raise UserError("exec: name a program, for example: dgx-vllm exec python script.py")
+    found = driver.find(os.environ)
+    environ = dict(os.environ)
+    if found:
+        driver.link(found, environ)
+        environ |= driver.variables(found, environ)
+    try:
+        os.execvpe(context.args[0], context.args, environ)
+    except FileNotFoundError as error:
+        raise UserError(f"exec: there is no program {context.args[0]} on PATH", 127) from error
+
+
 @app.command()
 def doctor(
     as_json: Annotated[

@@ -66,7 +66,41 @@ class Container:
 
     name: str
     state: Path
+    bundle: Path
     process: subprocess.Popen[bytes]
+
+    def execute(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs a program in the container, with its environment and as its user.
+
+        By nsenter: `crun exec` first becomes the container's root (crun 1.8.1, "cannot setresgid to 0"), and
+        without privilege only one user can be mapped, which is not root.
+        """
+        state = self.crun("state", self.name)
+        if state.returncode:
+            return state
+        pid = json.loads(state.stdout)["pid"]
+        variables = json.loads((self.bundle / "config.json").read_text())["process"]["env"]
+        enter = [
+            "nsenter",
+            "--target",
+            str(pid),
+            "--user",
+            "--preserve-credentials",
+            "--mount",
+            "--pid",
+            "--ipc",
+        ]
+        command = [
+            *enter,
+            "--uts",
+            "--root",
+            "--wd",
+            "/usr/bin/env",
+            "--ignore-environment",
+            *variables,
+            *words,
+        ]
+        return subprocess.run(command, capture_output=True, text=True)
 
     def crun(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [CRUN, "--root", str(self.state), "--cgroup-manager", "disabled", *words]
@@ -95,4 +129,4 @@ def run(name: str, bundle: Path, state: Path, log: Path) -> Container:
     command += ["run", "--bundle", str(bundle), name]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    return Container(name, state, process)
+    return Container(name, state, bundle, process)

@@ -17,6 +17,8 @@ from pinning.plan import Request, parse
         ("build --option cores 1 .#a", Request("build", ("a",))),
         ("develop -c make", Request("develop", ("default",))),
         ("flake check", Request("flake check", ())),
+        ("fmt", Request("fmt", ())),
+        ("fmt -- python", Request("fmt", ())),
         ("flake check -L", Request("flake check", ())),
         ("flake check --no-build", Request("flake check", (), builds=False)),
         ("build .#a --dry-run", Request("build", ("a",), builds=False)),

@@ -34,7 +34,7 @@ def _vllm(place: Place) -> Finding:
             "vLLM",
             Status.FAIL,
             "not installed for this Python",
-            "run dgx-vllm from its own environment (nix run .#dgx-vllm, or the installed command)",
+            "run dgx-vllm from its own environment (nix run .#doctor, or the installed command)",
         )
     value = f"{place.vllm.version}, {place.vllm.platform} build"
     return Finding(
