@@ -56,7 +56,9 @@ in
       ${sbomTestEnvironment}/bin/pytest -p no:cacheprovider tests/sbom
   '';
 
-  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom tests";
+  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels tests";
+
+  kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64" { DGX_VLLM_KERNELS = source ../kernels; } "tests/kernels";
 } // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {
   # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.
   image = check "image" "The image under crun: a chat, its health, its end" { } ''

@@ -1,0 +1,225 @@
+// The CUDA that the kernels use, on a CPU: one block at a time, every thread a fiber, exchanges between lanes as barriers.
+// For tests: it stands in for <cuda_runtime.h> and, with emulation/ptx, for <ptx/...>, by being first on the include path.
+#pragma once
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __grid_constant__
+#define __launch_bounds__(...)
+#define __shared__
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+
+using cudaStream_t = void*;
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+
+namespace emulation {
+
+constexpr size_t kStackBytes = 64 * 1024;
+constexpr size_t kSharedBytes = 227 * 1024;
+
+struct Warp {
+  int arrived = 0;
+  unsigned generation = 0;
+  uint32_t exchange[32][8];
+};
+
+struct Machine {
+  dim3 thread, block, block_size, grid_size;
+  std::vector<ucontext_t> fibers;
+  std::vector<bool> done;
+  std::vector<char> stacks;
+  std::vector<Warp> warps;
+  std::function<void()> body;
+  ucontext_t scheduler;
+  int current = 0, threads = 0, alive = 0, arrived = 0;
+  unsigned generation = 0;
+};
+
+inline Machine machine;
+inline int block_shared_bytes = 99 * 1024;  // GB10's
+inline std::vector<void*> shared_memories;  // what the kernels declare as dynamic shared memory, kSharedBytes each
+
+inline int lane() { return machine.current & 31; }
+inline Warp& warp() { return machine.warps[machine.current >> 5]; }
+inline void yield() { swapcontext(&machine.fibers[machine.current], &machine.scheduler); }
+
+// Every warp here is whole and its lanes leave together, as the kernels must see to anyway.
+inline void warp_barrier() {
+  Warp& w = warp();
+  const unsigned generation = w.generation;
+  if (++w.arrived == 32) w.arrived = 0, w.generation++;
+  else
+    while (w.generation == generation) yield();
+}
+
+inline void block_barrier() {
+  const unsigned generation = machine.generation;
+  if (++machine.arrived == machine.threads) machine.arrived = 0, machine.generation++;
+  else
+    while (machine.generation == generation) yield();
+}
+
+inline void enter() {
+  machine.body();
+  machine.done[machine.current] = true;
+  machine.alive--;
+  swapcontext(&machine.fibers[machine.current], &machine.scheduler);
+}
+
+inline void run_block() {
+  Machine& m = machine;
+  m.fibers.resize(m.threads);
+  m.done.assign(m.threads, false);
+  m.warps.assign(m.threads / 32, Warp());
+  m.stacks.resize(m.threads * kStackBytes);
+  m.arrived = 0, m.generation = 0, m.alive = m.threads;
+  for (void* memory : shared_memories) std::memset(memory, 0xff, kSharedBytes);  // NaN wherever a kernel reads what it has not written
+  for (int i = 0; i < m.threads; i++) {
+    getcontext(&m.fibers[i]);
+    m.fibers[i].uc_stack.ss_sp = &m.stacks[i * kStackBytes];
+    m.fibers[i].uc_stack.ss_size = kStackBytes;
+    m.fibers[i].uc_link = nullptr;
+    makecontext(&m.fibers[i], enter, 0);
+  }
+  while (m.alive)
+    for (int i = 0; i < m.threads; i++)
+      if (!m.done[i]) {
+        m.current = i;
+        m.thread = dim3(i % m.block_size.x, i / m.block_size.x);
+        swapcontext(&m.scheduler, &m.fibers[i]);
+      }
+}
+
+inline void run(dim3 grid, dim3 block, std::function<void()> body) {
+  Machine& m = machine;
+  m.grid_size = grid, m.block_size = block, m.threads = block.x * block.y * block.z, m.body = std::move(body);
+  if (m.threads % 32) std::abort();
+  for (unsigned z = 0; z < grid.z; z++)
+    for (unsigned y = 0; y < grid.y; y++)
+      for (unsigned x = 0; x < grid.x; x++) {
+        m.block = dim3(x, y, z);
+        run_block();
+      }
+}
+
+// Every lane's value, as lane `from` sees it.
+template <class T>
+inline T exchange(T value, int from) {
+  static_assert(sizeof(T) == 4, "Lanes exchange 32-bit values.");
+  Warp& w = warp();
+  std::memcpy(&w.exchange[lane()][0], &value, 4);
+  warp_barrier();
+  T result;
+  std::memcpy(&result, &w.exchange[from & 31][0], 4);
+  warp_barrier();
+  return result;
+}
+
+}  // namespace emulation
+
+inline dim3& threadIdx = emulation::machine.thread;
+inline dim3& blockIdx = emulation::machine.block;
+inline dim3& blockDim = emulation::machine.block_size;
+inline dim3& gridDim = emulation::machine.grid_size;
+
+inline void __syncthreads() { emulation::block_barrier(); }
+inline void __syncwarp() { emulation::warp_barrier(); }
+template <class T>
+inline T __shfl_sync(unsigned, T value, int from) {
+  return emulation::exchange(value, from);
+}
+template <class T>
+inline T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulation::exchange(value, emulation::lane() ^ mask);
+}
+inline unsigned __ballot_sync(unsigned, bool vote) {
+  emulation::Warp& w = emulation::warp();
+  w.exchange[emulation::lane()][0] = vote;
+  emulation::warp_barrier();
+  unsigned mask = 0;
+  for (int i = 0; i < 32; i++) mask |= w.exchange[i][0] << i;
+  emulation::warp_barrier();
+  return mask;
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
+inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; i++) result |= static_cast<uint32_t>(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  return result;
+}
+inline float __uint_as_float(uint32_t u) {
+  float f;
+  std::memcpy(&f, &u, 4);
+  return f;
+}
+inline uint32_t __float_as_uint(float f) {
+  uint32_t u;
+  std::memcpy(&u, &f, 4);
+  return u;
+}
+using std::max;
+using std::min;
+inline float __expf(float x) { return std::exp(x); }
+
+// What common/launch.h asks of the runtime.
+struct cudaLaunchAttribute {
+  int id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+constexpr int cudaFuncAttributeMaxDynamicSharedMemorySize = 0;
+constexpr int cudaLaunchAttributeProgrammaticStreamSerialization = 0;
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 48 : emulation::block_shared_bytes;
+  return cudaSuccess;
+}
+inline cudaError_t cudaFuncSetAttribute(const void*, int, int) { return cudaSuccess; }
+template <class... Parameters>
+inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                                      const Parameters&... arguments) {
+  if (config->dynamicSmemBytes > emulation::kSharedBytes) return cudaErrorInvalidValue;
+  emulation::run(config->gridDim, config->blockDim, [&] { kernel(arguments...); });
+  return cudaSuccess;
+}

@@ -1,0 +1,28 @@
+// ptx/mma.cuh on a CPU: products summed in float64.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace ptx {
+
+inline void mma_m16n8k16_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+  emulation::Warp& w = emulation::warp();
+  const int lane = emulation::lane(), g = lane >> 2, t = lane & 3;
+  const uint32_t mine[6] = {a0, a1, a2, a3, b0, b1};
+  std::memcpy(w.exchange[lane], mine, sizeof mine);
+  emulation::warp_barrier();
+  const auto low = [](uint32_t pair) { return static_cast<double>(__uint_as_float(pair << 16)); };
+  const auto high = [](uint32_t pair) { return static_cast<double>(__uint_as_float(pair & 0xffff0000u)); };
+  for (int i = 0; i < 4; i++) {
+    const int row = i / 2, column = 2 * t + i % 2;
+    double sum = c[i];
+    for (int k = 0; k < 8; k++) {  // pairs along K: four in the first operand registers, four in the second
+      const uint32_t a = w.exchange[g * 4 + k % 4][row + k / 4 * 2], b = w.exchange[column * 4 + k % 4][4 + k / 4];
+      sum += low(a) * low(b) + high(a) * high(b);
+    }
+    c[i] = static_cast<float>(sum);
+  }
+  emulation::warp_barrier();
+}
+
+}  // namespace ptx

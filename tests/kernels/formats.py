@@ -1,0 +1,81 @@
+"""Number formats and layouts as their definitions have them, in float64; shares nothing with the kernels."""
+
+import numpy as np
+
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def e4m3(codes: np.ndarray) -> np.ndarray:
+    codes = codes.astype(np.int64)
+    exponent, mantissa = codes >> 3 & 15, codes & 7
+    value = np.where(exponent > 0, (1 + mantissa / 8) * 2.0 ** (exponent - 7), mantissa / 8 * 2.0**-6)
+    value = np.where((codes & 0x7F) == 0x7F, np.nan, value)
+    return np.where(codes & 0x80, -value, value)
+
+
+def bf16(values: np.ndarray) -> np.ndarray:
+    """Nearest BF16, ties to even, as bits."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(values), np.uint16(0x7FFF), rounded)
+
+
+def from_bf16(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def unpack_e2m1(packed: np.ndarray) -> np.ndarray:
+    """[..., k / 2] bytes, low nibble first, to [..., k] values."""
+    return E2M1[np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:-1], -1)]
+
+
+def dequantize(packed: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Weights without their global scale; scales linear, [..., k / 16]."""
+    return unpack_e2m1(packed) * np.repeat(e4m3(scales), 16, -1)
+
+
+def swizzle(scales: np.ndarray) -> np.ndarray:
+    """[..., rows, blocks] to the padded 128x4 layout: 512 bytes hold 128 rows of four blocks, rows 32 apart together."""  # noqa: E501
+    *lead, rows, blocks = scales.shape
+    padded_rows, padded_blocks = -(-rows // 128) * 128, -(-blocks // 4) * 4
+    out = np.zeros((*lead, padded_rows * padded_blocks), scales.dtype)
+    for row in range(rows):
+        for block in range(blocks):
+            tile = row // 128 * (padded_blocks // 4) + block // 4
+            out[..., tile * 512 + row % 32 * 16 + row % 128 // 32 * 4 + block % 4] = scales[..., row, block]
+    return out.reshape(*lead, padded_rows, padded_blocks)
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy at a multiple of 64 bytes."""
+    buffer = np.empty(array.nbytes + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    out = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    out[...] = array
+    return out
+
+
+def pointer(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data
+
+
+def e2m1_codes(values: np.ndarray) -> np.ndarray:
+    """PTX's cvt.rn.satfinite.e2m1: the nearest value, ties to the even code, -0 kept, NaN to +6."""
+    magnitude = np.abs(values.astype(np.float64))
+    finite = np.where(np.isnan(magnitude), 0, np.minimum(magnitude, 6.0))
+    distance = np.abs(finite[..., None] - E2M1[:8])
+    nearest = distance.min(-1, keepdims=True)
+    ties = distance == nearest
+    even = np.arange(8) % 2 == 0
+    code = np.where((ties & even).any(-1), (ties & even).argmax(-1), ties.argmax(-1))
+    return np.where(np.isnan(values), 7, code + 8 * np.signbit(values)).astype(np.uint8)
+
+
+def e4m3_codes(values: np.ndarray) -> np.ndarray:
+    """The nearest E4M3, ties to the even code, saturating; for values that are not negative."""
+    table = e4m3(np.arange(127))
+    clipped = np.minimum(values.astype(np.float64), 448.0)
+    above = np.searchsorted(table, clipped)
+    below = np.maximum(above - 1, 0)
+    up, down = table[above] - clipped, clipped - table[below]
+    return np.where((up < down) | ((up == down) & (above % 2 == 0)), above, below).astype(np.uint8)

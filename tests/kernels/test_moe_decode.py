@@ -1,0 +1,230 @@
+"""moe_decode, emulated, against float64."""
+
+import ctypes
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from formats import aligned, bf16, dequantize, from_bf16, pointer, swizzle
+
+GATES = ["silu", "gelu_tanh", "gelu"]
+
+
+@dataclass
+class Case:
+    tokens: int = 1
+    hidden: int = 256
+    intermediate: int = 128
+    experts: int = 6
+    top_k: int = 3
+    shared: int = 0  # its intermediate size
+    swizzled: bool = False
+    up_first: bool = False
+    globals13: int = 1
+    weight_on_input: bool = False
+    gate: str = "silu"
+    mapped: bool = False
+    duplicates: bool = False
+    gate_value: bool = False
+    logit: bool = False
+    scales: str = "usual"
+    seed: int = 0
+    special: dict = field(default_factory=dict)
+
+
+@dataclass
+class Weights:
+    w13: np.ndarray
+    s13: np.ndarray
+    g13: np.ndarray
+    w2: np.ndarray
+    s2: np.ndarray
+    g2: np.ndarray
+
+
+def draw_weights(case: Case, rng: np.random.Generator, experts: int, intermediate: int) -> Weights:
+    def scales(*shape: int) -> np.ndarray:
+        if case.scales == "extreme":
+            return rng.choice(np.array([0x00, 0x01, 0x07, 0x08, 0x38, 0x7E], np.uint8), shape)
+        return rng.integers(0x30, 0x60, shape, np.uint8)
+
+    i, h = intermediate, case.hidden
+    globals13 = (rng.random((experts, case.globals13)) + 0.5).astype(np.float32) / (8 * math.sqrt(h))
+    return Weights(
+        rng.integers(0, 256, (experts, 2 * i, h // 2), np.uint8), scales(experts, 2 * i, h // 16), globals13,
+        rng.integers(0, 256, (experts, h, i // 2), np.uint8), scales(experts, h, i // 16),
+        (rng.random(experts) + 0.5).astype(np.float32) / (8 * math.sqrt(i)),
+    )  # fmt: skip
+
+
+def activate(gate: str, x: np.ndarray) -> np.ndarray:
+    if gate == "silu":
+        with np.errstate(over="ignore"):
+            return x / (1 + np.exp(-x))
+    if gate == "gelu_tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def expert_output(case: Case, w: Weights, e: int, x: np.ndarray, scale: float) -> np.ndarray:
+    intermediate = w.w2.shape[2] * 2
+    both = dequantize(w.w13[e], w.s13[e]) @ x * scale
+    first, second = both[:intermediate], both[intermediate:]
+    gate, up = (second, first) if case.up_first else (first, second)
+    gate, up = gate * w.g13[e, 0], up * w.g13[e, -1]
+    hidden = from_bf16(bf16(activate(case.gate, gate) * up))  # the layer keeps it in BF16, as vLLM's does
+    return dequantize(w.w2[e], w.s2[e]) @ hidden * w.g2[e]
+
+
+class ExpertsC(ctypes.Structure):
+    _fields_ = (
+        [(n, ctypes.c_void_p) for n in ("w13", "s13", "g13", "w2", "s2", "g2")]
+        + [(n, ctypes.c_int) for n in ("intermediate", "globals13", "swizzled", "up_first")]
+    )  # fmt: skip
+
+
+def as_c(case: Case, w: Weights, keep: list) -> ExpertsC:
+    s13, s2 = (swizzle(w.s13), swizzle(w.s2)) if case.swizzled else (w.s13, w.s2)
+    arrays = [aligned(a) for a in (w.w13, s13, w.g13, w.w2, s2, w.g2)]
+    keep += arrays
+    return ExpertsC(*map(pointer, arrays), w.w2.shape[2] * 2, case.globals13, case.swizzled, case.up_first)
+
+
+def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel's output and the reference's."""
+    rng = np.random.default_rng(case.seed)
+    m, h, k = case.tokens, case.hidden, case.top_k
+    routed = draw_weights(case, rng, case.experts, case.intermediate)
+    shared = draw_weights(case, rng, 1, case.shared) if case.shared else None
+    stride = h + 64
+    x = aligned(np.full((m, stride), 0x7FC0, np.uint16))
+    x[:, :h] = bf16(rng.standard_normal((m, h)))
+    for at, value in case.special.items():
+        x[at] = bf16(np.array([value], np.float32))[0]
+    map_size = case.experts * 2 if case.mapped else case.experts
+    expert_map = None
+    if case.mapped:
+        expert_map = np.full(map_size, -1, np.int32)
+        expert_map[rng.choice(map_size, case.experts, replace=False)] = rng.permutation(case.experts)
+    ids = np.stack([rng.choice(map_size, k, replace=case.duplicates) for _ in range(m)]).astype(np.int32)
+    if case.mapped:
+        ids[rng.random(ids.shape) < 0.1] = -1
+    weights = rng.random((m, k)).astype(np.float32)
+    gate_value = rng.standard_normal(m).astype(np.float32) if case.gate_value else None
+
+    expected = np.zeros((m, h))
+    with np.errstate(invalid="ignore"):
+        for t in range(m):
+            xt = from_bf16(x[t, :h])
+            for j in range(k):
+                e = ids[t, j] if expert_map is None or ids[t, j] < 0 else expert_map[ids[t, j]]
+                if e < 0:
+                    continue
+                on_input, on_output = (weights[t, j], 1.0) if case.weight_on_input else (1.0, weights[t, j])
+                expected[t] += on_output * expert_output(case, routed, e, xt, on_input)
+            if shared is not None:
+                factor = 1.0
+                if gate_value is not None:
+                    factor = 1 / (1 + np.exp(-np.float64(gate_value[t]))) if case.logit else gate_value[t]
+                expected[t] += factor * expert_output(case, shared, 0, xt, 1.0)
+
+    keep: list = []
+    out = aligned(np.full((m, h), 0x7FC0, np.uint16))
+    hidden_states = aligned(np.full(m * (k * case.intermediate + case.shared), 0x7FC0, np.uint16))
+    shared_c = ctypes.byref(as_c(case, shared, keep)) if shared is not None else None
+    error = emulated.moe_decode(
+        ctypes.byref(as_c(case, routed, keep)), shared_c, *map(ctypes.c_void_p, map(pointer, (
+            x, ids, weights, expert_map, gate_value, hidden_states, out))),
+        ctypes.c_int64(stride), m, k, h, case.experts, map_size, GATES.index(case.gate), case.weight_on_input, case.logit,  # noqa: E501
+    )  # fmt: skip
+    assert error == 0
+    return from_bf16(out), expected
+
+
+def assert_close(out: np.ndarray, expected: np.ndarray) -> None:
+    assert np.isfinite(out).all()
+    error = np.linalg.norm(out - expected) / np.linalg.norm(expected)
+    assert error < 3e-3, f"relative L2 {error:.2e}"
+
+
+CASES = {
+    "one token": Case(),
+    "shared expert": Case(shared=128),
+    "shared expert of another size": Case(tokens=2, shared=320, gate_value=True, logit=True),
+    "shared gate value": Case(shared=64, gate_value=True),
+    "swizzled": Case(swizzled=True),
+    "swizzled, sizes not whole tiles": Case(swizzled=True, hidden=192, intermediate=64, tokens=2),
+    "swizzled, several tokens": Case(swizzled=True, tokens=5, experts=4, shared=128),
+    "up first": Case(up_first=True, globals13=2),
+    "two globals": Case(globals13=2),
+    "half a chunk": Case(hidden=192, intermediate=192, tokens=3),
+    "one half only": Case(hidden=64, intermediate=64, top_k=1),
+    "long rows": Case(hidden=1280, intermediate=64, top_k=1, experts=2, tokens=2),
+    "long intermediate": Case(hidden=64, intermediate=1472, top_k=2, experts=2, tokens=2),
+    "eight tokens sharing experts": Case(tokens=8, experts=5),
+    "sixteen tokens": Case(tokens=16, experts=4, top_k=2, hidden=128, intermediate=64, shared=64),
+    "nine tokens, experts of either half": Case(tokens=9, experts=12, top_k=2, hidden=128, intermediate=192),
+    "duplicates within a token": Case(
+        tokens=4, experts=3, top_k=4, duplicates=True, hidden=128, intermediate=64
+    ),
+    "one token, duplicates": Case(tokens=1, experts=2, top_k=4, duplicates=True, hidden=128, intermediate=64),
+    "experts elsewhere": Case(tokens=6, mapped=True, hidden=128, intermediate=64),
+    "weight on input": Case(tokens=2, weight_on_input=True, top_k=1, shared=64),
+    "gelu": Case(gate="gelu", hidden=128),
+    "gelu_tanh": Case(gate="gelu_tanh", hidden=128),
+    "extreme scales": Case(scales="extreme", tokens=2),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_against_float64(emulated: ctypes.CDLL, case: Case) -> None:
+    assert_close(*run(emulated, case))
+
+
+def test_plan_of_a_larger_chip_gives_the_same(emulated: ctypes.CDLL) -> None:
+    case = Case(tokens=5, experts=4, top_k=3, hidden=128, intermediate=1088, shared=64)
+    small, expected = run(emulated, case)
+    emulated.set_block_shared_bytes(227 * 1024)
+    try:
+        large, _ = run(emulated, case)
+    finally:
+        emulated.set_block_shared_bytes(99 * 1024)
+    assert_close(small, expected)
+    assert_close(large, expected)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_shapes(emulated: ctypes.CDLL, seed: int) -> None:
+    rng = np.random.default_rng(1000 + seed)
+    experts = int(rng.integers(2, 9))
+    case = Case(
+        tokens=int(rng.integers(1, 17)), hidden=64 * int(rng.integers(1, 5)), intermediate=64 * int(rng.integers(1, 4)),  # noqa: E501
+        experts=experts, top_k=int(rng.integers(1, min(experts, 4) + 1)), shared=64 * int(rng.integers(0, 3)),
+        swizzled=bool(rng.integers(2)), up_first=bool(rng.integers(2)), globals13=int(rng.integers(1, 3)),
+        mapped=bool(rng.integers(2)), gate=GATES[rng.integers(3)], seed=seed,
+    )  # fmt: skip
+    out, expected = run(emulated, case)
+    if np.abs(expected).max() == 0:  # every expert elsewhere
+        assert (out == 0).all()
+    else:
+        assert_close(out, expected)
+
+
+def test_no_expert_here_gives_zeros(emulated: ctypes.CDLL) -> None:
+    case = Case(tokens=2, mapped=True, top_k=1, experts=1, hidden=64, intermediate=64)
+    for seed in range(20):
+        case.seed = seed
+        out, expected = run(emulated, case)
+        if (expected == 0).all():
+            assert (out == 0).all()
+            return
+    pytest.fail("no seed leaves both tokens without an expert")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_special_values_stay_in_their_token(emulated: ctypes.CDLL, value: float) -> None:
+    case = Case(tokens=3, experts=3, top_k=2, hidden=128, intermediate=64, special={(1, 5): value})
+    out, expected = run(emulated, case)
+    assert np.isnan(out[1]).any() or np.isinf(out[1]).any()
+    assert_close(out[[0, 2]], expected[[0, 2]])

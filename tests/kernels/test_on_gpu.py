@@ -1,0 +1,259 @@
+"""The compiled kernels on a GPU; DGX_VLLM_KERNELS_LIBRARY names the library."""
+
+import os
+
+import pytest
+
+pytestmark = pytest.mark.gpu
+
+torch = pytest.importorskip("torch")
+tvm_ffi = pytest.importorskip("tvm_ffi")
+if not torch.cuda.is_available() or "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
+    pytest.skip("needs a CUDA device and DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)
+
+E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    return tvm_ffi.load_module(os.environ["DGX_VLLM_KERNELS_LIBRARY"])
+
+
+def e4m3_values(codes):
+    return codes.view(torch.float8_e4m3fn).double()
+
+
+def dequantize(packed, scales):
+    table = torch.tensor(E2M1 + [-v for v in E2M1], dtype=torch.float64, device="cuda")
+    values = torch.stack([table[(packed & 15).long()], table[(packed >> 4).long()]], -1).flatten(-2)
+    return values * e4m3_values(scales).repeat_interleave(16, -1)
+
+
+def swizzle(scales):
+    rows, blocks = scales.shape[-2:]
+    padded = torch.zeros(
+        *scales.shape[:-2], -(-rows // 128) * 128, -(-blocks // 4) * 4, dtype=scales.dtype, device="cuda"
+    )
+    padded[..., :rows, :blocks] = scales
+    tiles = padded.view(-1, padded.shape[-2] // 128, 4, 32, padded.shape[-1] // 4, 4).permute(
+        0, 1, 4, 3, 2, 5
+    )
+    return tiles.contiguous().view(padded.shape)
+
+
+def codes(*shape):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, device="cuda")
+
+
+def block_scales(*shape):
+    return torch.randint(0x30, 0x58, shape, dtype=torch.uint8, device="cuda")
+
+
+def relative_l2(out, expected):
+    return float((out.double() - expected).norm() / expected.norm())
+
+
+def reference_codes(x):
+    """PTX's definition by its decision points, in the order of the codes; a tie goes to the even code."""
+    a = x.abs()
+    code = torch.zeros(x.shape, dtype=torch.uint8, device="cuda")
+    for point, up_on_tie in (
+        (0.25, False),
+        (0.75, True),
+        (1.25, False),
+        (1.75, True),
+        (2.5, False),
+        (3.5, True),
+        (5.0, False),
+    ):
+        code += (a >= point) if up_on_tie else (a > point)
+    code += torch.signbit(x).to(torch.uint8) * 8
+    return torch.where(x.isnan(), torch.tensor(7, dtype=torch.uint8, device="cuda"), code)
+
+
+@pytest.mark.parametrize("software", [False, True])
+def test_e2m1_of_every_float(kernels, software):
+    count = 1 << 27
+    out = torch.empty(count, dtype=torch.uint8, device="cuda")
+    for part in range(32):
+        start = part * count - (1 << 31)
+        x = torch.arange(start, start + count, dtype=torch.int64, device="cuda").int().view(torch.float32)
+        out.fill_(0xAA)
+        kernels.convert_e2m1(out, x, software)
+        assert torch.equal(out, reference_codes(x)), f"part {part}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("swizzled", [False, True])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2048), (130, 2880), (1000, 512)])
+def test_quantize_nvfp4(kernels, dtype, swizzled, rows, columns):
+    x = (torch.randn(rows, columns, device="cuda") * torch.randn(rows, 1, device="cuda").exp()).to(dtype)
+    scale = (448 * 6 / x.abs().max().float()).reshape(1)
+    packed = torch.full((rows, columns // 2), 0xAA, dtype=torch.uint8, device="cuda")
+    shape = (-(-rows // 128) * 128, -(-(columns // 16) // 4) * 4) if swizzled else (rows, columns // 16)
+    scales = torch.full(shape, 0xAA, dtype=torch.uint8, device="cuda")
+    kernels.quantize_nvfp4(packed, scales, x, scale, swizzled)
+    blocks = x.float().view(rows, -1, 16)
+    wanted = (scale * (blocks.abs().amax(-1) * (1 / 6))).clamp(max=448).to(torch.float8_e4m3fn)
+    found = scales if not swizzled else None
+    if swizzled:
+        assert torch.equal(swizzle(wanted.view(torch.uint8)) == 0, scales == 0)
+        mismatch = (scales != swizzle(wanted.view(torch.uint8))).double().mean()
+    else:
+        mismatch = (found != wanted.view(torch.uint8)).double().mean()
+    assert mismatch < 1e-3  # the reciprocal of 6 is approximate
+    decoded = wanted.float()
+    factor = torch.where(decoded > 0, scale / decoded, 0)
+    expected = reference_codes((blocks * factor[..., None]).reshape(rows, columns))
+    assert ((packed & 15) != expected[:, ::2]).double().mean() < 2e-3
+    assert ((packed >> 4) != expected[:, 1::2]).double().mean() < 2e-3
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5, 8, 9, 16])
+@pytest.mark.parametrize(("rows", "k"), [(2048, 4096), (512, 2048), (2880, 2880), (16, 64)])
+def test_linear_nvfp4(kernels, tokens, rows, k):
+    x = torch.randn(tokens, k, device="cuda").bfloat16()
+    weight, scale = codes(rows, k // 2), block_scales(rows, k // 16)
+    global_scale = torch.tensor([0.01], device="cuda")
+    bias = torch.randn(rows, device="cuda").bfloat16()
+    expected = x.double() @ dequantize(weight, scale).T * 0.01
+    for swizzled in (False, True):
+        for with_bias in (None, bias):
+            for overlap in (False, True):
+                out = torch.full((tokens, rows), float("nan"), dtype=torch.bfloat16, device="cuda")
+                kernels.linear_decode_nvfp4(
+                    out,
+                    x,
+                    weight,
+                    swizzle(scale) if swizzled else scale,
+                    global_scale,
+                    with_bias,
+                    swizzled,
+                    overlap,
+                )
+                assert relative_l2(out, expected + (0 if with_bias is None else bias.double())) < 3e-3
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 8, 16])
+@pytest.mark.parametrize(("rows", "k"), [(12288, 2048), (2048, 4096), (528, 720)])
+@pytest.mark.parametrize("kind", ["tensor", "channel", "block"])
+def test_linear_fp8(kernels, tokens, rows, k, kind):
+    x = torch.randn(tokens, k, device="cuda").bfloat16()
+    weight = torch.randn(rows, k, device="cuda").to(torch.float8_e4m3fn)
+    shape = {"tensor": (1,), "channel": (rows, 1), "block": (-(-rows // 128), -(-k // 128))}[kind]
+    scale = torch.rand(shape, device="cuda") + 0.5
+    full = scale if kind != "block" else scale.repeat_interleave(128, 0).repeat_interleave(128, 1)[:rows, :k]
+    expected = x.double() @ (weight.double() * full.double()).T
+    out = torch.full((tokens, rows), float("nan"), dtype=torch.bfloat16, device="cuda")
+    kernels.linear_decode_fp8(out, x, weight, scale, None, True)
+    assert relative_l2(out, expected) < 3e-3
+
+
+class Moe:
+    """A layer's tensors; `call` runs it into a fresh poisoned output."""
+
+    def __init__(self, tokens, hidden, intermediate, experts, top_k, shared, swizzled=True):
+        def weights(count, i):
+            s13, s2 = block_scales(count, 2 * i, hidden // 16), block_scales(count, hidden, i // 16)
+            self.linear_scales = getattr(self, "linear_scales", []) + [(s13, s2)]  # noqa: RUF005
+            if swizzled:
+                s13, s2 = swizzle(s13), swizzle(s2)
+            g13, g2 = (
+                torch.rand(count, device="cuda") / hidden**0.5 / 6,
+                torch.rand(count, device="cuda") / i**0.5 / 6,
+            )
+            return [codes(count, 2 * i, hidden // 2), s13, g13, codes(count, hidden, i // 2), s2, g2]
+
+        self.routed = weights(experts, intermediate)
+        self.shared = weights(1, shared) if shared else [None] * 6
+        self.x = torch.randn(tokens, hidden, device="cuda").bfloat16()
+        self.ids = torch.stack([torch.randperm(experts)[:top_k] for _ in range(tokens)]).int().cuda()
+        self.weights = torch.rand(tokens, top_k, device="cuda")
+        self.gate = torch.randn(tokens, device="cuda") if shared else None
+        self.workspace = torch.empty(
+            tokens * (top_k * intermediate + shared), dtype=torch.bfloat16, device="cuda"
+        )
+        self.swizzled = swizzled
+
+    def arguments(self, out, overlap=True):
+        return [out, self.x, *self.routed, self.ids, self.weights, None, *self.shared, self.gate, self.workspace, "silu",  # noqa: E501
+                self.swizzled, False, False, True, overlap]  # fmt: skip
+
+    def call(self, kernels, overlap=True):
+        out = torch.full_like(self.x, float("nan"))
+        self.workspace.fill_(float("nan"))
+        kernels.moe_decode(*self.arguments(out, overlap))
+        return out
+
+    def expected(self):
+        def expert(w, scales, e, x):
+            gate, up = (dequantize(w[0][e], scales[0][e]) @ x * w[2][e].double()).chunk(2)
+            return dequantize(w[3][e], scales[1][e]) @ (gate * torch.sigmoid(gate) * up) * w[5][e].double()
+
+        out = torch.zeros(self.x.shape, dtype=torch.float64, device="cuda")
+        for t, x in enumerate(self.x.double()):
+            for j, e in enumerate(self.ids[t].tolist()):
+                out[t] += self.weights[t, j].double() * expert(self.routed, self.linear_scales[0], e, x)
+            if self.gate is not None:
+                out[t] += torch.sigmoid(self.gate[t].double()) * expert(
+                    self.shared, self.linear_scales[1], 0, x
+                )
+        return out
+
+
+SHAPES = [(2048, 512, 64, 10, 512), (2880, 704, 12, 4, 1408), (192, 64, 5, 3, 0), (4096, 1536, 8, 2, 0)]
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 7, 8, 9, 16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("swizzled", [False, True])
+def test_moe_against_float64(kernels, tokens, shape, swizzled):
+    layer = Moe(tokens, *shape, swizzled=swizzled)
+    out = layer.call(kernels)
+    assert not out.isnan().any()
+    assert relative_l2(out, layer.expected()) < 4e-3
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 8, 16])
+def test_moe_gives_the_same_bits(kernels, tokens):
+    layer = Moe(tokens, *SHAPES[0])
+    first = layer.call(kernels, overlap=False)
+    for _ in range(100):
+        assert torch.equal(layer.call(kernels), first)
+    out = torch.empty_like(first)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(8):
+            kernels.moe_decode(*layer.arguments(out))
+    for _ in range(100):
+        out.fill_(float("nan"))
+        layer.workspace.fill_(float("nan"))
+        graph.replay()
+        assert torch.equal(out, first)
+
+
+REFUSALS = {
+    "too many tokens": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(17, 192, dtype=torch.bfloat16, device="cuda")] * 2), "1 to 16 rows"),  # noqa: E501
+    "float x": (lambda a: a.__setitem__(1, a[1].float()), "x must be bfloat16"),
+    "x on the host": (lambda a: a.__setitem__(1, a[1].cpu()), "x must be on a CUDA device"),
+    "x by columns": (lambda a: a.__setitem__(1, a[1].T.contiguous().T), "contiguous rows"),
+    "x not aligned": (lambda a: a.__setitem__(1, torch.empty(2 * 192 + 1, dtype=torch.bfloat16, device="cuda")[1:].view(2, 192)), "multiple of 16 bytes"),  # noqa: E501
+    "another hidden size": (lambda a: a.__setitem__(2, a[2][:, :, :64].contiguous()), r"w13 must have shape \[5, 128, 96\]"),  # noqa: E501
+    "w2 not contiguous": (lambda a: a.__setitem__(5, a[5].transpose(1, 2)), "w13 must have shape|w2"),
+    "linear scales called swizzled": (lambda a: a.__setitem__(20, True), "w2_scale must have shape"),
+    "wide ids": (lambda a: a.__setitem__(8, a[8].long()), "topk_ids must be int32"),
+    "half of a shared expert": (lambda a: a.__setitem__(11, a[2][:1]), "six tensors"),
+    "small workspace": (lambda a: a.__setitem__(18, a[18][:8]), "workspace must hold 384 values"),
+    "activation": (lambda a: a.__setitem__(19, "relu"), "silu, gelu or gelu_tanh"),
+    "output's shape": (lambda a: a.__setitem__(0, a[0][:1]), "out must have shape"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_moe_refuses(kernels, name):
+    change, message = REFUSALS[name]
+    layer = Moe(2, 192, 64, 5, 3, 0, swizzled=False)
+    arguments = layer.arguments(torch.empty_like(layer.x))
+    change(arguments)
+    with pytest.raises((ValueError, TypeError), match=message):
+        kernels.moe_decode(*arguments)
