@@ -132,7 +132,7 @@ def test_a_broken_seed_package_is_told(machine: Machine) -> None:
             "unshare",
             "unshare: unshare failed: Operation not permitted",
             "refuses the namespaces that Nix's sandbox is made of (unshare: unshare failed: Operation not "
-            "permitted): allow them (sysctl user.max_user_namespaces",
+            "permitted): run this as root, allow them (sysctl user.max_user_namespaces",
         ),
         (
             "nix",
