@@ -82,7 +82,10 @@ rec {
 
   # vLLM, the test tools and the compiler; `pytest tests` finds python/ and nix/ of the checkout by itself.
   devShells.default = described "The environment that the tests run in, with the compiler" (base.runCommand "dgx-vllm-shell"
-    { PATH = "${testEnvironment}/bin:${base.cc}/bin:${base.sysroot}/usr/bin"; } ''touch "$out"'');
+    {
+      PATH = "${testEnvironment}/bin:${base.cc}/bin:${base.sysroot}/usr/bin";
+      outputs = [ "out" ]; # `nix develop` writes the environment to the outputs that the variable names
+    } ''touch "$out"'');
 
   # No formatter of Nix is to be had from Debian 12 or PyPI; this is the one of the Python.
   formatter = described "ruff, with the settings that the check lint has" (base.runCommand "format" { } ''

@@ -44,7 +44,7 @@ def check(model: str, weights: bool = True) -> None:
             f"{path} is not a checkpoint: it has no config.json; give the directory that holds it"
         )
     for each in sorted(path.glob("*.json")):
-        _object(each)
+        json_object(each)
     if weights:
         _check_weights(path)
 
@@ -55,7 +55,7 @@ def config(model: str, environ: Mapping[str, str]) -> dict[str, Any] | None:
         path: Path | None = Path(model).expanduser() / "config.json"
     else:
         path = _cached(model, environ)
-    return _object(path) if path and path.is_file() else None
+    return json_object(path) if path and path.is_file() else None
 
 
 def cached(model: str, environ: Mapping[str, str]) -> bool:
@@ -70,6 +70,20 @@ def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
     return any("linear_num_value_heads" in part for part in parts)
 
 
+def json_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file of a checkpoint holds.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is truncated or not JSON ({error}); fetch the checkpoint again") from error
+
+
 def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
     repository = caches.hub(environ) / f"models--{model.replace('/', '--')}"
     try:
@@ -78,15 +92,6 @@ def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
         return None
     path = repository / "snapshots" / revision / "config.json"
     return path if path.is_file() else None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is truncated or not JSON ({error}); fetch the checkpoint again") from error
 
 
 def _check_weights(directory: Path) -> None:
@@ -105,7 +110,7 @@ def _has_weights(directory: Path) -> bool:
 
 
 def _check_shards(index: Path) -> None:
-    shards = _object(index).get("weight_map")
+    shards = json_object(index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"{index} has no weight_map; fetch the checkpoint again")
     names = sorted(set(shards.values()))

