@@ -43,11 +43,12 @@ rec {
     ${testEnvironment}/bin/pytest -p no:cacheprovider "$work/tests/serve/test_maps.py" "$@"
   '';
   load-image = app "Hand the image to docker or podman" "load-image" (builtins.replaceStrings [ "@image@" ] [ "${image}" ] (builtins.readFile ./image/load.sh));
+  # The derivations' names carry all that they are built from, so the first build is nix's own (and its files are fetched).
   rebuild = app "Build every derivation twice and compare" "rebuild" ''
     export NIX_CONFIG="sandbox = true
     sandbox-fallback = false
     substitute = false
     sandbox-paths = /bin/sh=${fetch.seed host.system}/bin/busybox"
-    exec ${maintenance}/bin/python -B ${./rebuild.py} ${toString (map (package: builtins.unsafeDiscardStringContext package.drvPath) packages)}
+    exec ${maintenance}/bin/python -B ${./rebuild.py} ${toString (map (package: package.drvPath) packages)}
   '';
 }

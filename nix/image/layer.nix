@@ -19,6 +19,9 @@ runCommand "image-layer-${name}"
     mkdir "$out"
     ${umoci}/usr/bin/umoci init --layout "$layout"
     ${umoci}/usr/bin/umoci new --image "$layout:latest"
+    # A new image says when it was made, and a layer must not.
+    ${umoci}/usr/bin/umoci config --image "$layout:latest" --no-history --created 1970-01-01T00:00:01Z
+    ${umoci}/usr/bin/umoci gc --layout "$layout"
     touch held
   fi
 
