@@ -3,9 +3,9 @@
 //   moe_gate_up   hidden[slot, i] = gate(w1[i] . x) * (w3[i] . x)                 one block a slot and 8 values of i
 //   moe_down      out[token, n] = sum over the token's slots of weight * (w2[n] . hidden[slot])    one block 16 values of n
 //
-// A slot is one choice of one token; the shared expert is one more slot of every token. Two slots that chose the same expert
-// are two columns of one product, so that its weights are read once; a third and fourth are a product of their own, whose
-// weights come from L2. Every sum is taken in an order that only the inputs decide: the same bits each time.
+// A slot is one choice of one token; the shared expert is one more slot of every token. A unit is two slots that chose the
+// same expert, two columns of one product, so that its weights are read once; a third and fourth are a unit of their own,
+// whose weights come from L2. Every sum is taken in an order that only the inputs and the chip decide: the same bits each time.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,16 @@ constexpr int kDepth = 2;    // stages under way in each warp
 constexpr int kColumns = 2;  // slots that share a product
 constexpr int kGateUpMaxWarps = 8;
 constexpr int kDownMaxWarps = 12;
+// Blocks of the most warps that registers must suffice for: 80 a thread, which do not do without spills on sm_121a.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kGateUpResident = 2, kDownResident = 1;
+#else
+constexpr int kGateUpResident = 3, kDownResident = 2;
+#endif
 constexpr int kStageBytes = nvfp4::kStageBytes + kColumns * nvfp4::kColumnBytes;
-constexpr int kRingBytes = kDepth * kStageBytes + nvfp4::kColumnBytes;  // and zeros, for the columns that are none
+constexpr int kZeroBytes = nvfp4::kColumnBytes;  // a column of zeros, for the columns that are none
+constexpr int kRingBytes = kDepth * kStageBytes;
+constexpr int kGateUpWarpBytes = kRingBytes + kZeroBytes;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 static_assert(kDepth == 2, "Stages take turns.");
@@ -69,6 +77,13 @@ struct Layer {
 
 __device__ __forceinline__ bool has_shared(const Layer& p) { return p.shared.weight13 != nullptr; }
 
+// What the kernels know of the sizes when they are compiled.
+enum class Shapes : int {
+  kAny,
+  kSwizzled,  // swizzled scales, all sizes multiples of 256
+  kLinear,    // linear scales, all sizes multiples of 256
+};
+
 __device__ __forceinline__ int local_expert(const Layer& p, int id) {
   if (id < 0 || id >= p.map_size) return -1;
   const int expert = p.expert_map ? p.expert_map[id] : id;
@@ -107,28 +122,47 @@ __device__ __forceinline__ bf16_bits* hidden_row(const Layer& p, bool shared, in
          static_cast<int64_t>(member) * p.shared.intermediate;
 }
 
+template <Shapes kShapes>
 __device__ __forceinline__ bool strided(const Experts& e, int rows) {
+  if (kShapes != Shapes::kAny) return kShapes == Shapes::kSwizzled;
   return e.layout == ScaleLayout::kSwizzled && rows % 128 == 0;
 }
 
+template <Shapes kShapes>
+__device__ __forceinline__ ScaleLayout layout(const Experts& e) {
+  if (kShapes != Shapes::kAny) return kShapes == Shapes::kSwizzled ? ScaleLayout::kSwizzled : ScaleLayout::kLinear;
+  return e.layout;
+}
+
+template <Shapes kShapes>
 __device__ __forceinline__ nvfp4::Source gate_up_source(const Layer& p, const Experts& e, int expert, int tile, int lane) {
-  const bool by_blocks = strided(e, e.intermediate);
+  const bool by_blocks = strided<kShapes>(e, e.intermediate);
   const int row = tile_row<8>(by_blocks, tile, 0), gate = e.up_first ? e.intermediate : 0, up = e.intermediate - gate;
-  return nvfp4::source(e.weight13 + expert * e.weight13_stride, e.scale13 + expert * e.scale13_stride, e.layout, by_blocks,
-                       gate + row, up + row, p.hidden, lane);
+  return nvfp4::source(e.weight13 + expert * e.weight13_stride, e.scale13 + expert * e.scale13_stride, layout<kShapes>(e),
+                       by_blocks, gate + row, up + row, p.hidden, lane);
 }
 
+template <Shapes kShapes>
 __device__ __forceinline__ int down_row(const Layer& p, const Experts& e, int tile, int index) {
-  return tile_row<16>(strided(e, p.hidden), tile, index);
+  return tile_row<16>(strided<kShapes>(e, p.hidden), tile, index);
 }
 
+template <Shapes kShapes>
 __device__ __forceinline__ nvfp4::Source down_source(const Layer& p, const Experts& e, int expert, int tile, int lane) {
-  return nvfp4::source(e.weight2 + expert * e.weight2_stride, e.scale2 + expert * e.scale2_stride, e.layout,
-                       strided(e, p.hidden), down_row(p, e, tile, 0), down_row(p, e, tile, 8), e.intermediate, lane);
+  return nvfp4::source(e.weight2 + expert * e.weight2_stride, e.scale2 + expert * e.scale2_stride, layout<kShapes>(e),
+                       strided<kShapes>(e, p.hidden), down_row<kShapes>(p, e, tile, 0), down_row<kShapes>(p, e, tile, 8),
+                       e.intermediate, lane);
+}
+
+template <Shapes kShapes>
+__device__ __forceinline__ void copy_stage(char* to, nvfp4::Source from, int stage, int lane) {
+  constexpr bool kWhole = kShapes != Shapes::kAny;
+  if (kWhole) from.strided = kShapes == Shapes::kSwizzled, from.wide_scales = true;
+  nvfp4::copy_stage<kWhole>(to, from, stage, lane);
 }
 
 __device__ __forceinline__ char* warp_ring(uint4* shared_memory, int warp) {
-  return reinterpret_cast<char*>(shared_memory) + warp * kRingBytes;
+  return reinterpret_cast<char*>(shared_memory) + warp * kGateUpWarpBytes;
 }
 
 // The end of a warp's ring.
@@ -148,7 +182,11 @@ __device__ __forceinline__ const char* take_columns(char* stage, bool second, co
   return g == 0 || (g == 1 && second) ? columns + g * nvfp4::kColumnBytes : zeros;
 }
 
-__global__ void __launch_bounds__(kGateUpMaxWarps * 32, 3) moe_gate_up(const __grid_constant__ Layer p) {
+// hidden_states are kept in the order that the products want them in.
+__device__ __forceinline__ int paired_position(int k) { return (k & ~7) | (k & 3) << 1 | (k >> 2 & 1); }
+
+template <Shapes kShapes>
+__global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gate_up(const __grid_constant__ Layer p) {
   extern __shared__ uint4 shared_memory[];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
   char* ring = warp_ring(shared_memory, warp);
@@ -166,12 +204,12 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, 3) moe_gate_up(const __g
     expert = local_expert(p, id);
     if (expert < 0) return;
   }
-  const nvfp4::Source source = gate_up_source(p, e, expert, tile, lane);
+  const nvfp4::Source source = gate_up_source<kShapes>(p, e, expert, tile, lane);
   const int first = warp * p.gate_up_stages, last = min(nvfp4::stages(p.hidden), first + p.gate_up_stages);
   // Weights are asked for before it is known whether another slot's block has them too: then they are in L2 for that one.
 #pragma unroll
   for (int d = 0; d < kDepth; d++)
-    if (first + d < last) nvfp4::copy_stage(ring + d * kStageBytes, source, first + d, lane);
+    if (first + d < last) copy_stage<kShapes>(ring + d * kStageBytes, source, first + d, lane);
 
   Pair pair = {token, token + 1 < p.tokens ? token + 1 : -1};
   if (!shared) pair = pair_of(p.ids, p.tokens * p.top_k, slot, id, lane);
@@ -183,9 +221,10 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, 3) moe_gate_up(const __g
   const bool second = pair.second >= 0;
   const bf16_bits* x = p.x + token * p.x_stride;
   const bf16_bits* other = p.x + (second ? shared ? pair.second : pair.second / p.top_k : 0) * p.x_stride;
+  const int k = kShapes == Shapes::kAny ? p.hidden : INT32_MAX;
   const auto copy_columns = [&](char* stage, int s) {
-    nvfp4::copy_column(stage + nvfp4::kStageBytes, 0, x, s, p.hidden, lane);
-    if (second) nvfp4::copy_column(stage + nvfp4::kStageBytes + nvfp4::kColumnBytes, 1, other, s, p.hidden, lane);
+    nvfp4::copy_column(stage + nvfp4::kStageBytes, 0, x, s, k, lane);
+    if (second) nvfp4::copy_column(stage + nvfp4::kStageBytes + nvfp4::kColumnBytes, 1, other, s, k, lane);
   };
 #pragma unroll
   for (int d = 0; d < kDepth; d++) {
@@ -195,7 +234,7 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, 3) moe_gate_up(const __g
   const float* global = e.global13 + expert * e.globals13;
   const float gate_scale = global[0] * nvfp4::kProductScale, up_scale = global[e.globals13 - 1] * nvfp4::kProductScale;
 
-  const nvfp4::ScaleSlot scales = nvfp4::scale_slot(source.strided, lane);
+  const nvfp4::ScaleSlot scales = nvfp4::scale_slot(strided<kShapes>(e, e.intermediate), lane);
   const int chunks = nvfp4::chunks(p.hidden);
   float c[1][2][4] = {};
 #pragma unroll 1
@@ -205,10 +244,10 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, 3) moe_gate_up(const __g
     const char* columns[1] = {take_columns(stage, second, zeros, lane)};
 #pragma unroll
     for (int i = 0; i < 2; i++)
-      if (s * 2 + i < chunks) nvfp4::multiply(stage, scales, i, columns, c, lane);
+      if (kShapes != Shapes::kAny || s * 2 + i < chunks) nvfp4::multiply(stage, scales, i, columns, c, lane);
     __syncwarp();
     if (s + kDepth < last) {
-      nvfp4::copy_stage(stage, source, s + kDepth, lane);
+      copy_stage<kShapes>(stage, source, s + kDepth, lane);
       copy_columns(stage, s + kDepth);
     }
     ptx::cp_async_commit();
@@ -222,9 +261,9 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, 3) moe_gate_up(const __g
     const int mine = column ? pair.second : pair.first;
     if (mine < 0) return;
     const float input = p.weight_on_input && !shared ? p.router_weights[mine] : 1.0f;
-    const int k = tile_row<8>(strided(e, e.intermediate), tile, row);
+    const int k = tile_row<8>(strided<kShapes>(e, e.intermediate), tile, row);
     const float value = apply_gate(p.gate, gate * (gate_scale * input)) * (up * (up_scale * input));
-    hidden_row(p, shared, mine)[k] = to_bf16(value);
+    hidden_row(p, shared, mine)[paired_position(k)] = to_bf16(value);
   };
   if (warps == 1) {
     if (t == 0) finish(0, g, sum[0], sum[2]), finish(1, g, sum[1], sum[3]);
@@ -245,53 +284,151 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, 3) moe_gate_up(const __g
   }
 }
 
-// A product of moe_down: two slots of one expert, or two tokens of the shared one.
+// Two slots of one expert, or two tokens of the shared one; `second` below 0 where there is none.
 struct Unit {
   int16_t expert, first, second;
+  int8_t first_token, second_token;
 };
 
-// What moe_down keeps in shared memory behind the rings, besides each warp's sums.
-struct Units {
-  int32_t ids[kMaxSlots];
-  float factors[kMaxSlots];  // of each slot's product in its token's sum
-  Unit listed[kMaxSlots];
-  Unit units[kMaxSlots];
-  int count;
+__host__ __device__ inline int shared_units(const Layer& p) { return p.shared.weight13 ? (p.tokens + 1) / 2 : 0; }
+
+// What a block knows of the layer's units, in shared memory.
+struct UnitTable {
+  Unit* units;        // the shared expert's, then the routed ones by their first slot
+  float* factors;     // of each slot's product in its token's sum, then of each token's shared expert
+  int32_t* experts;   // of each slot, then -1 up to a multiple of four
+  int32_t* next;      // the next slot of the same expert; kNotFirst where a slot is another's second
+  uint32_t* leaders;  // a bit for each slot that is a unit's first
 };
 
-__device__ __forceinline__ void list_units(const Layer& p, Units& units) {
-  const int slots = p.tokens * p.top_k, lane = threadIdx.x & 31;
-  for (int s = threadIdx.x; s < slots; s += blockDim.x) {
-    const int id = ptx::ld_relaxed(p.ids + s), expert = local_expert(p, id);
-    const float weight = p.weight_on_input ? 1.0f : ptx::ld_relaxed(p.router_weights + s);
-    units.ids[s] = id;
-    units.listed[s].expert = static_cast<int16_t>(expert);
-    units.factors[s] = expert < 0 ? 0.0f : p.routed.global2[expert] * nvfp4::kProductScale * weight;
+constexpr int kNotFirst = -2;
+
+__host__ __device__ inline int most_units(const Layer& p) { return p.tokens * p.top_k + shared_units(p); }
+
+__host__ __device__ inline int unit_table_bytes(const Layer& p) {
+  const int slots = static_cast<int>(round_up(p.tokens * p.top_k, 32)), units = static_cast<int>(round_up(most_units(p), 4));
+  return units * static_cast<int>(sizeof(Unit)) + (2 * units + 2 * slots) * 4 + static_cast<int>(round_up(slots / 32, 4)) * 4;
+}
+
+__device__ __forceinline__ UnitTable unit_table(const Layer& p, char* at) {
+  const int slots = static_cast<int>(round_up(p.tokens * p.top_k, 32)), units = static_cast<int>(round_up(most_units(p), 4));
+  UnitTable table;
+  table.units = reinterpret_cast<Unit*>(at);
+  table.factors = reinterpret_cast<float*>(table.units + units);
+  table.experts = reinterpret_cast<int32_t*>(table.factors + 2 * units);
+  table.next = table.experts + slots;
+  table.leaders = reinterpret_cast<uint32_t*>(table.next + slots);
+  return table;
+}
+
+// The number of units, once every thread of the block has come here.
+__device__ __forceinline__ int list_units(const Layer& p, const UnitTable& table) {
+  const int slots = p.tokens * p.top_k, shared = shared_units(p);
+  for (int s = threadIdx.x; s < (slots + 3) / 4 * 4; s += blockDim.x)
+    table.experts[s] = s < slots ? local_expert(p, ptx::ld_relaxed(p.ids + s)) : -1;
+  for (int u = threadIdx.x; u < shared; u += blockDim.x) {
+    const int first = 2 * u, second = first + 1 < p.tokens ? first + 1 : -1;
+    table.units[u] = {0, static_cast<int16_t>(first), static_cast<int16_t>(second), static_cast<int8_t>(first),
+                      static_cast<int8_t>(second)};
   }
   __syncthreads();
-  for (int s = threadIdx.x; s < slots; s += blockDim.x) {
+  for (int base = 0; base < slots; base += blockDim.x) {
+    const int s = base + threadIdx.x;
+    if (s / 32 * 32 >= slots) break;
+    const int expert = s < slots ? table.experts[s] : -1;
     int before = 0, next = -1;
-    for (int other = slots - 1; other >= 0; other--) {
-      const bool same = units.ids[other] == units.ids[s];
-      before += same && other < s;
-      if (same && other > s) next = other;
+    for (int other = (slots - 1) / 4 * 4; other >= 0; other -= 4) {
+      const uint4 four = *reinterpret_cast<const uint4*>(table.experts + other);
+#pragma unroll
+      for (int i = 3; i >= 0; i--) {
+        const bool same = static_cast<int>(nvfp4::word(four, i)) == expert;
+        before += same && other + i < s;
+        if (same && other + i > s) next = other + i;
+      }
     }
-    units.listed[s].first = static_cast<int16_t>(before & 1 ? -1 : s);
-    units.listed[s].second = static_cast<int16_t>(next);
+    const bool leads = expert >= 0 && before % 2 == 0;
+    const unsigned mask = __ballot_sync(kAllLanes, leads);
+    if (threadIdx.x % 32 == 0) table.leaders[s / 32] = mask;
+    if (s < slots) table.next[s] = leads ? next : kNotFirst;
   }
   __syncthreads();
-  if (threadIdx.x < 32) {
-    int count = 0;
-    for (int base = 0; base < slots; base += 32) {
-      const Unit unit = base + lane < slots ? units.listed[base + lane] : Unit{-1, -1, -1};
-      const bool leads = unit.expert >= 0 && unit.first >= 0;
-      const unsigned mask = __ballot_sync(kAllLanes, leads);
-      if (leads) units.units[count + __popc(mask & ((1u << lane) - 1))] = unit;
-      count += __popc(mask);
-    }
-    if (lane == 0) units.count = count;
+  int count = shared;
+  for (int w = 0; w * 32 < slots; w++) count += __popc(table.leaders[w]);
+  for (int s = threadIdx.x; s < slots; s += blockDim.x) {
+    const int second = table.next[s];
+    if (second == kNotFirst) continue;
+    int rank = shared + __popc(table.leaders[s / 32] & ((1u << s % 32) - 1));
+    for (int w = 0; w < s / 32; w++) rank += __popc(table.leaders[w]);
+    table.units[rank] = {static_cast<int16_t>(table.experts[s]), static_cast<int16_t>(s), static_cast<int16_t>(second),
+                         static_cast<int8_t>(s / p.top_k), static_cast<int8_t>(second / p.top_k)};
   }
   __syncthreads();
+  return count;
+}
+
+// A warp's place in its share of a block's stages. A segment is what one sum runs over: a unit.
+struct Cursor {
+  int segment, stage, stages;
+};
+
+// What a stage is copied from.
+struct Operands {
+  nvfp4::Source weights;
+  const bf16_bits* columns[kColumns];  // null where there is none
+};
+
+// Runs through `count` stages from `first` on. `Walk` says what a segment's operands are and takes its sums; the weights of
+// the first `copied` stages are under way already.
+template <Shapes kShapes, class Walk>
+__device__ __forceinline__ void stream(const Walk& walk, char* ring, const char* zeros, int first, int count, int copied,
+                                       int lane) {
+  constexpr bool kAny = kShapes == Shapes::kAny;
+  const int g = lane >> 2;
+  const nvfp4::ScaleSlot known = nvfp4::scale_slot(kShapes == Shapes::kSwizzled, lane);
+  Cursor ahead = walk.seek(first), at = ahead;
+  Operands from;
+  unsigned seconds = 0;  // a bit for each stage of the ring that has a second column
+  float c[1][2][4] = {};
+#pragma unroll 1
+  for (int u = -kDepth; u < count; u++) {
+    char* stage = ring + (u & 1) * kStageBytes;
+    if (u >= 0) {
+      char* columns = stage + nvfp4::kStageBytes;
+      const bool second = seconds >> (u & 1) & 1;
+      ptx::cp_async_wait<kDepth - 1>();
+      __syncwarp();
+      const char* column[1] = {g == 0 || (g == 1 && second) ? columns + g * nvfp4::kColumnBytes : zeros};
+      const nvfp4::ScaleSlot scales = kAny ? walk.scales(at.segment) : known;
+      nvfp4::multiply(stage, scales, 0, column, c, lane);
+      nvfp4::multiply(stage, scales, 1, column, c, lane);
+      __syncwarp();
+      const int segment = at.segment;
+      at = walk.next(at);
+      if (at.stage == 0 || u + 1 == count) {
+        walk.finish(segment, c[0][0][0] + c[0][1][0], c[0][0][1] + c[0][1][1], c[0][0][2] + c[0][1][2],
+                    c[0][0][3] + c[0][1][3]);
+#pragma unroll
+        for (int i = 0; i < 4; i++) c[0][0][i] = c[0][1][i] = 0.0f;
+      }
+    }
+    const int to = u + kDepth;
+    if (to < count) {
+      if (to == 0 || ahead.stage == 0) from = walk.enter(ahead);
+      if (to >= copied) copy_stage<kShapes>(stage, from.weights, ahead.stage, lane);
+      char* columns = stage + nvfp4::kStageBytes;
+      const int k = kAny ? 2 * static_cast<int>(from.weights.bytes) : INT32_MAX;
+      nvfp4::copy_column(columns, 0, from.columns[0], ahead.stage, k, lane);
+      if (from.columns[1]) nvfp4::copy_column(columns + nvfp4::kColumnBytes, 1, from.columns[1], ahead.stage, k, lane);
+      seconds = (seconds & ~(1u << (u & 1))) | (from.columns[1] ? 1u : 0u) << (u & 1);
+      ahead = walk.next(ahead);
+    }
+    ptx::cp_async_commit();
+  }
+}
+
+// Where `part` of `parts` equal shares of `count` begins.
+__device__ __forceinline__ int share(int count, int part, int parts) {
+  return static_cast<int>(static_cast<int64_t>(count) * part / parts);
 }
 
 __device__ __forceinline__ float shared_weight(const Layer& p, int token) {
@@ -301,130 +438,90 @@ __device__ __forceinline__ float shared_weight(const Layer& p, int token) {
   return p.shared_gate_logit ? 1.0f / (1.0f + __expf(-gate)) : gate;
 }
 
-// The stages of all units in a row, the shared expert's first.
-struct Cursor {
-  int unit, stage, stages;
+template <Shapes kShapes>
+struct DownWalk {
+  const Layer& p;
+  const Unit* units;
+  const float* factors;
+  float* sums;  // of this warp: [token][row of 16]
+  int tile, shared, lane;
+
+  __device__ __forceinline__ const Experts& experts(int unit) const { return unit < shared ? p.shared : p.routed; }
+  __device__ __forceinline__ int stages(int unit) const { return nvfp4::stages(experts(unit).intermediate); }
+  __device__ __forceinline__ Cursor seek(int item) const {
+    const int all = shared ? shared * stages(0) : 0, start = item < all ? 0 : shared, left = item < all ? item : item - all;
+    const int each = stages(start);
+    return {start + left / each, left % each, each};
+  }
+  __device__ __forceinline__ Cursor next(Cursor at) const {
+    return at.stage + 1 == at.stages ? Cursor{at.segment + 1, 0, stages(at.segment + 1)}
+                                     : Cursor{at.segment, at.stage + 1, at.stages};
+  }
+  __device__ __forceinline__ nvfp4::ScaleSlot scales(int unit) const {
+    return nvfp4::scale_slot(strided<kShapes>(experts(unit), p.hidden), lane);
+  }
+  __device__ __forceinline__ Operands enter(const Cursor& at) const {
+    const Unit unit = units[at.segment];
+    const bool is_shared = at.segment < shared;
+    return {down_source<kShapes>(p, experts(at.segment), unit.expert, tile, lane),
+            {hidden_row(p, is_shared, unit.first), unit.second < 0 ? nullptr : hidden_row(p, is_shared, unit.second)}};
+  }
+  // Lanes with t = 0 hold rows g and g + 8 of both columns.
+  __device__ __forceinline__ void finish(int segment, float low, float other_low, float high, float other_high) const {
+    if (lane & 3) return;
+    const Unit unit = units[segment];
+    const int offset = segment < shared ? p.tokens * p.top_k : 0;
+    const auto add = [&](int slot, int token, float a, float b) {
+      float* sum = sums + token * 16 + (lane >> 2);
+      sum[0] += factors[offset + slot] * a, sum[8] += factors[offset + slot] * b;
+    };
+    add(unit.first, unit.first_token, low, high);
+    if (unit.second >= 0) add(unit.second, unit.second_token, other_low, other_high);
+  }
 };
 
-__global__ void __launch_bounds__(kDownMaxWarps * 32, 1) moe_down(const __grid_constant__ Layer p) {
+template <Shapes kShapes>
+__global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(const __grid_constant__ Layer p) {
   extern __shared__ uint4 shared_memory[];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
-  char* ring = warp_ring(shared_memory, warp);
-  float* all_sums = reinterpret_cast<float*>(warp_ring(shared_memory, warps));  // [warp][token][row of 16]
-  float* sums = all_sums + warp * p.tokens * 16;
-  Units& units = *reinterpret_cast<Units*>(all_sums + warps * p.tokens * 16);
-  const int tile = blockIdx.x, shared_units = has_shared(p) ? (p.tokens + 1) / 2 : 0;
-  const char* zeros = write_zeros(ring, lane);
-  for (int i = lane; i < p.tokens * 16; i += 32) sums[i] = 0.0f;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  char* zeros = reinterpret_cast<char*>(shared_memory);
+  char* ring = zeros + kZeroBytes + warp * kRingBytes;
+  float* all_sums = reinterpret_cast<float*>(zeros + kZeroBytes + warps * kRingBytes);  // [warp][token][row of 16]
+  const UnitTable table = unit_table(p, reinterpret_cast<char*>(all_sums + warps * p.tokens * 16));
+  if (warp == 0) reinterpret_cast<uint4*>(zeros)[lane] = make_uint4(0, 0, 0, 0);
 
   // The grid in front is moe_gate_up, which lets this one start only after its own wait: the ids are there to be read.
-  list_units(p, units);
-  const int routed_stages = nvfp4::stages(p.routed.intermediate);
-  const int shared_stages = shared_units ? nvfp4::stages(p.shared.intermediate) : 0;
-  const int total = shared_units * shared_stages + units.count * routed_stages;
-  const int first = total * warp / warps, count = total * (warp + 1) / warps - first;
-
-  const auto seek = [&](int u) {
-    if (u < shared_units * shared_stages) return Cursor{u / shared_stages, u % shared_stages, shared_stages};
-    u -= shared_units * shared_stages;
-    return Cursor{shared_units + u / routed_stages, u % routed_stages, routed_stages};
-  };
-  const auto next = [&](Cursor at) {
-    if (++at.stage == at.stages) at = Cursor{at.unit + 1, 0, at.unit + 1 < shared_units ? shared_stages : routed_stages};
-    return at;
-  };
-  const auto is_shared = [&](const Cursor& at) { return at.unit < shared_units; };
-  const auto unit_of = [&](const Cursor& at) {
-    const int token = 2 * at.unit;
-    if (is_shared(at))
-      return Unit{0, static_cast<int16_t>(token), static_cast<int16_t>(token + 1 < p.tokens ? token + 1 : -1)};
-    return units.units[at.unit - shared_units];
-  };
-
-  Cursor ahead = seek(first);  // what is copied next
-  nvfp4::Source source;
-  const bf16_bits* columns[kColumns];
-  const auto enter = [&] {
-    const Unit unit = unit_of(ahead);
-    const bool shared = is_shared(ahead);
-    source = down_source(p, shared ? p.shared : p.routed, unit.expert, tile, lane);
-    columns[0] = hidden_row(p, shared, unit.first);
-    columns[1] = unit.second < 0 ? nullptr : hidden_row(p, shared, unit.second);
-  };
-  const auto copy_columns = [&](char* stage) {
-#pragma unroll
-    for (int i = 0; i < kColumns; i++)
-      if (columns[i])
-        nvfp4::copy_column(stage + nvfp4::kStageBytes + i * nvfp4::kColumnBytes, i, columns[i], ahead.stage,
-                           2 * static_cast<int>(source.bytes), lane);
-  };
+  const int units = list_units(p, table), shared = shared_units(p), slots = p.tokens * p.top_k;
+  const DownWalk<kShapes> walk{p, table.units, table.factors, all_sums + warp * p.tokens * 16,
+                               static_cast<int>(blockIdx.x), shared, lane};
+  const int all = (shared ? shared * walk.stages(0) : 0) + (units - shared) * walk.stages(shared);
+  const int first = share(all, warp, warps), count = share(all, warp + 1, warps) - first, early = min(count, kDepth);
   // The weights of the first stages do not wait for the grid in front; its hidden states do.
-  const int early = min(count, kDepth);
+  Cursor ahead = walk.seek(first);
+  Operands from;
 #pragma unroll 1
-  for (int d = 0; d < early; d++, ahead = next(ahead)) {
-    if (d == 0 || ahead.stage == 0) enter();
-    nvfp4::copy_stage(ring + d * kStageBytes, source, ahead.stage, lane);
+  for (int d = 0; d < early; d++, ahead = walk.next(ahead)) {
+    if (d == 0 || ahead.stage == 0) from = walk.enter(ahead);
+    copy_stage<kShapes>(ring + d * kStageBytes, from.weights, ahead.stage, lane);
+  }
+  for (int i = lane; i < p.tokens * 16; i += 32) walk.sums[i] = 0.0f;
+  for (int s = threadIdx.x; s < slots + (shared ? p.tokens : 0); s += blockDim.x) {
+    float factor;
+    if (s >= slots) factor = p.shared.global2[0] * shared_weight(p, s - slots);
+    else if (table.experts[s] < 0) factor = 0.0f;
+    else factor = p.routed.global2[table.experts[s]] * (p.weight_on_input ? 1.0f : ptx::ld_relaxed(p.router_weights + s));
+    table.factors[s] = factor * nvfp4::kProductScale;
   }
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
-  ahead = seek(first);
-#pragma unroll 1
-  for (int d = 0; d < kDepth; d++) {
-    if (d < early) {
-      if (d == 0 || ahead.stage == 0) enter();
-      copy_columns(ring + d * kStageBytes);
-      ahead = next(ahead);
-    }
-    ptx::cp_async_commit();
-  }
-
-  Cursor at = seek(first);
-  Unit unit;
-  nvfp4::ScaleSlot scales;
-  float c[1][2][4] = {};
-#pragma unroll 1
-  for (int u = 0; u < count; u++) {
-    const bool shared = is_shared(at);
-    const Experts& e = shared ? p.shared : p.routed;
-    if (u == 0 || at.stage == 0) {
-      unit = unit_of(at);
-      scales = nvfp4::scale_slot(strided(e, p.hidden), lane);
-    }
-    char* stage = ring + (u & 1) * kStageBytes;
-    ptx::cp_async_wait<kDepth - 1>();
-    const char* column[1] = {take_columns(stage, unit.second >= 0, zeros, lane)};
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-      if (at.stage * 2 + i < nvfp4::chunks(e.intermediate)) nvfp4::multiply(stage, scales, i, column, c, lane);
-    __syncwarp();
-    if (u + kDepth < count) {
-      if (ahead.stage == 0) enter();
-      nvfp4::copy_stage(stage, source, ahead.stage, lane);
-      copy_columns(stage);
-      ahead = next(ahead);
-    }
-    ptx::cp_async_commit();
-    at = next(at);
-    if (at.stage > 0 && u + 1 < count) continue;
-    // Lanes with t = 0 hold rows g and g + 8 of both columns.
-    const auto add = [&](int slot, float low, float high) {
-      const float factor = shared ? p.shared.global2[0] * nvfp4::kProductScale * shared_weight(p, slot) : units.factors[slot];
-      float* sum = sums + (shared ? slot : slot / p.top_k) * 16 + g;
-      sum[0] += factor * low, sum[8] += factor * high;
-    };
-    if (t == 0) {
-      add(unit.first, c[0][0][0] + c[0][1][0], c[0][0][2] + c[0][1][2]);
-      if (unit.second >= 0) add(unit.second, c[0][0][1] + c[0][1][1], c[0][0][3] + c[0][1][3]);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) c[0][0][i] = c[0][1][i] = 0.0f;
-  }
-
+  __syncthreads();
+  stream<kShapes>(walk, ring, zeros, first, count, early, lane);
+  ptx::cp_async_wait<0>();
   __syncthreads();
   for (int i = threadIdx.x; i < p.tokens * 16; i += blockDim.x) {
     float sum = 0.0f;
     for (int w = 0; w < warps; w++) sum += all_sums[w * p.tokens * 16 + i];
-    p.out[static_cast<int64_t>(i / 16) * p.hidden + down_row(p, p.routed, tile, i % 16)] = to_bf16(sum);
+    p.out[static_cast<int64_t>(i / 16) * p.hidden + down_row<kShapes>(p, p.routed, walk.tile, i % 16)] = to_bf16(sum);
   }
 }
 

@@ -12,6 +12,7 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   size_t shared_bytes;
+  bool all_shared = false;  // the driver makes all of the cache that can be into shared memory, so that another grid fits in
 };
 
 struct Chip {
@@ -31,11 +32,11 @@ inline cudaError_t this_chip(Chip& chip) {
 }
 
 // Shared memory for blocks that need `bytes`, so that no multiprocessor takes more than its share of `blocks`: those that
-// are free first, because another grid is ending on the others, would fill up while the others idle.
-inline size_t even_share(const Chip& chip, int64_t blocks, size_t bytes) {
+// are free first, because another grid is ending on the others, would fill up while the others idle. They share `available`.
+inline size_t even_share(const Chip& chip, int available, int64_t blocks, size_t bytes) {
   constexpr int64_t kReserved = 1024;  // by the system, for each block
   const int64_t share = (blocks + chip.multiprocessors - 1) / chip.multiprocessors;
-  const int64_t limit = std::min<int64_t>(chip.multiprocessor_shared_bytes / share - kReserved, chip.block_shared_bytes);
+  const int64_t limit = std::min<int64_t>(available / share - kReserved, chip.block_shared_bytes);
   return std::max(static_cast<int64_t>(bytes), limit / 128 * 128);
 }
 
@@ -49,6 +50,12 @@ inline cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shap
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(shape.shared_bytes));
+    if (error != cudaSuccess) return error;
+  }
+  if (shape.all_shared) {
+    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                   cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                   cudaSharedmemCarveoutMaxShared);
     if (error != cudaSuccess) return error;
   }
   cudaLaunchAttribute attribute = {};

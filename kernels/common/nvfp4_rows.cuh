@@ -80,10 +80,11 @@ __device__ __forceinline__ void copy_scale_words(char* to, const Source& s, int 
 }
 
 // Starts the copy of a stage of the rows' weights. Units of 16 bytes trade places in odd rows, so that two rows read at once
-// meet in different banks.
+// meet in different banks. kWhole: rows are whole stages.
+template <bool kWhole = false>
 __device__ __forceinline__ void copy_rows(char* to, const Source& s, int stage, int lane) {
   const uint32_t at = stage * kRowBytes;
-  const bool valid = at + (lane & 7) * 16 < s.bytes;
+  const bool valid = kWhole || at + (lane & 7) * 16 < s.bytes;
   const uint8_t* from = s.weight + at;
   char* row = to + (lane >> 3) * kRowBytes + ((lane & 7) ^ (lane >> 3 & 1) * 4) * 16;
 #pragma unroll
@@ -91,14 +92,15 @@ __device__ __forceinline__ void copy_rows(char* to, const Source& s, int stage, 
     ptx::cp_async_16(row + i * 4 * kRowBytes, from + ((i & 1 ? s.next : 0) + (i & 2 ? s.high : 0)), valid);
 }
 
+template <bool kWhole = false>
 __device__ __forceinline__ void copy_stage(char* to, const Source& s, int stage, int lane) {
-  copy_rows(to, s, stage, lane);
+  copy_rows<kWhole>(to, s, stage, lane);
   char* scales = to + 16 * kRowBytes;
   if (!s.wide_scales) {
     copy_scale_words(scales, s, stage, lane);
   } else if (lane < 16) {
     const uint32_t group = stage * 4 + (s.strided ? lane >> 1 & 3 : 0);
-    ptx::cp_async_16(scales + lane * 16, s.scale + stage * (s.strided ? 4 * 512 : kScaleBytes), group * 32 < s.bytes);
+    ptx::cp_async_16(scales + lane * 16, s.scale + stage * (s.strided ? 4 * 512 : kScaleBytes), kWhole || group * 32 < s.bytes);
   }
 }
 

@@ -204,6 +204,8 @@ struct cudaLaunchConfig_t {
   unsigned numAttrs;
 };
 constexpr int cudaFuncAttributeMaxDynamicSharedMemorySize = 0;
+constexpr int cudaFuncAttributePreferredSharedMemoryCarveout = 1;
+constexpr int cudaSharedmemCarveoutMaxShared = 100;
 constexpr int cudaLaunchAttributeProgrammaticStreamSerialization = 0;
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount,
