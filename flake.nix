@@ -16,6 +16,9 @@
       devShells = each "devShells";
       formatter = each "formatter";
 
+      # services.dgx-vllm.instances.<name>: docs/service.md.
+      nixosModules.default = import ./nix/service/module.nix { inherit (self) packages; };
+
       overlays.default = final: prev: { dgx-vllm = self.packages.${prev.stdenv.hostPlatform.system}.default; };
     };
 }

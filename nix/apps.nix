@@ -33,6 +33,8 @@ rec {
     ''exec ${launcher}/bin/dgx-vllm plan "$@"'';
   doctor = app "Say whether this machine can serve, how well, and what to do" "doctor"
     ''exec ${launcher}/bin/dgx-vllm doctor "$@"'';
+  install-service = app "Keep a server running by systemd, on a machine that is not NixOS; --remove takes it off again" "install-service"
+    ''exec ${launcher}/bin/dgx-vllm install-service "$@"'';
   update = app "Make nix/pins anew from Debian's and PyPI's indexes" "update" (pinning "update");
   audit = app "List what Debian's security archive and PyPI have newer than the pins" "audit" (pinning "audit");
   integration = app "Tests that need this machine itself: what a server maps of its host" "integration" ''

@@ -58,6 +58,10 @@ in
 
   unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels tests";
 
+  service = pytest "service" "The service's units in Nix and in Python, and what their assertions refuse"
+    { SERVICE_MATRIX = builtins.toFile "matrix.json" (builtins.toJSON (import ./service/matrix.nix)); }
+    "tests/service";
+
   kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64" { DGX_VLLM_KERNELS = source ../kernels; } "tests/kernels";
 } // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {
   # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.

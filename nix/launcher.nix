@@ -9,6 +9,7 @@ base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } '
   #!${sysroot}/usr/bin/bash
   unset PYTHONPATH PYTHONHOME PYTHONSTARTUP LD_PRELOAD LD_LIBRARY_PATH VIRTUAL_ENV
   export PYTHONNOUSERSITE=1
+  export DGX_VLLM_COMMAND=@out@/bin/dgx-vllm # what a unit file names
   # Data that the C library would read from the host: its locale and its character sets.
   export LOCPATH=${sysroot}/usr/lib/locale LANG=C.UTF-8
   export GCONV_PATH=${sysroot}/usr/lib/${host.triple}/gconv
@@ -18,6 +19,6 @@ base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } '
   export PATH=${environment}/bin:${if host.system == "aarch64-linux" then "${cuda}/bin:" else ""}${cc}/bin:${sysroot}/usr/bin''${PATH:+:$PATH}
   exec ${environment}/bin/dgx-vllm "$@"
   EOF
-  sed -i 's/^  //' "$out/bin/dgx-vllm"
+  sed -i "s/^  //; s,@out@,$out," "$out/bin/dgx-vllm"
   chmod +x "$out/bin/dgx-vllm"
 '' // { meta.mainProgram = "dgx-vllm"; }

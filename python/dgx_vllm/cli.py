@@ -47,14 +47,56 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Write the address as JSON to FILE once a token can be had."),
     ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask clients for the key that FILE holds."),
+    ] = None,
     memory_reserve: Annotated[
         str | None,
         typer.Option(metavar="AMOUNT", help="Memory to leave alone; 8GB by default, 1GB on the CPU backend."),
     ] = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Memory that this server may take; all that is available."),
+    ] = None,
+    memory_shed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="Answer 503 to new requests below this much available memory; a quarter of the reserve.",
+        ),
+    ] = None,
+    memory_floor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="End the server below this much available memory; an eighth of the reserve, 0 for never.",
+        ),
+    ] = None,
+    watchdog: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="End the server when its engine is silent for so long; 120 by default, 0 for never.",
+        ),
+    ] = None,
 ) -> None:
     from dgx_vllm.launch import serve as launch
+    from dgx_vllm.launch.options import Options
 
-    raise typer.Exit(launch.serve(context.args, os.environ, profile, dry_run, ready_file, memory_reserve))
+    options = Options(
+        profile=profile,
+        dry_run=dry_run,
+        ready_file=ready_file,
+        api_key_file=api_key_file,
+        memory_reserve=memory_reserve,
+        memory_budget=memory_budget,
+        memory_shed=memory_shed,
+        memory_floor=memory_floor,
+        watchdog=watchdog,
+    )
+    raise typer.Exit(launch.serve(context.args, os.environ, options))
 
 
 @app.command()
@@ -106,6 +148,32 @@ def plan(
         as_json=as_json,
         plot=plot,
     )
+
+
+@app.command()
+def download(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face id or a profile's name.")],
+    revision: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit; main by default.")
+    ] = None,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do not look for a newer one where a whole model is here.")
+    ] = False,
+) -> None:
+    """Download MODEL into the Hugging Face cache, or finish what was begun, and verify it."""
+    from dgx_vllm.download import command
+
+    command.download(model, os.environ, revision, if_missing)
+
+
+@app.command()
+def check_config(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What `--config` would be given.")],
+) -> None:
+    """Say whether vLLM has the flags that FILE sets."""
+    from dgx_vllm.launch import config_file
+
+    print(f"{file}: {len(config_file.read(str(file)))} settings")
 
 
 @app.command()
@@ -171,6 +239,69 @@ def doctor(
     examined = examination.examine(place.here(os.environ), ask_vllm)
     (report.dump if as_json else report.show)(examined)
     raise typer.Exit(0 if examined.serves else FAILURE)
+
+
+@app.command(context_settings=_PASS_ON, options_metavar="[MODEL] [OPTIONS] [any vLLM flag]")
+def install_service(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(metavar="NAME", help="The unit is dgx-vllm-NAME.service.")] = "default",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Stop it and remove what was written; models stay.")
+    ] = False,
+    user: Annotated[
+        bool, typer.Option("--user", help="For your own service manager, not the system's.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the units; write nothing.")] = False,
+    run_as: Annotated[
+        str | None,
+        typer.Option(metavar="USER", help="Who runs it; by default a user that exists while it runs."),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="As for serve.")] = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8888,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="vLLM's settings.")] = None,
+    environment_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Variables, one NAME=VALUE a line.")
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="As for serve.")] = None,
+    hf_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A Hugging Face token.")] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="For models; systemd's cache directory by default."),
+    ] = None,
+    memory_reserve: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    memory_budget: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    watchdog: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="As for serve.")] = 120,
+) -> None:
+    """Keep a server running by systemd, from now on and after each start of this machine.
+
+    Flags that are not its own are vLLM's and go to `dgx-vllm serve`.
+    """
+    from dgx_vllm.service import command
+    from dgx_vllm.service.command import Wish
+
+    command.install_service(
+        context.args,
+        os.environ,
+        Wish(
+            name=name,
+            remove=remove,
+            user=user,
+            dry_run=dry_run,
+            run_as=run_as,
+            profile=profile,
+            host=host,
+            port=port,
+            config=config,
+            environment_file=environment_file,
+            api_key_file=api_key_file,
+            hf_token_file=hf_token_file,
+            cache_dir=cache_dir,
+            memory_reserve=memory_reserve,
+            memory_budget=memory_budget,
+            watchdog=watchdog,
+        ),
+    )
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from launching import COMMAND, FAKE, Outcome, Run, Running, Start, free_port, write_safetensors
 
-from dgx_vllm import machine
+from dgx_vllm import machine, meminfo
 from dgx_vllm.machine import GIB, Gpu, Machine, Vllm
-from dgx_vllm.plan import guard
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def dgx_vllm(
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["dgx-vllm", *words])
             patch.setattr(machine, "detect", lambda: on)
-            patch.setattr(guard, "mem_available", lambda: on.memory)
+            patch.setattr(meminfo, "available", lambda: on.memory)
             for name in list(os.environ):
                 patch.delenv(name)
             for name, value in {**environment, **(environ or {})}.items():

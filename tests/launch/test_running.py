@@ -11,23 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import COMMAND, Start, free_port
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def await_end(pid: int, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while alive(pid):
-        assert time.monotonic() < end, f"process {pid} is still there"
-        time.sleep(0.02)
-
+from launching import COMMAND, Start, await_end, free_port
 
 # --- ready ----------------------------------------------------------------------------------------------
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from shapes import QWEN3_NEXT, QWEN3_NEXT_NVFP4
 
-from dgx_vllm import machine
+from dgx_vllm import machine, meminfo
 from dgx_vllm.machine import Machine
-from dgx_vllm.plan import guard
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -83,7 +82,7 @@ def test_json_says_the_same(plan: Run, config_file: Path) -> None:
 def test_on_a_spark_mem_available_counts(
     plan: Run, config_file: Path, spark: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "mem_available", lambda: 101 * 10**9)
+    monkeypatch.setattr(meminfo, "available", lambda: 101 * 10**9)
     _, out, _ = plan(str(config_file), "--json", on=spark)
     assert json.loads(out)["memory"]["available"] == 101 * 10**9
     _, out, _ = plan(str(config_file), "--json", "--memory", "50GiB", on=spark)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm import profile
+from dgx_vllm import meminfo, profile
 from dgx_vllm.demo.paths import CHECKPOINT
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command
@@ -115,13 +115,13 @@ def test_compile_jobs_fit_beside_the_model(cpus: int, available: int, taken: int
 
 
 def test_available_is_the_kernels_estimate(tmp_path: Path) -> None:
-    assert guard.mem_available() == pytest.approx(psutil.virtual_memory().available, rel=0.1)
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal:       124000000 kB\nMemFree:  9 kB\nMemAvailable:   123456 kB\n")
-    assert guard.mem_available(meminfo) == 123456 * 1024
-    meminfo.write_text("MemTotal:       124000000 kB\n")
+    assert meminfo.available() == pytest.approx(psutil.virtual_memory().available, rel=0.1)
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:       124000000 kB\nMemFree:  9 kB\nMemAvailable:   123456 kB\n")
+    assert meminfo.available(file) == 123456 * 1024
+    file.write_text("MemTotal:       124000000 kB\n")
     with pytest.raises(UserError, match="MemAvailable"):
-        guard.mem_available(meminfo)
+        meminfo.available(file)
 
 
 # --- in the launcher

@@ -6,17 +6,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dgx_vllm import driver
+from dgx_vllm.admission.middleware import SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import environment, flags, layers, limits
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Guarded, Memory, guarded
+from dgx_vllm.launch.protection import Protection
 from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source, layer, rank
 from dgx_vllm.machine import Machine
 from dgx_vllm.profile import Profile
 
 # Flags whose values are never printed, and the variables that give the same unseen by other users.
 SECRETS = {"api-key": "VLLM_API_KEY", "hf-token": "HF_TOKEN"}
+# In front of vLLM's API, outside of what the user may name with the same flag.
+_MIDDLEWARE = "dgx_vllm.admission.Admission"
 # Without `vllm serve` there is one API server in one process: its module takes these flags and drops them.
 _NEED_COMMAND = ("headless", "grpc", "grpc-port", "api-server-count", "data-parallel-size")
 # Flags that spread a server over several machines.
@@ -42,6 +46,7 @@ class Request:
         config: the settings of the file that `--config` names.
         model_config: the model's config.json where it is on this machine.
         memory: what the memory guard goes by, None where it has nothing to guard.
+        protection: when the running server refuses work and when it is ended.
     """
 
     flags: Values
@@ -50,6 +55,7 @@ class Request:
     config: Values = field(default_factory=dict)
     model_config: Mapping[str, Any] | None = None
     memory: Memory | None = None
+    protection: Protection = field(default_factory=Protection)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Launch:
         notes: what else the user should know.
         profile: the profile applied.
         refusal: why it must not be started on this machine now, None if it may.
+        protection: when the running server refuses work and when it is ended.
     """
 
     argv: tuple[str, ...]
@@ -82,6 +89,7 @@ class Launch:
     notes: tuple[str, ...]
     profile: Profile | None
     refusal: str | None = None
+    protection: Protection = field(default_factory=Protection)
 
     @property
     def host(self) -> str:
@@ -171,9 +179,10 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         variables=_variables(request, kept, machine),
         settings=kept.settings,
         overruled=(*overruled, *kept.overruled),
-        notes=(*notes, *kept.notes),
+        notes=(*notes, *kept.notes, f"protection: {request.protection}"),
         profile=used,
         refusal=kept.refusal,
+        protection=request.protection,
     )
 
 
@@ -249,7 +258,7 @@ def _argv(settings: Layer, machine: Machine) -> tuple[str, ...]:
         if name != "model" and setting.source is not Source.CONFIG_FILE
         for word in _words(setting)
     ]
-    return (*head, *tail)
+    return (*head, *tail, "--middleware", _MIDDLEWARE)
 
 
 def _words(setting: Setting) -> Sequence[str]:
@@ -273,6 +282,8 @@ def _variables(request: Request, kept: Guarded, machine: Machine) -> tuple[Varia
                 put(name, value, "default for one machine")
     if kept.jobs and "MAX_JOBS" not in request.environ:
         put("MAX_JOBS", str(kept.jobs[0]), kept.jobs[1])
+    if request.protection.shed:
+        put(SHED, str(request.protection.shed), "refuses new requests below this much available memory")
     if machine.driver:
         for name, value in driver.variables(machine.driver, request.environ).items():
             put(name, value, "the driver's libraries")

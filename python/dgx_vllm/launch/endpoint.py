@@ -4,9 +4,12 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dgx_vllm.launch.command import Launch
+
+if TYPE_CHECKING:
+    import httpx
 
 _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -28,6 +31,15 @@ class Endpoint:
     @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def client(self, timeout: float) -> "httpx.Client":
+        """A client of the server on this machine; `timeout` is in seconds."""
+        import httpx  # a dry run has no use for it
+
+        # The certificate names the public host, not the loopback address asked here; nothing secret is sent
+        # but the key that the server on this machine already has.
+        transport = httpx.HTTPTransport(uds=self.socket, verify=False)
+        return httpx.Client(base_url=self.url, headers=self.headers, transport=transport, timeout=timeout)
 
     def curl(self, request: "Request") -> str:
         """A shell line that makes the request; the key is named, not shown."""

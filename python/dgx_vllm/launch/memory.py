@@ -25,11 +25,13 @@ class Memory:
         available: MemAvailable in bytes.
         reserve: bytes to leave alone, None for the platform's default.
         subject: what is known of the model.
+        budget: bytes that this server may take, None for all that is available.
     """
 
     available: int
     reserve: int | None
     subject: Subject
+    budget: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ def _judge(
     batched = _count(settings, "max-num-batched-tokens", overheads.BATCHED_TOKENS[platform])
     sequences = _count(settings, "max-num-seqs", overheads.SEQUENCES[platform])
     reserve = overheads.reserve(platform) if memory.reserve is None else memory.reserve
+    within = memory.budget is not None and memory.budget + reserve < memory.available
     budget = Budget(
-        memory.available,
-        "MemAvailable",
+        memory.budget + reserve if within and memory.budget is not None else memory.available,
+        "--memory-budget and the reserve" if within else "MemAvailable",
         reserve,
         weights[0],
         overheads.of(platform, model.architecture if model else None, batched, sequences),

@@ -10,6 +10,8 @@ from pathlib import Path
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch.endpoint import Ready
 
+_SEND_SECONDS = 1.0
+
 
 class Notifier:
     """Passes on what the server's state is.
@@ -55,6 +57,10 @@ class Notifier:
                 partial.unlink(missing_ok=True)
                 raise UserError(f"--ready-file {self._file}: {error.strerror}", FAILURE) from error
 
+    def alive(self) -> None:
+        """Says that the engine answers: what WatchdogSec= waits for."""
+        self._send("WATCHDOG=1")
+
     def stopping(self) -> None:
         self._send("STOPPING=1")
         if self._file:
@@ -64,6 +70,7 @@ class Notifier:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        # systemd going away is no reason to stop serving.
+        # systemd going away, or not reading, is no reason to stop serving.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.settimeout(_SEND_SECONDS)
             client.sendto(message.encode(), address)

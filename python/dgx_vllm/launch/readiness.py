@@ -30,12 +30,7 @@ class Watch(threading.Thread):
         self._example = launch.profile.example if launch.profile else "Hello"
 
     def run(self) -> None:
-        transport = httpx.HTTPTransport(uds=self._endpoint.socket, verify=False)
-        # The certificate names the public host, not the loopback address asked here; nothing secret is sent
-        # but the key that the server on this machine already has.
-        with httpx.Client(
-            base_url=self._endpoint.url, headers=self._endpoint.headers, transport=transport, timeout=5.0
-        ) as client:
+        with self._endpoint.client(timeout=5.0) as client:
             while not self.stop.wait(_POLL_SECONDS):
                 try:
                     self.ready = self._ask(client)

@@ -86,6 +86,10 @@ class Progress:
         """The server was told to end before it was ready."""
         say("dgx-vllm: stopped before the server was ready")
 
+    def ended(self, reason: str) -> None:
+        """The launcher ended the server unasked."""
+        say(f"dgx-vllm: {reason}")
+
     def died(self, returncode: int, cause: str | None) -> None:
         """The server ended unasked; `cause` is the error that its log ends in, if any."""
         how = f"with status {returncode}" if returncode >= 0 else f"by {signal.Signals(-returncode).name}"

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dgx_vllm import checkpoint, driver, machine, profile
+from dgx_vllm import checkpoint, driver, machine, meminfo, profile
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command, config_file, environment, flags, layers, preflight, report
+from dgx_vllm.launch import command, config_file, environment, flags, layers, preflight, report, secret
 from dgx_vllm.launch.command import Launch, Request
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Memory
+from dgx_vllm.launch.options import Options
+from dgx_vllm.launch.protection import protection
 from dgx_vllm.machine import Machine
 from dgx_vllm.plan import guard, units
 from dgx_vllm.profile import Profile
@@ -17,20 +19,14 @@ from dgx_vllm.profile import Profile
 def serve(
     words: Sequence[str],
     environ: Mapping[str, str],
-    profile_name: str | None,
-    dry_run: bool,
-    ready_file: Path | None,
-    memory_reserve: str | None = None,
+    options: Options,
 ) -> int:
     """Serves, or says what it would run.
 
     Args:
         words: the command line without the launcher's own options.
         environ: the process's environment.
-        profile_name: what `--profile` says.
-        dry_run: print instead of start.
-        ready_file: see `notify.Notifier`.
-        memory_reserve: an amount of memory to leave alone, None for the guard's default.
+        options: the launcher's own.
 
     Returns:
         The exit status.
@@ -39,35 +35,38 @@ def serve(
         UserError: whatever is the user's to mend.
     """
     here = machine.detect()
-    request = _request(words, environ, profile_name, here, memory_reserve)
+    environ = secret.with_api_key(environ, options.api_key_file)
+    request = _request(words, environ, options, here)
     launch = command.plan(request, here, environment.known(here.vllm.package))
     preflight.check_model(launch, environ)
     if here.driver:
         driver.link(here.driver, environ)
-    if dry_run:
+    if options.dry_run:
         report.dry_run(launch, here)
         return 0
-    if profile_name is None and not layers.requested_model(request.flags, environ, request.config):
+    if options.profile is None and not layers.requested_model(request.flags, environ, request.config):
         report.suggestions(profile.builtin(), here)
     preflight.check_start(launch, here, environ)
-    return _run(launch, environ, ready_file)
+    return _run(launch, environ, options.ready_file)
 
 
-def _request(
-    words: Sequence[str],
-    environ: Mapping[str, str],
-    profile_name: str | None,
-    here: Machine,
-    memory_reserve: str | None,
-) -> Request:
+def _request(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Request:
     rest, values = flags.load().parse(words)
     values = _with_model(values, rest)
     path = values.get("config")
     config = config_file.read(path) if isinstance(path, str) else {}
     model = layers.requested_model(values, environ, config)
-    chosen = _profile(profile_name, model)
+    chosen = _profile(options.profile, model)
     resolved = chosen.argument if chosen and model in (None, chosen.name, chosen.model) else model
-    reserve = None if memory_reserve is None else units.parse(memory_reserve, "--memory-reserve")
+    given = options.memory_reserve
+    reserve = None if given is None else units.parse(given, "--memory-reserve")
+    given = options.memory_budget
+    budget = None if given is None else units.parse(given, "--memory-budget")
+    if budget is not None and not guard.guards(here):
+        raise UserError(
+            "--memory-budget is for models that lie in the host's memory; "
+            "here --gpu-memory-utilization says what the server may take"
+        )
     subject = resolved or layers.DEFAULT_MODEL
     return Request(
         flags=values,
@@ -75,9 +74,10 @@ def _request(
         profile=chosen,
         config=config,
         model_config=checkpoint.config(resolved, environ) if resolved else None,
-        memory=Memory(guard.mem_available(), reserve, guard.survey(subject, environ, chosen))
+        memory=Memory(meminfo.available(), reserve, guard.survey(subject, environ, chosen), budget)
         if guard.guards(here)
         else None,
+        protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
     )
 
 

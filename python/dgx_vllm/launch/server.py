@@ -10,7 +10,10 @@ import time
 from collections.abc import Mapping
 from types import FrameType
 
+from dgx_vllm.errors import FAILURE
 from dgx_vllm.launch.command import Launch
+from dgx_vllm.launch.floor import Floor
+from dgx_vllm.launch.heartbeat import Heartbeat
 from dgx_vllm.launch.log import Log
 from dgx_vllm.launch.notify import Notifier
 from dgx_vllm.launch.readiness import Watch
@@ -46,13 +49,16 @@ class Server:
         self._child: subprocess.Popen[bytes] | None = None
         self._asked: signal.Signals | None = None
         self._killed = False
+        self._reason: str | None = None
+        self._watchers: list[Floor | Heartbeat] = []
 
     def run(self) -> int:
         """Runs the server to its end.
 
         Returns:
             0 after SIGTERM, 130 after SIGINT, 137 if it had to be killed; if the server ended by itself, its
-            own status, or 1 where that is 0, since a server that ends unasked has failed (vllm#48966).
+            own status, or 1 where that is 0, since a server that ends unasked has failed (vllm#48966); 1
+            if it was ended because it was stuck or the memory low.
         """
         handlers = {
             number: signal.signal(number, handler)
@@ -77,6 +83,9 @@ class Server:
                 self._log.follow(stream, to.fileno())
             if self._asked:  # between the handler's installation and the child's birth
                 self._ask(self._asked, None)
+            floor = self._launch.protection.floor
+            if floor:
+                self._watch_over(Floor(floor, self._end_because))
             self._await_ready(self._child)
             returncode = self._child.wait()
             # Only now is everything said: what outlives the server holds its pipes open.
@@ -85,7 +94,8 @@ class Server:
             return self._status(returncode)
         finally:
             signal.alarm(0)
-            self._watch.stop.set()
+            for thread in (self._watch, *self._watchers):
+                thread.stop.set()
             self._notifier.stopping()
             self._end_group()
             for number, handler in handlers.items():
@@ -98,6 +108,10 @@ class Server:
             if self._watch.ready:
                 self._notifier.ready(self._watch.ready, os.getpid())
                 self._progress.ready(self._watch.ready, time.monotonic() - began)
+                limit = self._launch.protection.watchdog
+                if limit:
+                    where = self._watch.ready.endpoint
+                    self._watch_over(Heartbeat(where, limit, self._notifier.alive, self._end_because))
                 return
             self._progress.wait(time.monotonic() - began, self._watch.obstacle)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -114,6 +128,16 @@ class Server:
             self._child.send_signal(signal.SIGTERM)
             signal.alarm(GRACE_SECONDS + int(self._launch.text("shutdown-timeout") or 0))
 
+    def _watch_over(self, watcher: Floor | Heartbeat) -> None:
+        self._watchers.append(watcher)
+        watcher.start()
+
+    def _end_because(self, reason: str) -> None:
+        """Ends the server at once: what is stuck, or holds the last memory, is not asked."""
+        if not self._asked:
+            self._reason = reason
+        self._end_group()
+
     def _kill(self, _number: int, _frame: FrameType | None) -> None:
         self._killed = True
         self._end_group()
@@ -129,6 +153,9 @@ class Server:
             self._progress.stopped()
         if self._killed:
             return 128 + signal.SIGKILL
+        if self._reason:
+            self._progress.ended(self._reason)
+            return FAILURE
         if self._asked:
             return 0 if self._asked is signal.SIGTERM else 128 + self._asked
         self._progress.died(returncode, self._log.cause())

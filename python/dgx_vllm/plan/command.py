@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from dgx_vllm import machine
+from dgx_vllm import machine, meminfo
 from dgx_vllm.errors import UserError
-from dgx_vllm.plan import chart, gb10, guard, model, outlook, overheads, report, source, units
+from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source, units
 from dgx_vllm.plan.outlook import Wish
 
 
@@ -80,5 +80,5 @@ def _memory(given: str | None) -> tuple[int, str]:
     except UserError:
         unified = False  # planning is of use without vLLM as well
     if unified:
-        return guard.mem_available(), "MemAvailable"
+        return meminfo.available(), "MemAvailable"
     return gb10.MEMORY, "all of a GB10's; on one, MemAvailable counts"

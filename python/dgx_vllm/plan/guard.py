@@ -5,12 +5,10 @@ MemTotal leaves out whatever else runs.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.errors import UserError
 from dgx_vllm.machine import GIB, Machine
 from dgx_vllm.plan import model, overheads, report, source, weights
 from dgx_vllm.plan.cache import Cache
@@ -19,20 +17,6 @@ from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.units import gb
 from dgx_vllm.plan.weights import Weight
 from dgx_vllm.profile import Profile
-
-_MEMINFO = Path("/proc/meminfo")
-
-
-def mem_available(path: Path = _MEMINFO) -> int:
-    """Bytes that can be had without swapping, by the kernel's own estimate.
-
-    Raises:
-        UserError: the kernel does not say.
-    """
-    match = re.search(r"^MemAvailable:\s+(\d+) kB$", path.read_text(), re.MULTILINE)
-    if match is None:
-        raise UserError(f"{path} has no MemAvailable; state the memory with --memory", FAILURE)
-    return int(match[1]) * 1024
 
 
 def guards(machine: Machine) -> bool:

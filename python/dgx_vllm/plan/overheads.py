@@ -11,6 +11,9 @@ from dgx_vllm.plan.architecture import Architecture
 RESERVE = 8 * 10**9
 #: Kept free where nothing is compiled on the side and Linux's own way out, the OOM killer, works.
 CPU_RESERVE = 10**9
+#: Of the reserve: where new requests are refused, and where the server is ended. Together
+#: they leave a compile of 6 GB room. Not measured on a GB10.
+SHED_SHARE, FLOOR_SHARE = 1 / 4, 1 / 8
 
 #: What one step holds at most where nobody says: vLLM's defaults for a server (engine/arg_utils.py,
 #: get_batch_defaults; on CUDA those for a GPU with 70 GiB or more, which vLLM takes a GB10 for).

@@ -7,6 +7,7 @@
     deaf            it ignores SIGTERM and SIGINT
     chat            whether it has a chat template (true)
     text            whether it generates text at all (true)
+    stuck_after     seconds until its engine is silent
     child           it starts a process that outlives it
     key             the API key that it asks for
 
@@ -15,6 +16,7 @@ FAKE_VLLM_RECORD names a directory for what it was started with and when it prod
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -46,6 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             late = time.monotonic() - _STARTED < _BEHAVIOUR.get("health_after", 0)
             self._answer(503 if late else 200, {})
+        elif self.path == "/dgx-vllm/heartbeat":  # what the launcher's middleware answers
+            stuck = _BEHAVIOUR.get("stuck_after", math.inf)
+            self._answer(504 if time.monotonic() - _STARTED > stuck else 200, {})
         elif self.path == "/v1/models" and self._allowed():
             self._answer(200, {"data": [{"id": _flag("--served-model-name", "fake")}]})
 

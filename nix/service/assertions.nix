@@ -1,0 +1,70 @@
+# What cannot work, found when the configuration is evaluated: enabled instances -> NixOS assertions.
+{ instances, memory }:
+let
+  amount = import ./amount.nix;
+  names = builtins.attrNames instances;
+  quoted = list: builtins.concatStringsSep " and " (map (name: "'${name}'") list);
+  all = check: builtins.concatLists (map (name: check name "services.dgx-vllm.instances.${name}" instances.${name}) names);
+
+  # Instances on the same port that can run at once.
+  beside = name: builtins.filter
+    (other: instances.${other}.port == instances.${name}.port && ! builtins.elem other (import ./conflicts.nix { inherit name instances; }))
+    names;
+  loopback = host: builtins.elem host [ "localhost" "::1" ] || builtins.match "127[.].*" host != null;
+  startsWith = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+
+  rivals = name: builtins.filter (other: instances.${other}.autoStart) (import ./conflicts.nix { inherit name instances; });
+
+  reserve = builtins.foldl' (most: name: let own = instances.${name}.memoryReserve; in
+    if own != null && amount.megabytes own > most then amount.megabytes own else most) 8000.0 names;
+  budgeted = builtins.filter (name: instances.${name}.memoryBudget != null) names;
+  asked = builtins.foldl' (sum: name: sum + amount.megabytes instances.${name}.memoryBudget) 0 budgeted;
+  room = amount.megabytes memory - reserve;
+
+  secrets = [ "VLLM_API_KEY" "HF_TOKEN" "HUGGING_FACE_HUB_TOKEN" ];
+  telling = argument: builtins.any (flag: argument == flag || startsWith "${flag}=" argument) [ "--api-key" "--hf-token" ];
+in
+[
+  {
+    assertion = asked <= room;
+    message = "services.dgx-vllm: the memory budgets of ${quoted budgeted} add up to ${amount.shown asked}, and ${memory} less the reserve of ${amount.shown reserve} is ${amount.shown room}; lower one, or leave the budgets out so that only one instance runs at a time";
+  }
+]
+++ all (name: option: instance: [
+  {
+    assertion = ! instance.autoStart || rivals name == [ ];
+    message = "${option} starts with the machine, and so does ${quoted (rivals name)}, which cannot run beside it; set autoStart = false for one, or give each a memoryBudget";
+  }
+  {
+    assertion = beside name == [ name ];
+    message = "${option}.port ${toString instance.port} is that of ${quoted (beside name)}, which may run at once; give each its own";
+  }
+  {
+    assertion = instance.user != null || (instance.cacheDir == null && instance.stateDir == null);
+    message = "${option}.cacheDir and stateDir need a user who owns them: set ${option}.user, or leave them out for systemd's own";
+  }
+  {
+    assertion = instance.group == null || instance.user != null;
+    message = "${option}.group is without a user; set ${option}.user as well";
+  }
+  {
+    assertion = ! (instance.openFirewall && loopback instance.host);
+    message = "${option}.openFirewall opens a port that listens on ${instance.host} alone; set ${option}.host to an address of the network";
+  }
+  {
+    assertion = ! instance.download || instance.model != null;
+    message = "${option}.download has no model to fetch; set ${option}.model";
+  }
+  {
+    assertion = ! builtins.any (file: file != null && startsWith builtins.storeDir file) [ instance.apiKeyFile instance.hfTokenFile instance.environmentFile ];
+    message = "${option}: a secret lies in ${builtins.storeDir}, which everybody can read; give the path of a file outside of it, in quotes";
+  }
+  {
+    assertion = ! builtins.any (secret: instance.environment ? ${secret}) secrets && ! builtins.any telling instance.extraArgs && ! (instance.settings ? api-key || instance.settings ? hf-token);
+    message = "${option}: a secret in environment, extraArgs or settings ends up in ${builtins.storeDir}, which everybody can read; use apiKeyFile and hfTokenFile";
+  }
+  {
+    assertion = builtins.match "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?" name != null;
+    message = "${option}: an instance's name is made of lower-case letters, digits and dashes";
+  }
+])

@@ -1,0 +1,66 @@
+# Instances that the check `service` renders in Nix and in Python, and what the assertions say of bad ones.
+let
+  defaults = {
+    model = null; download = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
+    environment = { }; environmentFile = null; apiKeyFile = null; hfTokenFile = null; user = null; group = null;
+    cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; mtp = null; watchdog = 120;
+    extraArgs = [ ]; openFirewall = false; autoStart = true;
+  };
+  command = "/nix/store/none/bin/dgx-vllm";
+
+  # One option at a time, then everything at once.
+  single = {
+    model = "nvidia/Qwen3.6-35B-A3B-NVFP4";
+    download = true;
+    profile = "/root/own.toml";
+    host = "::";
+    port = 1;
+    settingsFile = "/etc/dgx-vllm/main.yaml";
+    environment = { A = "100% \"sure\" $HOME \\"; B = "ä"; };
+    environmentFile = "/etc/dgx-vllm/env";
+    apiKeyFile = "/run/secrets/key";
+    hfTokenFile = "/run/secrets/token";
+    user = "alice";
+    cacheDir = "/srv/cache";
+    stateDir = "/home/alice/vllm";
+    memoryReserve = "6.5GB";
+    memoryBudget = "40GiB";
+    mtp = 2;
+    watchdog = 0;
+    extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" ];
+    conflicts = [ "other" "third" ];
+  };
+  instances =
+    [ { } single (single // { group = "models"; model = "/home/alice/model"; download = false; }) (single // { user = null; cacheDir = null; stateDir = null; }) ]
+    ++ map (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { })) (builtins.attrNames single);
+  whole = instance: defaults // { inherit command; name = "main"; conflicts = [ ]; } // instance;
+
+  assertionsOf = memory: configured: map (each: each.message) (builtins.filter (each: ! each.assertion)
+    (import ./assertions.nix { inherit memory; instances = builtins.mapAttrs (_: instance: defaults // instance) configured; }));
+  conflictsOf = configured: builtins.mapAttrs
+    (name: _: import ./conflicts.nix { inherit name; instances = builtins.mapAttrs (_: instance: defaults // instance) configured; })
+    configured;
+in
+{
+  units = map (instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); }) instances;
+
+  refused = builtins.mapAttrs (_: assertionsOf "119.7GB") {
+    nothing = { main = { }; };
+    two = { a = { memoryBudget = "50GB"; }; b = { memoryBudget = "60GB"; port = 8889; }; };
+    budgets = { a = { memoryBudget = "80GB"; }; b = { memoryBudget = "40GB"; port = 8889; }; };
+    port = { a = { memoryBudget = "1GB"; }; b = { memoryBudget = "1GB"; }; };
+    swapped = { a = { }; b = { autoStart = false; }; };
+    rivals = { a = { }; b = { port = 8889; }; };
+    cache = { a = { cacheDir = "/srv"; }; };
+    group = { a = { group = "g"; }; };
+    firewall = { a = { openFirewall = true; }; };
+    download = { a = { download = true; }; };
+    stored = { a = { apiKeyFile = "/nix/store/x-key"; }; };
+    told = { a = { environment.VLLM_API_KEY = "k"; }; };
+    argued = { a = { extraArgs = [ "--api-key=k" ]; }; };
+    set = { a = { settings.api-key = "k"; }; };
+    named = { "A b" = { }; };
+  };
+
+  conflicts = conflictsOf { a = { memoryBudget = "50GB"; }; b = { memoryBudget = "20GB"; }; c = { }; };
+}

@@ -1,0 +1,69 @@
+# The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py.
+{ lib, packages, pkgs }:
+let
+  inherit (lib) mkOption mkEnableOption types;
+  amount = import ./amount.nix;
+
+  optional = type: description: mkOption { type = types.nullOr type; default = null; inherit description; };
+  bytes = types.strMatching amount.pattern // { description = "an amount of memory, such as 40GB"; };
+  # A path as text: what a Nix path names would be copied into the store, which everybody can read.
+  place = types.strMatching "/[^[:space:]:]*" // { description = "an absolute path, quoted, without blanks and colons"; };
+
+  package = mkOption {
+    type = types.package;
+    default = packages.${pkgs.stdenv.hostPlatform.system}.default;
+    defaultText = lib.literalExpression "dgx-vllm.packages.\${system}.default";
+    description = "The package that gives `dgx-vllm`.";
+  };
+
+  instance = { name, ... }: {
+    options = {
+      enable = mkEnableOption "this instance" // { default = true; };
+      inherit package;
+      autoStart = mkOption { type = types.bool; default = true; description = "Whether it starts with the machine."; };
+      model = optional types.singleLineStr "A Hugging Face id, a profile's name or a directory; null for the built-in demo.";
+      download = mkOption {
+        type = types.bool;
+        description = "Whether `dgx-vllm-${name}-download.service` fetches the model before the server starts.";
+        defaultText = lib.literalMD "true where `model` is a Hugging Face id";
+      };
+      profile = optional types.singleLineStr "The profile to apply instead of the model's own: a name, or a TOML file.";
+      host = mkOption { type = types.singleLineStr; default = "127.0.0.1"; description = "The address to listen on."; };
+      port = mkOption { type = types.port; default = 8888; description = "The port to listen on."; };
+      openFirewall = mkOption { type = types.bool; default = false; description = "Whether the firewall lets others reach the port."; };
+      settings = mkOption {
+        type = types.attrsOf types.anything;
+        default = { };
+        example = { max-model-len = 32768; };
+        description = "vLLM's flags by name, without dashes. The file goes to `--config`; a flag that vLLM lacks stops the build.";
+      };
+      environment = mkOption { type = types.attrsOf types.singleLineStr; default = { }; description = "Variables for the server."; };
+      environmentFile = optional place "A file with more variables, read by systemd as root.";
+      apiKeyFile = optional place "A file with the key that clients must give. systemd hands it on as a credential.";
+      hfTokenFile = optional place "A file with a Hugging Face token, likewise.";
+      user = optional types.singleLineStr "Who runs it; null for a user that exists while it runs.";
+      group = optional types.singleLineStr "The group; null for the user's own.";
+      cacheDir = optional place "Where models and compiled kernels are kept; null for /var/cache/dgx-vllm.";
+      stateDir = optional place "The home directory; null for one below /var/lib.";
+      memoryReserve = optional bytes "Memory that is left alone; null for 8GB.";
+      memoryBudget = optional bytes "Memory that this instance may take. Instances run at once only if each has a budget.";
+      mtp = optional types.ints.positive "Tokens to draft with the model's MTP layer; null as the profile says.";
+      watchdog = mkOption { type = types.ints.unsigned; default = 120; description = "Seconds of the engine's silence after which the server is restarted; 0 for never."; };
+      extraArgs = mkOption { type = types.listOf types.singleLineStr; default = [ ]; description = "More of the command line."; };
+    };
+  };
+
+  # Its default depends on another option's value.
+  withDownload = { config, ... }: {
+    config.download = lib.mkDefault (config.model != null && builtins.match "[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+" config.model != null);
+  };
+in
+{
+  inherit package;
+  memory = mkOption { type = bytes; default = "119.7GB"; description = "The memory of this machine, which the budgets share."; };
+  instances = mkOption {
+    type = types.attrsOf (types.submodule [ instance withDownload ]);
+    default = { };
+    description = "Served models by name.";
+  };
+}

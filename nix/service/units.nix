@@ -1,0 +1,104 @@
+# A pure function from an instance to what systemd is told: python/dgx_vllm/service/units.py in Nix, held against it by
+# the check `service`. `unit` and `service` are sections of a unit file, `environment` its variables.
+let
+  fixed = builtins.fromTOML (builtins.readFile ../../python/dgx_vllm/service/units.toml);
+  online = "network-online.target";
+
+  # Beyond the launcher's own watchdog, which says what was wrong; systemd's is for a launcher that is stuck itself.
+  watchdogMargin = 60;
+
+  optional = condition: value: if condition then [ value ] else [ ];
+  some = name: entries: if entries == [ ] then { } else { ${name} = entries; };
+  literal = builtins.replaceStrings [ "%" ] [ "%%" ];
+  # Words of a command line as systemd.service(5) reads them, each in quotes.
+  words = list: builtins.concatStringsSep " " (map (word: builtins.toJSON (builtins.replaceStrings [ "$" ] [ "$$" ] (literal word))) list);
+  flag = name: value: if value == null then [ ] else [ name (toString value) ];
+
+  inAHome = path: builtins.match "/(home|root|run/user)(/.*)?" path != null;
+in
+instance:
+let
+  unit = "dgx-vllm-${instance.name}";
+  download = "${unit}-download.service";
+  cache = if instance.cacheDir == null then "%C/dgx-vllm" else instance.cacheDir;
+  state = if instance.stateDir == null then "%S/${unit}" else instance.stateDir;
+  given = builtins.filter (path: path != null) [ instance.cacheDir instance.stateDir ];
+
+  identity =
+    if instance.user == null
+    then { DynamicUser = true; User = "dgx-vllm"; Group = "dgx-vllm"; } # one name for all: they share their models
+    else { User = instance.user; } // (if instance.group == null then { } else { Group = instance.group; });
+
+  directories =
+    { ProtectHome = "tmpfs"; ExecPaths = [ cache state ]; }
+    // (if instance.cacheDir == null then { CacheDirectory = "dgx-vllm"; } else { })
+    // (if instance.stateDir == null then { StateDirectory = unit; } else { })
+    // some "ReadWritePaths" (builtins.filter (path: ! inAHome path) given)
+    // some "BindPaths" (builtins.filter inAHome given);
+
+  shared = fixed.sandbox // identity // directories
+    // some "EnvironmentFile" (optional (instance.environmentFile != null) instance.environmentFile);
+
+  variables = {
+    HOME = state;
+    HF_HOME = "${cache}/huggingface";
+    XDG_CACHE_HOME = cache;
+    TRITON_HOME = cache;
+    FLASHINFER_WORKSPACE_BASE = cache;
+  } // (if instance.hfTokenFile == null then { } else { HF_TOKEN_PATH = "%d/hf-token"; });
+
+  token = optional (instance.hfTokenFile != null) "hf-token:${instance.hfTokenFile}";
+
+  serve = builtins.concatStringsSep " " (
+    [
+      (words (
+        [ instance.command "serve" ]
+        ++ optional (instance.model != null) instance.model
+        ++ flag "--host" instance.host
+        ++ flag "--port" instance.port
+        ++ flag "--profile" instance.profile
+        ++ flag "--config" instance.settingsFile
+        ++ flag "--memory-reserve" instance.memoryReserve
+        ++ flag "--memory-budget" instance.memoryBudget
+        ++ flag "--watchdog" instance.watchdog
+        ++ (if instance.mtp == null then [ ] else flag "--speculative-config" ''{"method":"mtp","num_speculative_tokens":${toString instance.mtp}}'')
+      ))
+    ]
+    ++ (if instance.apiKeyFile == null then [ ] else [ "--api-key-file" "%d/api-key" ])
+    ++ [ "--ready-file" "%t/${unit}/ready.json" ]
+    ++ optional (instance.extraArgs != [ ]) (words instance.extraArgs)
+  );
+
+  server = {
+    unit = {
+      Description = "vLLM serving ${if instance.model == null then "the demo" else instance.model}";
+      After = [ online ] ++ optional instance.download download;
+      Wants = [ online ];
+    }
+    // (if instance.download then { Requires = [ download ]; } else { })
+    // some "Conflicts" (map (name: "dgx-vllm-${name}.service") instance.conflicts)
+    // fixed.server.unit;
+
+    service = fixed.server.service // shared // {
+      ExecStart = serve;
+      RuntimeDirectory = unit;
+    }
+    // (if instance.watchdog == 0 then { } else { WatchdogSec = instance.watchdog + watchdogMargin; })
+    // some "LoadCredential" (optional (instance.apiKeyFile != null) "api-key:${instance.apiKeyFile}" ++ token)
+    // some "BindReadOnlyPaths" (builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile ]);
+
+    environment = variables
+    # The download has been here: a server that asks the hub again would only wait for the network.
+    // (if instance.download then { HF_HUB_OFFLINE = "1"; } else { })
+    // builtins.mapAttrs (_: literal) instance.environment;
+  };
+in
+{ "${unit}.service" = server; } // (if ! instance.download then { } else {
+  ${download} = {
+    unit = { Description = "download of ${instance.model}"; After = [ online ]; Wants = [ online ]; } // fixed.download.unit;
+    service = fixed.download.service // shared // {
+      ExecStart = words [ instance.command "download" "--if-missing" instance.model ];
+    } // some "LoadCredential" token;
+    environment = variables;
+  };
+})

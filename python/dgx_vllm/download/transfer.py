@@ -1,0 +1,58 @@
+"""Transfer: one attempt at one file; whatever arrives stays in its part for the next."""
+
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+
+from dgx_vllm.download import hub
+from dgx_vllm.download.faults import BrokenOffError
+from dgx_vllm.download.listing import File, Listing
+
+
+def resume(listing: Listing, file: File, part: Path, arrived: Callable[[int], None]) -> None:
+    """Continues a part to the file's size.
+
+    huggingface_hub 2.4 throws a part away when a download breaks off, so that 20 GB can start over for ever.
+
+    Args:
+        listing: which repository.
+        file: which file of it.
+        part: where it lies until it is whole; made if it is not there.
+        arrived: is given the part's size whenever it grew, in bytes.
+
+    Raises:
+        faults.REMOTE: the attempt failed.
+        OSError: the part cannot be written.
+    """
+    # Without a buffer, what arrived is on disk however the process ends.
+    with part.open("ab", buffering=0) as out:
+        if out.tell() > file.size:
+            _empty(out)
+        if out.tell() < file.size:
+            _continue(listing, file, out, arrived)
+
+
+def _continue(listing: Listing, file: File, out: FileIO, arrived: Callable[[int], None]) -> None:
+    with hub.content(listing, file, out.tell()) as response:
+        if out.tell() and response.status_code != 206:
+            _empty(out)
+        for chunk in response.iter_bytes():
+            write(out, chunk)
+            arrived(out.tell())
+            if out.tell() > file.size:
+                _empty(out)
+                raise BrokenOffError(f"more than the {file.size} bytes of {file.name} came")
+    if out.tell() < file.size:
+        raise BrokenOffError(f"{file.name} ended after {out.tell()} of {file.size} bytes")
+
+
+def write(out: FileIO, chunk: bytes) -> None:
+    """All of it: on a disk that is nearly full, a write takes what fits."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[out.write(rest) :]
+
+
+def _empty(out: FileIO) -> None:
+    out.truncate(0)
+    out.seek(0)

@@ -1,0 +1,31 @@
+"""The launcher's own options: what `dgx-vllm serve` takes beside vLLM's flags."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """As they were given; None where they were not.
+
+    Args:
+        profile: the name or file of the profile to apply.
+        dry_run: print instead of start.
+        ready_file: see `notify.Notifier`.
+        api_key_file: a file whose one line is the key that clients must give.
+        memory_reserve: an amount of memory to leave alone.
+        memory_budget: an amount of memory that the server may take.
+        memory_shed: an amount below which new requests are refused.
+        memory_floor: an amount below which the server is ended.
+        watchdog: seconds of the engine's silence after which the server is ended.
+    """
+
+    profile: str | None = None
+    dry_run: bool = False
+    ready_file: Path | None = None
+    api_key_file: Path | None = None
+    memory_reserve: str | None = None
+    memory_budget: str | None = None
+    memory_shed: str | None = None
+    memory_floor: str | None = None
+    watchdog: float | None = None

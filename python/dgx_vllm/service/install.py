@@ -1,0 +1,208 @@
+"""`dgx-vllm install-service`: the units on a machine that is not NixOS, such as DGX OS, and off it again."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dgx_vllm import checkpoint, profile
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.service import units
+from dgx_vllm.service.instance import Instance
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_FILES = ("settings_file", "environment_file", "api_key_file", "hf_token_file", "cache_dir", "state_dir")
+_MARK = "# Written by dgx-vllm install-service, which also removes it.\n"
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A systemd manager: the system's or a user's.
+
+    Args:
+        directory: where its units lie.
+        roots: where a link keeps Nix from collecting the command as garbage.
+        target: what starts the server with the machine, or with the session.
+        user: whether it is a user's.
+    """
+
+    directory: Path
+    roots: Path
+    target: str
+    user: bool
+
+    def systemctl(self, *words: str) -> list[str]:
+        return ["systemctl", *(["--user"] if self.user else []), *words]
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a manager to talk to."""
+        place = Path(f"/run/user/{os.getuid()}/systemd") if self.user else Path("/run/systemd/system")
+        return place.is_dir() and shutil.which("systemctl") is not None
+
+
+def system(root: Path = Path("/")) -> Manager:
+    """The machine's manager; `root` is for tests."""
+    roots = root / "nix/var/nix/gcroots/dgx-vllm"
+    return Manager(root / "etc/systemd/system", roots, "multi-user.target", False)
+
+
+def of_user(environ: Mapping[str, str]) -> Manager:
+    """The manager of whoever calls."""
+    home = Path(environ.get("HOME", "~")).expanduser()
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state")
+    return Manager(config / "systemd/user", state / "dgx-vllm/gcroots", "default.target", True)
+
+
+def prepared(instance: Instance) -> Instance:
+    """The instance with its model looked at: whether it is downloaded, and paths that a unit can take.
+
+    Raises:
+        UserError: a name that is none of systemd's, a value with line breaks, or an unknown profile.
+    """
+    if not _NAME.fullmatch(instance.name):
+        raise UserError(f"--name {instance.name!r}: give lower-case letters, digits and dashes")
+    model = instance.model
+    known = profile.by_model(model) if model else None
+    local = model is not None and not known and checkpoint.looks_like_path(model)
+    fields = [*_FILES, *(["model"] if local else [])]
+    if instance.profile and instance.profile.endswith(".toml"):
+        fields.append("profile")
+    paths = {field: _absolute(getattr(instance, field)) for field in fields if getattr(instance, field)}
+    fetched = model is not None and not local and not (known and known.checkpoint)
+    found = msgspec.structs.replace(instance, **paths, download=fetched)
+    for text in (*found.extra_args, *(str(value) for value in msgspec.to_builtins(found).values())):
+        if "\n" in text:
+            raise UserError(f"{text!r} has a line break, which no unit can hold; the file of --config can")
+    return found
+
+
+def _absolute(path: str) -> str:
+    whole = str(Path(path).expanduser().absolute())
+    if re.search(r"[\s:]", whole):
+        raise UserError(f"{whole!r}: a unit cannot name a path with blanks or colons; move it, or link to it")
+    return whole
+
+
+def install(instance: Instance, manager: Manager) -> list[str]:
+    """Writes the units, starts them where there is a manager, and says what was done.
+
+    Raises:
+        UserError: they cannot be written, or a unit of that name is somebody else's.
+    """
+    made = units.units(instance, of_a_user=manager.user)
+    files = {manager.directory / name: text for name, text in texts(made, manager).items()}
+    for path in files:
+        if path.exists() and not _is_ours(path):
+            raise UserError(f"{path} is there and was not written by dgx-vllm; choose another --name")
+    try:
+        manager.directory.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            partial = path.with_name(f".{path.name}.part")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        _keep(instance, manager)
+    except OSError as error:
+        hint = "run it with sudo, or give --user" if isinstance(error, PermissionError) else "make room"
+        raise UserError(
+            f"{error.filename or manager.directory}: {error.strerror}; {hint}", FAILURE
+        ) from error
+    # An instance that no longer downloads leaves no unit behind.
+    for stale in _units(instance.name, manager):
+        if stale not in files:
+            stale.unlink()
+    said = [f"wrote {path}" for path in files]
+    server = f"{instance.unit}.service"
+    commands = [
+        manager.systemctl("daemon-reload"),
+        manager.systemctl("enable", "--now", "--no-block", server),
+    ]
+    said += _manage(manager, commands)
+    said.append(f"follow it: journalctl {'--user ' if manager.user else ''}-fu {instance.unit}")
+    if manager.user:
+        said.append("it starts with your first log-in; `loginctl enable-linger` starts it with the machine")
+    return said
+
+
+def remove(name: str, manager: Manager) -> list[str]:
+    """Stops the instance and removes what `install` wrote; models and compiled kernels stay.
+
+    Raises:
+        UserError: there is no such instance.
+    """
+    found = _units(name, manager)
+    if not found:
+        raise UserError(
+            f"there is no dgx-vllm-{name}.service in {manager.directory}; "
+            "`systemctl list-unit-files 'dgx-vllm-*'` lists what there is"
+        )
+    said = _manage(manager, [manager.systemctl("disable", "--now", *(path.name for path in found))])
+    try:
+        for path in found:
+            path.unlink()
+            said.append(f"removed {path}")
+        link = manager.roots / name
+        link.unlink(missing_ok=True)
+        if manager.roots.is_dir() and not any(manager.roots.iterdir()):
+            manager.roots.rmdir()
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; run it with sudo", FAILURE) from error
+    return said + _manage(manager, [manager.systemctl("daemon-reload")])
+
+
+def texts(made: Mapping[str, units.Unit], manager: Manager) -> dict[str, str]:
+    """The text of each unit file; only the server is started by a target."""
+    return {
+        name: _MARK + units.render(unit, None if name.endswith("-download.service") else manager.target)
+        for name, unit in made.items()
+    }
+
+
+def _units(name: str, manager: Manager) -> list[Path]:
+    """What `install` wrote for an instance."""
+    candidates = [manager.directory / f"dgx-vllm-{name}{suffix}.service" for suffix in ("", "-download")]
+    return [path for path in candidates if path.is_file() and _is_ours(path)]
+
+
+def _is_ours(path: Path) -> bool:
+    return path.read_text(encoding="utf-8").startswith(_MARK)
+
+
+def _keep(instance: Instance, manager: Manager) -> None:
+    """A garbage collector's root for the command, where Nix has made it."""
+    store = re.match(r"/nix/store/[^/]+", str(Path(instance.command).resolve()))
+    if not store:
+        return
+    manager.roots.mkdir(parents=True, exist_ok=True)
+    link = manager.roots / instance.name
+    if manager.user:
+        # A user's own directory is none of the collector's: Nix notes the link.
+        subprocess.run(
+            ["nix-store", "--realise", store[0], "--add-root", str(link), "--indirect"],
+            check=False,
+            capture_output=True,
+        )
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(store[0])
+
+
+def _manage(manager: Manager, commands: list[list[str]]) -> list[str]:
+    """Runs the commands where a manager runs, else says them."""
+    said = []
+    for command in commands:
+        line = " ".join(command)
+        if not manager.running:
+            said.append(f"systemd does not run here; where it does: {line}")
+            continue
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"{line}: {done.stderr.strip()}", FAILURE)
+        said.append(line)
+    return said

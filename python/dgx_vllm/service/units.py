@@ -1,0 +1,222 @@
+"""Units: a pure function from an instance to what systemd is told. nix/service/units.nix is its twin."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dgx_vllm.service.instance import Instance, in_a_home
+
+Section = dict[str, Any]
+"""Directives by name; a list stands for the same directive more than once."""
+
+#: Beyond the launcher's own watchdog, which says what was wrong; systemd's is for a launcher that is stuck.
+_WATCHDOG_MARGIN = 60
+_ONLINE = "network-online.target"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit.
+
+    Args:
+        unit: the section [Unit].
+        service: the section [Service], without its variables.
+        environment: the variables, with systemd's specifiers.
+    """
+
+    unit: Section
+    service: Section
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@functools.cache
+def _fixed() -> dict[str, Any]:
+    return msgspec.toml.decode((Path(__file__).parent / "units.toml").read_bytes())
+
+
+def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
+    """The units of an instance by name: the server's and, where it downloads, the download's.
+
+    Args:
+        instance: the settings.
+        of_a_user: for the service manager of a user, which has fewer rights to give away.
+    """
+    fixed = _fixed()
+    shared = {
+        **fixed["sandbox"],
+        **_identity(instance),
+        **_directories(instance),
+        **_some("EnvironmentFile", [instance.environment_file] if instance.environment_file else []),
+    }
+    download = f"{instance.unit}-download.service"
+    server = Unit(
+        {
+            "Description": f"vLLM serving {instance.model or 'the demo'}",
+            "After": [_ONLINE, *([download] if instance.download else [])],
+            "Wants": [_ONLINE],
+            **({"Requires": [download]} if instance.download else {}),
+            **_some("Conflicts", [f"dgx-vllm-{name}.service" for name in instance.conflicts]),
+            **fixed["server"]["unit"],
+        },
+        {
+            **fixed["server"]["service"],
+            **shared,
+            "ExecStart": _serve(instance),
+            "RuntimeDirectory": instance.unit,
+            **({"WatchdogSec": instance.watchdog + _WATCHDOG_MARGIN} if instance.watchdog else {}),
+            **_some("LoadCredential", _credentials(instance, "api-key", "hf-token")),
+            **_models(instance),
+        },
+        {
+            **_variables(instance),
+            # The download has been here: a server that asks the hub again would only wait for the network.
+            **({"HF_HUB_OFFLINE": "1"} if instance.download else {}),
+            **{name: _literal(text) for name, text in instance.environment.items()},
+        },
+    )
+    found = {f"{instance.unit}.service": server}
+    if instance.download:
+        found[download] = Unit(
+            {
+                "Description": f"download of {instance.model}",
+                "After": [_ONLINE],
+                "Wants": [_ONLINE],
+                **fixed["download"]["unit"],
+            },
+            {
+                **fixed["download"]["service"],
+                **shared,
+                "ExecStart": _words([instance.command, "download", "--if-missing", instance.model or ""]),
+                **_some("LoadCredential", _credentials(instance, "hf-token")),
+            },
+            _variables(instance),
+        )
+    return {name: _for_a_user(unit, fixed) for name, unit in found.items()} if of_a_user else found
+
+
+def _identity(instance: Instance) -> Section:
+    if instance.user is None:
+        # One name for all instances: they share the models that they download.
+        return {"DynamicUser": True, "User": "dgx-vllm", "Group": "dgx-vllm"}
+    return {"User": instance.user, **({"Group": instance.group} if instance.group else {})}
+
+
+def _directories(instance: Instance) -> Section:
+    given = [path for path in (instance.cache_dir, instance.state_dir) if path]
+    found: Section = {"ProtectHome": "tmpfs"}
+    if not instance.cache_dir:
+        found["CacheDirectory"] = "dgx-vllm"
+    if not instance.state_dir:
+        found["StateDirectory"] = instance.unit
+    # What Triton and torch.compile make there is loaded, and a DynamicUser's directories are noexec.
+    found["ExecPaths"] = [instance.cache_dir or "%C/dgx-vllm", instance.state_dir or f"%S/{instance.unit}"]
+    found |= _some("ReadWritePaths", [path for path in given if not in_a_home(path)])
+    found |= _some("BindPaths", [path for path in given if in_a_home(path)])
+    return found
+
+
+def _models(instance: Instance) -> Section:
+    """A model in somebody's home is shown to the server, and nothing else of the home."""
+    paths = [instance.model, instance.profile, instance.settings_file]
+    return _some("BindReadOnlyPaths", [path for path in paths if path and in_a_home(path)])
+
+
+def _variables(instance: Instance) -> dict[str, str]:
+    cache = instance.cache_dir or "%C/dgx-vllm"
+    found = {
+        "HOME": instance.state_dir or f"%S/{instance.unit}",
+        "HF_HOME": f"{cache}/huggingface",
+        "XDG_CACHE_HOME": cache,
+        "TRITON_HOME": cache,
+        "FLASHINFER_WORKSPACE_BASE": cache,
+    }
+    return found | ({"HF_TOKEN_PATH": "%d/hf-token"} if instance.hf_token_file else {})
+
+
+def _credentials(instance: Instance, *names: str) -> list[str]:
+    files = {"api-key": instance.api_key_file, "hf-token": instance.hf_token_file}
+    return [f"{name}:{files[name]}" for name in names if files[name]]
+
+
+def _serve(instance: Instance) -> str:
+    words = [instance.command, "serve", *([instance.model] if instance.model else [])]
+    words += ["--host", instance.host, "--port", str(instance.port)]
+    words += ["--profile", instance.profile] if instance.profile else []
+    words += ["--config", instance.settings_file] if instance.settings_file else []
+    words += ["--memory-reserve", instance.memory_reserve] if instance.memory_reserve else []
+    words += ["--memory-budget", instance.memory_budget] if instance.memory_budget else []
+    words += ["--watchdog", str(instance.watchdog)]
+    if instance.mtp is not None:
+        words += _mtp(instance.mtp)
+    secret = ["--api-key-file", "%d/api-key"] if instance.api_key_file else []
+    ready = ["--ready-file", f"%t/{instance.unit}/ready.json"]
+    return " ".join(
+        [_words(words), *secret, *ready, *([_words(instance.extra_args)] * bool(instance.extra_args))]
+    )
+
+
+def _mtp(drafts: int) -> list[str]:
+    return [
+        "--speculative-config",
+        json.dumps({"method": "mtp", "num_speculative_tokens": drafts}, separators=(",", ":")),
+    ]
+
+
+def _words(words: Sequence[str]) -> str:
+    """Words of a command line as systemd.service(5) reads them, each in quotes."""
+    return " ".join(json.dumps(_literal(word).replace("$", "$$"), ensure_ascii=False) for word in words)
+
+
+def _literal(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _some(name: str, entries: list[str]) -> Section:
+    return {name: entries} if entries else {}
+
+
+def _for_a_user(unit: Unit, fixed: Mapping[str, Any]) -> Unit:
+    without = {*fixed["without"]["user"], "DynamicUser", "User", "Group", "ProtectHome", "ExecPaths"}
+    without |= {"BindReadOnlyPaths", "BindPaths", "ReadWritePaths"}
+    # A user's manager has no network-online.target; the session comes after it.
+    after = [each for each in unit.unit["After"] if each != _ONLINE]
+    return Unit(
+        {
+            **{name: value for name, value in unit.unit.items() if name not in ("After", "Wants")},
+            **_some("After", after),
+        },
+        {name: value for name, value in unit.service.items() if name not in without},
+        unit.environment,
+    )
+
+
+def render(unit: Unit, wanted_by: str | None) -> str:
+    """The text of a unit file.
+
+    Args:
+        unit: the unit.
+        wanted_by: the target that starts it, None for a unit that others pull in.
+    """
+    environment = [
+        json.dumps(f"{name}={value}", ensure_ascii=False) for name, value in unit.environment.items()
+    ]
+    sections: dict[str, Section] = {
+        "Unit": unit.unit,
+        "Service": {**unit.service, **_some("Environment", environment)},
+    }
+    if wanted_by:
+        sections["Install"] = {"WantedBy": [wanted_by]}
+    return "\n".join(f"[{name}]\n{_lines(section)}" for name, section in sections.items())
+
+
+def _lines(section: Section) -> str:
+    lines = []
+    for name, value in section.items():
+        entries = value if isinstance(value, list) else [value]
+        lines += [f"{name}={str(each).lower() if isinstance(each, bool) else each}" for each in entries]
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,118 @@
+"""The middleware by itself: what passes, what is refused, and what a heartbeat says."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgx_vllm.admission import middleware
+from dgx_vllm.admission.middleware import HEARTBEAT, RETRY_SECONDS, SHED, Admission
+
+
+def ask(admission: Admission, method: str, path: str, engine: Any = None, kind: str = "http") -> list[Any]:
+    """What one request is answered: the ASGI messages."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the body of a refused request is not read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = SimpleNamespace(state=SimpleNamespace(engine_client=engine))
+    scope = {"type": kind, "method": method, "path": path, "app": app}
+    asyncio.run(admission(scope, receive, send))
+    return sent
+
+
+async def behind(scope: Any, receive: Any, send: Any) -> None:
+    await send("reached")
+
+
+@pytest.fixture
+def shed(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv(SHED, "1000")
+    return 1000
+
+
+class Engine:
+    """An engine client that answers, is silent, or is dead."""
+
+    def __init__(self, seconds: float = 0, error: Exception | None = None) -> None:
+        self._seconds, self._error = seconds, error
+
+    async def is_sleeping(self) -> bool:
+        await asyncio.sleep(self._seconds)
+        if self._error:
+            raise self._error
+        return False
+
+
+def test_low_memory_refuses_new_work_alone(shed: int) -> None:
+    low = Admission(behind, available=lambda: shed - 1)
+    start, body = ask(low, "POST", "/v1/chat/completions")
+    assert start["status"] == 503
+    assert (b"retry-after", str(RETRY_SECONDS).encode()) in start["headers"]
+    error = json.loads(body["body"])["error"]
+    assert (error["code"], error["type"]) == (503, "ServiceUnavailableError")
+    # What watches the server must not take it for dead, and what streams is not cut off.
+    for method, path in (("GET", "/health"), ("GET", "/metrics"), ("GET", "/v1/models")):
+        assert ask(low, method, path) == ["reached"]
+    assert ask(low, "GET", "/v1/realtime", kind="websocket") == ["reached"]
+    assert ask(low, "", "", kind="lifespan") == ["reached"]
+
+
+def test_enough_memory_lets_everything_through(shed: int) -> None:
+    assert ask(Admission(behind, available=lambda: shed), "POST", "/v1/completions") == ["reached"]
+
+
+def test_without_a_limit_memory_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SHED, raising=False)
+
+    def asked() -> int:
+        raise AssertionError("asked")
+
+    assert ask(Admission(behind, available=asked), "POST", "/v1/completions") == ["reached"]
+
+
+@given(steps=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2000)), max_size=30))
+def test_what_counts_is_a_sample_of_the_last_quarter_second(steps: list[tuple[float, int]]) -> None:
+    """Each step is the time since the last request and what is available then."""
+    now, memory, asked = 0.0, 0, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SHED, "1000")
+
+        def available() -> int:
+            asked.append((now, memory))
+            return memory
+
+        admission = Admission(behind, available, clock=lambda: now)
+        for seconds, amount in steps:
+            now, memory = now + seconds, amount
+            refused = ask(admission, "POST", "/v1/completions") != ["reached"]
+            when, sample = asked[-1]
+            assert now - when < 0.25
+            assert refused == (sample < 1000)
+
+
+def test_a_heartbeat_is_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "_HEARTBEAT_SECONDS", 0.05)
+    admission = Admission(behind)
+    statuses = {
+        "answers": Engine(),
+        "silent": Engine(seconds=5),
+        "dead": Engine(error=RuntimeError("EngineCore died, prompt: private")),
+        "none": None,
+    }
+    answers = {name: ask(admission, "GET", HEARTBEAT, engine) for name, engine in statuses.items()}
+    assert {name: start["status"] for name, (start, _) in answers.items()} == {
+        "answers": 200,
+        "silent": 504,
+        "dead": 503,
+        "none": 200,
+    }
+    assert b"private" not in answers["dead"][1]["body"]

@@ -1,0 +1,165 @@
+"""The real server when things go wrong: what is promised is in docs/service.md, row by row.
+
+Each test starts from a healthy server of the demo model, breaks one thing, and looks at what clients and the
+service manager see.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import psutil
+import pytest
+from serving import Server, serving
+
+pytestmark = pytest.mark.engine
+
+QUESTION = [{"role": "user", "content": "Count to ten."}]
+ANSWER = "1 2 3 4 5 6 7 8 9 10"
+WATCHDOG_SECONDS = 8
+
+
+def processes(server: Server) -> tuple[int, int]:
+    """The API server's process and its engine's."""
+    below = psutil.Process(server.process.pid).children(recursive=True)
+    api = next(each for each in below if each.ppid() == server.process.pid)
+    engine = next(
+        each
+        for each in api.children(recursive=True)
+        if "EngineCore" in " ".join(each.cmdline()) or "spawn_main" in " ".join(each.cmdline())
+    )
+    return api.pid, engine.pid
+
+
+def await_failure(server: Server, seconds: float) -> tuple[int, float, str]:
+    """The launcher's status, the seconds until it ended, and what it said; nothing may be left running."""
+    left = [each.pid for each in psutil.Process(server.process.pid).children(recursive=True)]
+    began = time.monotonic()
+    status = server.process.wait(seconds)
+    took = time.monotonic() - began
+    alive = [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert alive == []
+    return status, took, server.log.read_text(errors="replace")
+
+
+@pytest.mark.parametrize("victim", ["the API server", "the engine"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_killed_or_stopped_process_ends_the_service(
+    session_environment: dict[str, str], tmp_path: Path, victim: str, number: signal.Signals
+) -> None:
+    with serving(session_environment, tmp_path, "--watchdog", str(WATCHDOG_SECONDS)) as server:
+        api, engine = processes(server)
+        os.kill(api if victim == "the API server" else engine, number)
+        status, took, log = await_failure(server, 60)
+    assert status != 0
+    if number is signal.SIGSTOP:
+        assert "the engine has not answered for" in log
+        assert WATCHDOG_SECONDS - 3 < took < WATCHDOG_SECONDS + 20
+    else:
+        assert took < 15
+        # What the engine took of shared memory went with it.
+    assert not (tmp_path / "ready.json").exists()
+
+
+def test_low_memory_refuses_new_requests_and_comes_back(
+    session_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Memory is taken for real, until 4 GB less are available than where requests are refused."""
+    with serving(session_environment, tmp_path, "--memory-shed", "0", "--memory-floor", "0") as server:
+        idle = psutil.virtual_memory().available
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(30)
+    (tmp_path / "second").mkdir()
+    shed = idle - 4 * 10**9
+    with serving(session_environment, tmp_path / "second", "--memory-shed", str(shed)) as server:
+        stream = server.client.chat.completions.create(
+            model=server.model, messages=QUESTION, stream=True, max_tokens=40
+        )
+        first = next(stream)
+        taken = np.ones(8 * 10**9, np.uint8)
+        time.sleep(1)
+        with pytest.raises(openai.APIStatusError) as refused:
+            server.client.chat.completions.create(model=server.model, messages=QUESTION)
+        assert refused.value.status_code == 503
+        assert refused.value.response.headers["retry-after"] == "10"
+        # What was under way goes on, and what watches the server sees it healthy.
+        text = "".join(each.choices[0].delta.content or "" for each in [first, *stream] if each.choices)
+        assert text == ANSWER
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        del taken
+        time.sleep(1)
+        assert answer(server.client, server.model) == ANSWER
+
+
+def answer(client: openai.OpenAI, model: str) -> str | None:
+    done = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=40)
+    return done.choices[0].message.content
+
+
+def test_two_hundred_clients_at_once(server: Server) -> None:
+    """All are answered, each as it would be alone."""
+
+    async def ask() -> list[str | None]:
+        client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=300)
+
+        async def one() -> str | None:
+            done = await client.chat.completions.create(
+                model=server.model, messages=QUESTION, temperature=0, max_tokens=40
+            )
+            return done.choices[0].message.content
+
+        async with client:
+            return list(await asyncio.gather(*(one() for _ in range(200))))
+
+    assert set(asyncio.run(ask())) == {ANSWER}
+
+
+def test_a_slow_loris_holds_nobody_up(server: Server) -> None:
+    """Fifty clients send their request a byte a second; the fifty-first is answered as ever."""
+    port = int(server.url.rsplit(":", 1)[1])
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(50)]
+        for each in slow:
+            each.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{")
+        for _ in range(3):
+            for each in slow:
+                each.sendall(b" ")
+            began = time.monotonic()
+            assert answer(server.client, server.model) == ANSWER
+            assert time.monotonic() - began < 30
+            time.sleep(1)
+
+
+def test_clients_that_hang_up_leave_nothing_running(server: Server) -> None:
+    """Twenty close their connection in the middle of a long stream; the engine drops their requests."""
+    body = {
+        "model": server.model,
+        "messages": QUESTION,
+        "stream": True,
+        "max_tokens": 400,
+        "ignore_eos": True,
+    }
+    for _ in range(20):
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as stream:
+            next(stream.iter_raw())
+    end = time.monotonic() + 30
+    while running(server):
+        assert time.monotonic() < end, "requests of clients that are gone still run"
+        time.sleep(0.2)
+    assert answer(server.client, server.model) == ANSWER
+
+
+def running(server: Server) -> float:
+    """Requests in the engine, by its own metrics."""
+    text = httpx.get(f"{server.url}/metrics").text
+    found = re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.MULTILINE)
+    assert len(found) == 2, found
+    return sum(map(float, found))

@@ -1,0 +1,107 @@
+"""`dgx-vllm install-service` on a machine without a service manager, in a root of its own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dgx_vllm.errors import UserError
+from dgx_vllm.service import install
+from dgx_vllm.service.instance import Instance
+
+QWEN = "nvidia/Qwen3.6-35B-A3B-NVFP4"
+
+
+@pytest.fixture(autouse=True)
+def no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install.Manager, "running", False)
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> install.Manager:
+    return install.system(tmp_path)
+
+
+def instance(**fields: object) -> Instance:
+    return install.prepared(Instance(name="main", command="/bin/dgx-vllm", **fields))  # type: ignore[arg-type]
+
+
+def tree(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+
+
+def test_what_is_installed_is_removed_without_a_trace(manager: install.Manager, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    said = install.install(instance(model=QWEN), manager)
+    server = (manager.directory / "dgx-vllm-main.service").read_text()
+    assert "WantedBy=multi-user.target" in server
+    assert "Requires=dgx-vllm-main-download.service" in server
+    assert "[Install]" not in (manager.directory / "dgx-vllm-main-download.service").read_text()
+    assert any("systemctl enable --now --no-block dgx-vllm-main.service" in line for line in said)
+    install.remove("main", manager)
+    assert tree(tmp_path) == before
+
+
+def test_a_store_path_is_kept_from_the_collector_until_removed(
+    manager: install.Manager, tmp_path: Path
+) -> None:
+    stored = os.path.realpath(os.__file__)
+    if not stored.startswith("/nix/store/"):
+        pytest.skip("this Python is not from a Nix store")
+    made = install.prepared(Instance(name="main", command=stored))
+    install.install(made, manager)
+    link = manager.roots / "main"
+    assert link.is_symlink()
+    assert stored.startswith(os.readlink(link) + "/")
+    install.remove("main", manager)
+    assert not manager.roots.exists()
+
+
+def test_an_instance_that_no_longer_downloads_leaves_no_unit_behind(manager: install.Manager) -> None:
+    install.install(instance(model=QWEN), manager)
+    install.install(instance(model="demo"), manager)
+    assert [path.name for path in manager.directory.iterdir()] == ["dgx-vllm-main.service"]
+
+
+def test_a_unit_of_somebody_else_is_left_alone(manager: install.Manager) -> None:
+    manager.directory.mkdir(parents=True)
+    theirs = manager.directory / "dgx-vllm-main.service"
+    theirs.write_text("[Unit]\n")
+    with pytest.raises(UserError, match="was not written by dgx-vllm"):
+        install.install(instance(model=QWEN), manager)
+    assert [theirs.read_text(), len(list(manager.directory.iterdir()))] == ["[Unit]\n", 1]
+    with pytest.raises(UserError, match=r"there is no dgx-vllm-main\.service"):
+        install.remove("main", manager)
+
+
+def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "etc").write_text("no directory")
+    with pytest.raises(UserError, match="Not a directory"):
+        install.install(instance(), install.system(tmp_path))
+
+
+def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    made = instance(model="./model", api_key_file="key", profile="own.toml")
+    assert (made.model, made.api_key_file, made.profile, made.download) == (
+        str(tmp_path / "model"),
+        str(tmp_path / "key"),
+        str(tmp_path / "own.toml"),
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "A b"}, "give lower-case letters, digits and dashes"),
+        ({"api_key_file": "/a b"}, "a unit cannot name a path with blanks or colons"),
+        ({"hf_token_file": "/a:b"}, "a unit cannot name a path with blanks or colons"),
+        ({"extra_args": ["--chat-template", "a\nb"]}, "has a line break"),
+        ({"memory_reserve": "1GB\nExecStart=/bin/sh"}, "has a line break"),
+    ],
+)
+def test_what_no_unit_can_hold_is_refused(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        install.prepared(Instance(**{"name": "main", "command": "/bin/dgx-vllm", **fields}))  # type: ignore[arg-type]
