@@ -1,5 +1,5 @@
 # What `nix run .#NAME` starts.
-{ base, python, fetch, host, launcher, testEnvironment, tests, packages, image }:
+{ base, python, fetch, host, launcher, testEnvironment, debianSystem, tests, packages, image }:
 let
   script = name: text: base.runCommand name { inherit text; } ''
     mkdir -p "$out/bin"
@@ -37,12 +37,14 @@ rec {
     ''exec ${launcher}/bin/dgx-vllm install-service "$@"'';
   update = app "Make nix/pins anew from Debian's and PyPI's indexes" "update" (pinning "update");
   audit = app "List what Debian's security archive and PyPI have newer than the pins" "audit" (pinning "audit");
-  integration = app "Tests that need this machine itself: what a server maps of its host" "integration" ''
+  integration = app "Tests that need this machine itself: what a server maps of its host, and the service under systemd" "integration" ''
     export DGX_VLLM=${launcher}/bin/dgx-vllm LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8
+    export PATH=${base.sysroot}/usr/bin:${base.sysroot}/usr/sbin:$PATH
+    export DGX_VLLM_SYSTEM=${debianSystem} BUSYBOX=${fetch.seed host.system}/bin/busybox DGX_VLLM_VM_TEST=${./service/vm-test.py}
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     cp -r --no-preserve=mode ${tests} "$work/tests"
-    ${testEnvironment}/bin/pytest -p no:cacheprovider "$work/tests/serve/test_maps.py" "$@"
+    ${testEnvironment}/bin/pytest -p no:cacheprovider "$work/tests/serve/test_maps.py" "$work/tests/service/test_systemd.py" "$@"
   '';
   load-image = app "Hand the image to docker or podman" "load-image" (builtins.replaceStrings [ "@image@" ] [ "${image}" ] (builtins.readFile ./image/load.sh));
   # The derivations' names carry all that they are built from, so the first build is nix's own (and its files are fetched).

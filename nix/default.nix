@@ -27,6 +27,9 @@ let
 
   umoci = base.programs "umoci" (fetch.debs "image" system);
 
+  # Where the tests of the service have a service manager of their own.
+  debianSystem = base.system "debian-12-system" (fetch.debs "system" system);
+
   # What nix and nixpkgs' tools read of a package.
   described = description: package: package // {
     meta = (package.meta or { }) // { inherit description; platforms = [ system ]; };
@@ -62,7 +65,7 @@ rec {
   packages = packagesOf native // assembled;
 
   apps = import ./apps.nix {
-    inherit base python fetch host launcher testEnvironment;
+    inherit base python fetch host launcher testEnvironment debianSystem;
     tests = (import ./source.nix).source ../tests;
     inherit (packages) image;
     packages = builtins.attrValues (packagesOf native) ++ [ testEnvironment ];
@@ -78,7 +81,11 @@ rec {
       native = import ./product.nix { inherit fetch; inherit (gb10Product) host; build = gb10Product.host; };
       emulation = import ./emulation { inherit build fetch base; inherit (gb10Product) host; };
     };
-  };
+  }
+  // (if ! nixpkgs ? lib then { /* the stand-in */ } else import ./service/checks.nix {
+    inherit nixpkgs system described;
+    module = self.nixosModules.default;
+  });
 
   # vLLM, the test tools and the compiler; `pytest tests` finds python/ and nix/ of the checkout by itself.
   devShells.default = described "The environment that the tests run in, with the compiler" (base.runCommand "dgx-vllm-shell"

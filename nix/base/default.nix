@@ -25,5 +25,6 @@ in
 {
   inherit patchelf sysroot cc;
   programs = import ./programs.nix { inherit bootstrap patchelf; platform = build; inherit (onBuild) sysroot; };
+  system = import ./system.nix { inherit bootstrap; };
   runCommand = import ./run-command.nix { platform = build; inherit (onBuild) sysroot cc; };
 }

@@ -6,13 +6,7 @@ bootstrap.runCommand name { inherit debs; } ''
   cd "$out"
   for deb in $debs; do ar -p "$deb" data.tar.xz | xz -dc | tar -x; done
 
-  # Debian 12's packages still ship /bin and /lib apart from /usr; its installed systems do not.
-  for dir in bin sbin lib lib64; do
-    mkdir -p usr/$dir
-    [ ! -d $dir ] || cp -a $dir/. usr/$dir/
-    rm -rf $dir
-    ln -s usr/$dir $dir
-  done
+  ${import ./usr-merge.nix}
   libs=$out/usr/lib/${host.triple}
   loader=$libs/${baseNameOf host.loader}
   ln -sfn $loader usr/${host.loader}

@@ -41,6 +41,10 @@ def changes(before: Table, after: Table) -> list[Row]:
     ]
 
 
+def _read(path: Path) -> Table:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def _write(directory: Path, tables: dict[str, Table]) -> None:
     """Put every table in the place of what there was, or none."""
     new = {directory / f"{kind}.json": directory / f"{kind}.json.new" for kind in tables}
@@ -59,14 +63,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--security", action="store_true", help="take newer packages from Debian's security archive"
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the version of every wheel that is pinned: only what is newly asked for is resolved",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and write nothing")
     options = parser.parse_args(arguments)
     pins = Path.cwd() / "nix/pins"
     if not (pins / "pyproject.toml").is_file():
         raise UserError("there is no nix/pins here: run this at the top of a checkout")
+    before = {kind: _read(pins / f"{kind}.json") for kind in KINDS}
+    kept = _versions(before["pypi"]) if options.keep else {}
     with console.status("resolving Debian packages and wheels"):
         debs = debian.resolve(pins / "debian.toml", security=options.security)
-        wheels = uv.resolve(pins / "pyproject.toml", sys.executable)
+        wheels = uv.resolve(pins / "pyproject.toml", sys.executable, kept)
     tables: dict[str, Table] = {
         "debian": {
             "suite": debs.suite,
@@ -77,10 +88,8 @@ def main(arguments: list[str]) -> int:
         "pypi": {"files": _files(wheels.files), "groups": wheels.groups},
     }
     for kind in KINDS:
-        path = pins / f"{kind}.json"
-        before = json.loads(path.read_text()) if path.is_file() else {}
         title = f"{kind}: {len(tables[kind]['files'])} files; versions changed"
-        show(title, ("package", "before", "after"), changes(before, tables[kind]))
+        show(title, ("package", "before", "after"), changes(before[kind], tables[kind]))
     if not options.dry_run:
         _write(pins, tables)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import tomllib
 from dataclasses import dataclass
@@ -100,8 +99,21 @@ def _run(command: list[str], directory: Path) -> str:
     return done.stdout
 
 
-def resolve(request: Path, python: str) -> Resolution:
+_CONSTRAINTS = "constraint-dependencies = [\n"
+
+
+def _constrained(request: str, kept: dict[str, str]) -> str:
+    """`request` with the versions of `kept` among its constraints."""
+    lines = [f'  "{name}=={version}",\n' for name, version in kept.items()]
+    if _CONSTRAINTS not in request:
+        raise UserError("nix/pins/pyproject.toml has no list of constraint-dependencies to add to")
+    return request.replace(_CONSTRAINTS, _CONSTRAINTS + "".join(lines))
+
+
+def resolve(request: Path, python: str, kept: dict[str, str] | None = None) -> Resolution:
     """Resolve `request` (a pyproject.toml) from the index as it is today, with an interpreter of Python 3.11.
+
+    `kept` are versions by package that must not change.
 
     Raises UserError where it has no solution, or the index gives a wheel no hash.
     """
@@ -109,7 +121,8 @@ def resolve(request: Path, python: str) -> Resolution:
     files: dict[str, Pin] = {}
     with tempfile.TemporaryDirectory(prefix="dgx-vllm-uv-") as name:
         directory = Path(name)
-        shutil.copy(request, directory / "pyproject.toml")
+        text = request.read_text()
+        (directory / "pyproject.toml").write_text(_constrained(text, kept) if kept else text)
         _run(["uv", "lock", "--quiet", "--python", python], directory)
         lock = tomllib.loads((directory / "uv.lock").read_text())
         packages: dict[str, dict[str, Any]] = {}

@@ -6,13 +6,31 @@
 # The package is a stub too, so that nothing is built.
 { lib, configuration }:
 let
+  inherit (lib) mkOption types;
   package = { type = "derivation"; name = "dgx-vllm"; outPath = "/nix/store/none"; meta.mainProgram = "dgx-vllm"; };
   pkgs = {
     stdenv.hostPlatform.system = "aarch64-linux";
     runCommand = name: _: _: "/nix/store/none-${name}";
   };
-  anything = lib.mkOption { type = lib.types.anything; default = { }; };
-  list = lib.mkOption { type = lib.types.listOf lib.types.anything; default = [ ]; };
+
+  list = type: mkOption { type = types.listOf type; default = [ ]; };
+  section = mkOption { type = types.attrsOf directive; default = { }; };
+  # What NixOS takes for a directive of a unit file: one value, or a list for the same directive more than once.
+  value = types.oneOf [ types.bool types.int types.float types.str types.path types.package ];
+  directive = types.nullOr (types.either value (types.listOf value));
+  service = types.submodule {
+    options = {
+      description = mkOption { type = types.singleLineStr; };
+      after = list types.str;
+      wants = list types.str;
+      requires = list types.str;
+      conflicts = list types.str;
+      wantedBy = list types.str;
+      unitConfig = section;
+      serviceConfig = section;
+      environment = mkOption { type = types.attrsOf (types.nullOr (types.oneOf [ types.str types.path types.package ])); default = { }; };
+    };
+  };
 
   evaluated = lib.evalModules {
     modules = [
@@ -21,11 +39,11 @@ let
       {
         config._module.args = { inherit pkgs; };
         options = {
-          assertions = list;
-          warnings = list;
-          systemd.services = anything;
-          networking.firewall.allowedTCPPorts = list;
-          environment.systemPackages = list;
+          assertions = list types.unspecified;
+          warnings = list types.str;
+          systemd.services = mkOption { type = types.attrsOf service; default = { }; };
+          networking.firewall.allowedTCPPorts = list types.port;
+          environment.systemPackages = list types.package;
         };
       }
     ];

@@ -40,11 +40,8 @@ let
   conflictsOf = configured: builtins.mapAttrs
     (name: _: import ./conflicts.nix { inherit name; instances = builtins.mapAttrs (_: instance: defaults // instance) configured; })
     configured;
-in
-{
-  units = map (instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); }) instances;
 
-  refused = builtins.mapAttrs (_: assertionsOf "119.7GB") {
+  configured = {
     nothing = { main = { }; };
     two = { a = { memoryBudget = "50GB"; }; b = { memoryBudget = "60GB"; port = 8889; }; };
     budgets = { a = { memoryBudget = "80GB"; }; b = { memoryBudget = "40GB"; port = 8889; }; };
@@ -61,6 +58,12 @@ in
     set = { a = { settings.api-key = "k"; }; };
     named = { "A b" = { }; };
   };
+in
+{
+  units = map (instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); }) instances;
+
+  refused = builtins.mapAttrs (_: assertionsOf "119.7GB") configured;
+  inherit configured;
 
   conflicts = conflictsOf { a = { memoryBudget = "50GB"; }; b = { memoryBudget = "20GB"; }; c = { }; };
 }

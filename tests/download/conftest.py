@@ -2,15 +2,13 @@
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from downloading import Cache, Outcome, Run, Start
-from fakehub import MODEL, TOKEN, Hub, Server
+from fakehub import MODEL, TOKEN, Hub, serving
 
 from dgx_vllm import cli
 from dgx_vllm.download import command
@@ -31,7 +29,7 @@ def hub() -> Iterator[Hub]:
             "deep/notes.txt": b"notes",
         }
     )
-    with _serving(served) as url:
+    with serving(served) as url:
         served.url = url
         yield served
         served.released.set()
@@ -40,20 +38,9 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture
 def mirror(hub: Hub) -> Iterator[Hub]:
     """The same, with weights on another host, to which signed addresses lead."""
-    with _serving(hub) as url:
+    with serving(hub) as url:
         hub.mirror = url
         yield hub
-
-
-@contextmanager
-def _serving(hub: Hub) -> Iterator[str]:
-    server = Server(hub)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -233,3 +235,15 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         name = path.removeprefix(prefix)
         return name if path.startswith(prefix) and name in self.server.hub.files else None
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[str]:
+    """Serves the hub on a port of its own until the block ends."""
+    server = Server(hub)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -37,6 +37,9 @@ def test_a_linear_layer_multiplies_by_the_dequantized_weight() -> None:
     tensor = random_matrix(0, 64, 128)
     layer = torch.nn.Module()
     layer.params_dtype = torch.bfloat16
+    bias = torch.arange(64, dtype=torch.bfloat16)
+    # The layer's own: vLLM turns it into float32 where the multiplication on this CPU wants that.
+    layer.bias = torch.nn.Parameter(bias.clone(), requires_grad=False)
     layer.weight = torch.nn.Parameter(tensor.weight, requires_grad=False)
     layer.weight_scale = torch.nn.Parameter(tensor.weight_scale, requires_grad=False)
     layer.weight_global_scale = torch.nn.Parameter(tensor.weight_scale_2, requires_grad=False)
@@ -45,9 +48,8 @@ def test_a_linear_layer_multiplies_by_the_dequantized_weight() -> None:
     # The identity reads the weight back, whatever layout the multiplication keeps it in.
     out = kernel.apply_weights(layer, torch.eye(128, dtype=torch.bfloat16))
     np.testing.assert_array_equal(out.T.float().numpy(), reference_bfloat16(tensor))
-    bias = torch.arange(64, dtype=torch.bfloat16)
     zero = torch.zeros(1, 128, dtype=torch.bfloat16)
-    assert torch.equal(kernel.apply_weights(layer, zero, bias)[0], bias)
+    assert torch.equal(kernel.apply_weights(layer, zero, layer.bias)[0], bias)
 
 
 @pytest.mark.usefixtures("on_cpu")

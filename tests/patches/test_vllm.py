@@ -4,6 +4,9 @@ import os
 import subprocess
 
 import pytest
+from pydantic import ValidationError
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.utils import cpu_resource_utils
 
 
@@ -16,3 +19,13 @@ def test_cores_are_known_without_sys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "check_output", no_sys)
     cores = cpu_resource_utils.get_allowed_cpu_list()
     assert {core.id for core in cores} == os.sched_getaffinity(0)
+
+
+@pytest.mark.parametrize("wrong", [False, 7, "json", ["json"]])
+def test_structured_outputs_that_are_no_object_are_the_clients_fault(wrong: object) -> None:
+    """0002: pydantic's own words, which the server answers with 400, in place of an AttributeError."""
+    body = {"model": "demo", "prompt": "1 2", "messages": [], "structured_outputs": wrong}
+    for request in (ChatCompletionRequest, CompletionRequest):
+        with pytest.raises(ValidationError, match="structured_outputs"):
+            request.model_validate(body)
+        assert request.model_validate({**body, "structured_outputs": {"regex": "[0-9]"}})

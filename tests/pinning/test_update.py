@@ -1,6 +1,7 @@
 """`update` puts every pin in place or none."""
 
 import json
+import tomllib
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -35,6 +36,11 @@ class Registries:
         self.record = dict(RECORD)
         self.lock = LOCK.format(fields=HASH + SIZE)
 
+    def constraints(self) -> list[str]:
+        """Those of the last resolution."""
+        found: list[str] = self.request["tool"]["uv"]["constraint-dependencies"]
+        return found
+
     def run(self, command: list[str], *, cwd: Path | None = None, **_: object) -> CompletedProcess[str]:
         output = ""
         if command[:2] == ["apt-get", "indextargets"]:
@@ -46,6 +52,7 @@ class Registries:
         elif command[:2] == ["uv", "lock"]:
             assert cwd
             (cwd / "uv.lock").write_text(self.lock)
+            self.request = tomllib.loads((cwd / "pyproject.toml").read_text())
         elif command[:2] == ["uv", "export"]:
             output = "thing==2.0"
         return CompletedProcess(command, 0, output, "")
@@ -92,6 +99,17 @@ def test_a_dry_run_writes_nothing(registries: Registries, pins: Path) -> None:
     before = content(pins)
     assert update.main(["--dry-run"]) == 0
     assert content(pins) == before
+
+
+def test_what_is_pinned_is_kept_when_asked(registries: Registries, pins: Path) -> None:
+    """uv is asked for the versions at hand, and for anything where it is not asked to keep them."""
+    (pins / "pyproject.toml").write_text(
+        '[dependency-groups]\ncpu = ["thing"]\n[tool.uv]\nconstraint-dependencies = [\n  "other>=1",\n]\n'
+    )
+    assert update.main([]) == 0
+    assert registries.constraints() == ["other>=1"]
+    assert update.main(["--keep"]) == 0
+    assert registries.constraints() == ["thing==2.0", "other>=1"]
 
 
 @pytest.mark.parametrize("field", ["SHA256", "Size", "Filename"])

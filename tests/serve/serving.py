@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import openai
 
 START_SECONDS = 600
+QUESTION = [{"role": "user", "content": "Count to ten."}]
+ANSWER = "1 2 3 4 5 6 7 8 9 10"
 
 
 @dataclass
@@ -46,24 +48,34 @@ class Server:
         return found
 
 
-def start(environment: dict[str, str], log: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Starts `dgx-vllm serve` on a free port, with all that it says in `log`."""
+def answer(client: openai.OpenAI, model: str) -> str | None:
+    """What the demo says to QUESTION: ANSWER, while all is well."""
+    done = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=40)
+    return done.choices[0].message.content
+
+
+def start(
+    environment: dict[str, str], log: Path, *words: str, wrapper: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Starts `dgx-vllm serve` on a free port, with all that it says in `log`; `wrapper` is what runs it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # The command as it is installed, where there is one to test; else the working tree's.
     installed = os.environ.get("DGX_VLLM")
     program = [installed] if installed else [sys.executable, "-m", "dgx_vllm.cli"]
-    command = [*program, "serve", "--port", str(port), *words]
+    command = [*wrapper, *program, "serve", "--port", str(port), *words]
     with log.open("wb") as output:
         return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
 @contextlib.contextmanager
-def serving(environment: dict[str, str], directory: Path, *words: str) -> Iterator[Server]:
+def serving(
+    environment: dict[str, str], directory: Path, *words: str, wrapper: Sequence[str] = ()
+) -> Iterator[Server]:
     """Runs `dgx-vllm serve` until the block ends; a failure shows the end of its log."""
     ready, log = directory / "ready.json", directory / "log"
-    process = start(environment, log, "--ready-file", str(ready), *words)
+    process = start(environment, log, "--ready-file", str(ready), *words, wrapper=wrapper)
     try:
         end = time.monotonic() + START_SECONDS
         while not ready.exists():

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -18,12 +19,10 @@ import numpy as np
 import openai
 import psutil
 import pytest
-from serving import Server, serving
+from serving import ANSWER, QUESTION, Server, answer, serving, start
 
 pytestmark = pytest.mark.engine
 
-QUESTION = [{"role": "user", "content": "Count to ten."}]
-ANSWER = "1 2 3 4 5 6 7 8 9 10"
 WATCHDOG_SECONDS = 8
 
 
@@ -69,6 +68,61 @@ def test_a_killed_or_stopped_process_ends_the_service(
     assert not (tmp_path / "ready.json").exists()
 
 
+def test_a_killed_worker_ends_the_service(session_environment: dict[str, str], tmp_path: Path) -> None:
+    """A worker has a process of its own where a model is spread over GPUs."""
+    with serving(session_environment, tmp_path, "--distributed-executor-backend", "mp") as server:
+        _, engine = processes(server)
+        worker = next(
+            each
+            for each in psutil.Process(engine).children()
+            if "resource_tracker" not in " ".join(each.cmdline())
+        )
+        worker.kill()
+        status, took, _ = await_failure(server, 60)
+    assert status != 0
+    assert took < 15
+
+
+def small_disk(directory: Path, mebibytes: int) -> list[str]:
+    """What runs a command so that a directory is a disk of that size."""
+    directory.mkdir()
+    program = Path(__file__).with_name("small_disk.py")
+    return [sys.executable, str(program), str(directory), str(mebibytes)]
+
+
+def test_a_full_disk_under_the_cache_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = start(environment, log, wrapper=small_disk(tmp_path / "cache", 16))
+    assert process.wait(60) == 1
+    last = log.read_text(errors="replace").splitlines()[-1]
+    assert last.startswith("dgx-vllm: the disk is too full: vLLM's cache needs ")
+    assert "make room, or set VLLM_CACHE_ROOT to a larger disk" in last
+
+
+def test_a_disk_that_fills_under_the_cache_stops_nobody(environment: dict[str, str], tmp_path: Path) -> None:
+    disk = tmp_path / "cache"
+    with serving(environment, tmp_path, wrapper=small_disk(disk, 1536)) as server:
+        seen = Path(f"/proc/{server.process.pid}/root") / disk.relative_to("/")
+        with pytest.raises(OSError, match="No space left"):
+            (seen / "filler").write_bytes(bytes(1536 << 20))
+        assert answer(server.client, server.model) == ANSWER
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def test_a_corrupt_cache_is_made_anew(environment: dict[str, str], tmp_path: Path) -> None:
+    """Every file that a first server left in its caches is overwritten before the second starts."""
+    with serving(environment, tmp_path):
+        pass
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert left
+    for path in left:
+        path.write_bytes(b"\xff" * 64)
+    (tmp_path / "second").mkdir()
+    with serving(environment, tmp_path / "second") as server:
+        assert answer(server.client, server.model) == ANSWER
+
+
 def test_low_memory_refuses_new_requests_and_comes_back(
     session_environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -97,11 +151,6 @@ def test_low_memory_refuses_new_requests_and_comes_back(
         del taken
         time.sleep(1)
         assert answer(server.client, server.model) == ANSWER
-
-
-def answer(client: openai.OpenAI, model: str) -> str | None:
-    done = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=40)
-    return done.choices[0].message.content
 
 
 def test_two_hundred_clients_at_once(server: Server) -> None:

@@ -105,7 +105,7 @@ def _cgroup(place: Place, info: dict[str, int], unified: bool) -> Finding:
                 _AREA,
                 "control group",
                 Status.OK,
-                "no limit; CUDA's memory would escape it here, a watch on MemAvailable holds",
+                "no limit; CUDA's memory would escape it here, serve's watch on MemAvailable holds",
                 data=data,
             )
         return Finding(
@@ -113,7 +113,7 @@ def _cgroup(place: Place, info: dict[str, int], unified: bool) -> Finding:
             "control group",
             Status.WARN,
             f"limit of {_gib(limit)} GiB, which CUDA's memory escapes",
-            "rely on a watch on MemAvailable, not on MemoryMax",
+            "rely on serve's watch on MemAvailable (--memory-floor), not on MemoryMax",
             data,
         )
     if limit is not None and limit < info["MemTotal"]:
