@@ -123,17 +123,19 @@ def test_a_corrupt_cache_is_made_anew(environment: dict[str, str], tmp_path: Pat
         assert answer(server.client, server.model) == ANSWER
 
 
+@pytest.fixture(scope="module")
+def idle(session_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> int:
+    """MemAvailable in bytes beside a server that nobody asks anything."""
+    directory = tmp_path_factory.mktemp("idle")
+    with serving(session_environment, directory, "--memory-shed", "0", "--memory-floor", "0"):
+        return psutil.virtual_memory().available
+
+
 def test_low_memory_refuses_new_requests_and_comes_back(
-    session_environment: dict[str, str], tmp_path: Path
+    session_environment: dict[str, str], tmp_path: Path, idle: int
 ) -> None:
     """Memory is taken for real, until 4 GB less are available than where requests are refused."""
-    with serving(session_environment, tmp_path, "--memory-shed", "0", "--memory-floor", "0") as server:
-        idle = psutil.virtual_memory().available
-        server.process.send_signal(signal.SIGTERM)
-        server.process.wait(30)
-    (tmp_path / "second").mkdir()
-    shed = idle - 4 * 10**9
-    with serving(session_environment, tmp_path / "second", "--memory-shed", str(shed)) as server:
+    with serving(session_environment, tmp_path, "--memory-shed", str(idle - 4 * 10**9)) as server:
         stream = server.client.chat.completions.create(
             model=server.model, messages=QUESTION, stream=True, max_tokens=40
         )
@@ -151,6 +153,20 @@ def test_low_memory_refuses_new_requests_and_comes_back(
         del taken
         time.sleep(1)
         assert answer(server.client, server.model) == ANSWER
+
+
+def test_the_last_memory_ends_the_server(
+    session_environment: dict[str, str], tmp_path: Path, idle: int
+) -> None:
+    """As above, with the floor where requests are refused: the engine's memory is given back at once."""
+    limit = str(idle - 4 * 10**9)
+    with serving(session_environment, tmp_path, "--memory-shed", limit, "--memory-floor", limit) as server:
+        taken = np.ones(8 * 10**9, np.uint8)
+        status, took, log = await_failure(server, 30)
+        del taken
+    assert status != 0
+    assert took < 10
+    assert "ended before the machine wedges" in log
 
 
 def test_two_hundred_clients_at_once(server: Server) -> None:
