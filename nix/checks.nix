@@ -1,5 +1,5 @@
 # What `nix flake check` builds.
-{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, image, umoci, sboms, described, gb10 }:
+{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, image, umoci, curl, sboms, described, gb10 }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
@@ -75,7 +75,9 @@ in
       pytest -p no:cacheprovider --durations=5 tests/image
   '';
 
-  engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, a killed engine" { DGX_VLLM = "${launcher}/bin/dgx-vllm"; } "-m engine tests/launch tests/reference tests/serve";
+  engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, what goes wrong"
+    { DGX_VLLM = "${launcher}/bin/dgx-vllm"; CURL = "${curl}/usr/bin/curl"; }
+    "-m engine tests/launch tests/reference tests/serve";
 }) // (if gb10 == null then { } else import ./checks/gb10.nix {
   inherit check pytest testEnvironment described fetch;
   inherit (gb10) build product native emulation;

@@ -27,6 +27,8 @@ let
 
   umoci = base.programs "umoci" (fetch.debs "image" system);
 
+  curl = base.programs "curl" (fetch.debs "curl" system);
+
   # Where the tests of the service have a service manager of their own.
   debianSystem = base.system "debian-12-system" (fetch.debs "system" system);
 
@@ -72,7 +74,7 @@ rec {
   };
 
   checks = import ./checks.nix {
-    inherit base fetch host launcher umoci described testEnvironment sbomTestEnvironment;
+    inherit base fetch host launcher umoci curl described testEnvironment sbomTestEnvironment;
     inherit (packages) image;
     sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
     gb10 = if system == "aarch64-linux" then null else {

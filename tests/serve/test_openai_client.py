@@ -1,6 +1,7 @@
 """What an OpenAI client gets from `dgx-vllm serve`."""
 
 import concurrent.futures
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -134,10 +135,15 @@ def test_four_clients_at_once_get_what_each_gets_alone(server: Server) -> None:
 # --- as started -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+CURL = os.environ.get("CURL") or shutil.which("curl")
+
+
+@pytest.mark.skipif(CURL is None, reason="there is no curl, and CURL names none")
 def test_the_printed_curl_line_works(server: Server) -> None:
     line = server.log.read_text(errors="replace").split("try it: ")[1].splitlines()[0]
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    path = f"{Path(str(CURL)).parent}:{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path}
+    done = subprocess.run(["sh", "-c", line], env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert '"finish_reason"' in done.stdout
 
