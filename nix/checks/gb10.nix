@@ -35,7 +35,7 @@ in
     cp "$TMPDIR/times" "$out"
   '');
 
-  gb10-commands = described "doctor, plan and serve --dry-run answer under qemu" (emulation.run "check-gb10-commands" { } ''
+  gb10-commands = described "doctor, plan, serve --dry-run and Ray answer under qemu" (emulation.run "check-gb10-commands" { } ''
     ${sealed}
     # A CUDA build without a GPU cannot serve, and says so.
     doctor() {
@@ -49,6 +49,7 @@ in
     timed "plan" ${launcher}/bin/dgx-vllm plan ${environment}/lib/python3.11/site-packages/dgx_vllm/demo/checkpoint
     timed "serve --dry-run" ${launcher}/bin/dgx-vllm serve nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4 --dry-run | tee dry-run
     grep -q -e '--moe-backend' dry-run
+    timed "exec ray --version" ${launcher}/bin/dgx-vllm exec ray --version
     cp "$TMPDIR/times" "$out"
   '');
 
