@@ -25,14 +25,19 @@ let
     exec ${maintenance}/bin/python -B -m pinning.${module} "$@"
   '';
 in
-rec {
-  default = serve;
+{
+  default = app "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service" "dgx-vllm"
+    ''exec ${launcher}/bin/dgx-vllm "$@"'';
   serve = app "Serve a model (without one named, the built-in demo) over an OpenAI-compatible API" "serve"
     ''exec ${launcher}/bin/dgx-vllm serve "$@"'';
   plan = app "What a model takes of a GB10's memory, what fits beside it, and how fast it may decode" "plan"
     ''exec ${launcher}/bin/dgx-vllm plan "$@"'';
   doctor = app "Say whether this machine can serve, how well, and what to do" "doctor"
     ''exec ${launcher}/bin/dgx-vllm doctor "$@"'';
+  profiles = app "The models that this project is tuned for, and whether each fits this machine" "profiles"
+    ''exec ${launcher}/bin/dgx-vllm profiles "$@"'';
+  download = app "Fetch a model, resume what broke off, check every hash" "download"
+    ''exec ${launcher}/bin/dgx-vllm download "$@"'';
   install-service = app "Keep a server running by systemd, on a machine that is not NixOS; --remove takes it off again" "install-service"
     ''exec ${launcher}/bin/dgx-vllm install-service "$@"'';
   update = app "Make nix/pins anew from Debian's and PyPI's indexes" "update" (pinning "update");

@@ -38,7 +38,7 @@ let
   };
 
   packagesOf = product: {
-    default = described "The dgx-vllm command: serve, plan, doctor, profiles, health" product.launcher;
+    default = described "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service" product.launcher;
     environment = described "Python 3.11 with vLLM ${product.vllm.version} and everything it needs" product.environment;
     base = described "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" product.base.sysroot;
     cc = described "GCC 12 whose output runs on the base" product.base.cc;

@@ -46,6 +46,18 @@ def _check_sandbox() -> None:
         )
 
 
+def _check_owner() -> None:
+    """git, which nix asks for the tree, refuses one of another user."""
+    if not (FLAKE / ".git").exists():
+        return
+    done = child.run(["git", "-C", str(FLAKE), "rev-parse", "--git-dir"])
+    if done.returncode and "dubious ownership" in done.stderr:
+        raise UserError(
+            f"{FLAKE} belongs to another user, and git refuses to read it: "
+            f"git config --global --add safe.directory {FLAKE}"
+        )
+
+
 def _required(
     options: list[str], override: list[str], request: plan.Request, system: str
 ) -> tuple[list[Pin], list[Seed]]:
@@ -89,6 +101,12 @@ def main(arguments: list[str]) -> int:
     options = _options(own_seed)
     override = ["--override-input", "nixpkgs", f"path:{NIX / 'offline/nixpkgs'}"]
     request = plan.parse(arguments)
+    if request.command == "profile":
+        raise UserError(
+            "`nix profile` cannot be told of the stand-in for nixpkgs; "
+            "`sh nix/offline.sh build .` leaves the command in ./result/bin"
+        )
+    _check_owner()
     if request.command in plan.FLAKE_COMMANDS:
         if request.builds:
             pins, seeds = _required(options, override, request, system)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from dgx_vllm import caches
 from dgx_vllm.errors import UserError
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken")
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -19,12 +20,13 @@ def looks_like_path(model: str) -> bool:
     return model.startswith(("/", ".", "~")) or model.endswith("/") or Path(model).exists()
 
 
-def check(model: str, weights: bool = True) -> None:
+def check(model: str, weights: bool = True, tokenizer: bool = False) -> None:
     """Refuses a local checkpoint that vLLM could not load.
 
     Args:
         model: a directory, or a single file in a format that vLLM reads itself (GGUF).
         weights: whether the weights are looked at too; not for `--load-format dummy`.
+        tokenizer: whether there must be one beside them.
 
     Raises:
         UserError: names the file that is missing or damaged, and what to do.
@@ -45,6 +47,11 @@ def check(model: str, weights: bool = True) -> None:
         )
     for each in sorted(path.glob("*.json")):
         json_object(each)
+    if tokenizer and not any(each for pattern in _TOKENIZERS for each in path.glob(pattern)):
+        raise UserError(
+            f"{path} has no tokenizer ({', '.join(_TOKENIZERS)}); "
+            "fetch the checkpoint again, or give --tokenizer"
+        )
     if weights:
         _check_weights(path)
 

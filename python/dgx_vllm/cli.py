@@ -24,9 +24,9 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 _SERVE_HELP = """Serve MODEL over the OpenAI API, by default on 127.0.0.1:8888.
 
 MODEL is a Hugging Face id, a local checkpoint or a profile's name; without one the built-in demo is served.
-Every flag of `vllm serve` is accepted. Settings come from flags, then from the environment (MODEL, HOST,
-PORT, GPU_MEMORY_UTIL, MAX_MODEL_LEN, MAX_NUM_SEQS, TENSOR_PARALLEL_SIZE, VLLM_EXTRA_ARGS), then from the
-model's profile, then from defaults; --dry-run shows which one counts.
+Every flag of `vllm serve` is accepted. Settings come from flags, then from the file of --config, from
+VLLM_EXTRA_ARGS, from the environment (MODEL, HOST, PORT, GPU_MEMORY_UTIL, MAX_MODEL_LEN, MAX_NUM_SEQS,
+TENSOR_PARALLEL_SIZE), from the model's profile, and from defaults; --dry-run shows which one counts.
 """
 
 
@@ -334,7 +334,11 @@ def main() -> None:
         _fail(str(error), error.status)
     except typer.TyperException as error:
         message = getattr(error, "format_message", error.__str__)()
-        _fail(f"{message} (see `dgx-vllm --help`)", getattr(error, "exit_code", 2))
+        if not message:  # the help that stands for a missing command was printed
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        command = f"dgx-vllm {context.info_name}" if context and context.parent else "dgx-vllm"
+        _fail(f"{message} (see `{command} --help`)", getattr(error, "exit_code", 2))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:

@@ -36,6 +36,7 @@ def checkpoint(tmp_path: Path) -> Path:
     directory = tmp_path / "model"
     directory.mkdir()
     (directory / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    (directory / "tokenizer.json").write_text("{}")
     write_safetensors(directory / "model.safetensors", {"weight": 16})
     return directory
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from launching import Outcome, Run, complete, write_safetensors
+from launching import Outcome, Run, complete, free_port, write_safetensors
 
 from dgx_vllm import caches
 from dgx_vllm.errors import UserError
@@ -191,6 +191,25 @@ def test_four_drafts_pass(dgx_vllm: Run) -> None:
     assert dgx_vllm("serve", "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", "--dry-run", *words).status == 0
 
 
+def test_a_quantization_that_would_be_ignored(dgx_vllm: Run, checkpoint: Path) -> None:
+    refused(dgx_vllm("serve", "--dry-run", "--quantization", "nonsense"), "'nonsense'", "choose from")
+    (checkpoint / "config.json").write_text('{"quantization_config": {"quant_method": "modelopt"}}')
+    said = ["--quantization awq would be ignored", "ModelOpt", "leave it out"]
+    refused(dgx_vllm("serve", str(checkpoint), "--dry-run", "--quantization", "awq"), *said)
+    for method in ("modelopt_fp4", "fp8_per_channel"):
+        assert dgx_vllm("serve", str(checkpoint), "--dry-run", "--quantization", method).status == 0
+
+
+def test_more_tokens_than_the_model_has_positions_for(dgx_vllm: Run, checkpoint: Path) -> None:
+    words = ["serve", str(checkpoint), "--dry-run", "--max-model-len", "2k"]
+    (checkpoint / "config.json").write_text('{"max_position_embeddings": 1024}')
+    refused(dgx_vllm(*words), "--max-model-len 2k", "1024 tokens", "lower it")
+    assert dgx_vllm(*words, environ={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}).status == 0
+    config = {"max_position_embeddings": 1024, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    assert dgx_vllm(*words).status == 0
+
+
 # --- models ---------------------------------------------------------------------------------------------
 
 
@@ -214,6 +233,35 @@ def test_a_hub_model_offline(dgx_vllm: Run, environment: dict[str, str]) -> None
 
 def test_a_whole_checkpoint_passes(dgx_vllm: Run, checkpoint: Path) -> None:
     assert dgx_vllm("serve", str(checkpoint), "--dry-run").status == 0
+
+
+def test_a_command_given_as_the_model(dgx_vllm: Run) -> None:
+    refused(dgx_vllm("serve", "profiles"), "'profiles' is a command, not a model", "`dgx-vllm profiles`")
+
+
+def test_every_command_is_known_as_one() -> None:
+    from typer.main import get_command
+
+    from dgx_vllm.cli import app
+
+    assert set(preflight.COMMANDS) == set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_a_misspelt_model_where_no_hub_answers(fake_environment: dict[str, str]) -> None:
+    """Before vLLM starts: its own answer takes a minute and ends in a traceback."""
+    environ = {**fake_environment, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    name = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP5"
+    outcome = complete(["serve", name, "--port", str(free_port())], environ)
+    assert outcome.status == 1, outcome
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith(f"dgx-vllm: {name} is not here, and the hub cannot be reached")
+    assert last.endswith("did you mean nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4?")
+
+
+def test_no_tokenizer(dgx_vllm: Run, checkpoint: Path) -> None:
+    (checkpoint / "tokenizer.json").unlink()
+    refused(dgx_vllm("serve", str(checkpoint), "--dry-run"), "has no tokenizer", "fetch the checkpoint again")
+    assert dgx_vllm("serve", str(checkpoint), "--dry-run", "--tokenizer", "owner/name").status == 0
 
 
 def test_a_file_instead_of_a_directory(dgx_vllm: Run, checkpoint: Path) -> None:

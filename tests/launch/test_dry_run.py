@@ -52,6 +52,26 @@ def test_what_gives_way_and_why(dgx_vllm: Run, spark: Machine) -> None:
     assert "--kv-cache-memory-bytes" not in demo.out.splitlines()[0]
 
 
+def test_the_heartbeat_is_not_logged(dgx_vllm: Run) -> None:
+    command = dgx_vllm("serve", "org/model", "--dry-run").out.splitlines()[0]
+    assert "--disable-access-log-for-endpoints /dgx-vllm/heartbeat" in command
+    words = ["--disable-access-log-for-endpoints", "/health"]
+    own = dgx_vllm("serve", "org/model", "--dry-run", *words).out.splitlines()[0]
+    assert own.count("--disable-access-log-for-endpoints /health,/dgx-vllm/heartbeat") == 1
+
+
+def test_the_winner_of_three_is_named(dgx_vllm: Run, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("max-num-seqs: 3\n")
+    environ = {"MAX_NUM_SEQS": "5", "VLLM_EXTRA_ARGS": "--max-num-seqs 4"}
+    outcome = dgx_vllm("serve", "org/model", "--dry-run", "--config", str(config), environ=environ)
+    lost = [row for row in rows(outcome.out) if row[:1] == ["max-num-seqs"] and len(row) > 4]
+    assert {row[4] for row in lost} == {
+        "config file ranks above environment",
+        "config file ranks above extra args",
+    }
+
+
 def test_secrets_do_not_show(dgx_vllm: Run) -> None:
     outcome = dgx_vllm(
         "serve", "org/model", "--dry-run", "--api-key", "s3cret", environ={"HF_TOKEN": "t0ken"}

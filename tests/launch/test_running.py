@@ -44,9 +44,16 @@ def test_not_ready_while_unhealthy(start: Start) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("chat", [True, False])
 @pytest.mark.parametrize("key", [None, "k3y"])
-def test_the_printed_curl_line_works(start: Start, chat: bool, key: str | None) -> None:
-    environ = {"VLLM_API_KEY": key} if key else {}
-    server = start(environ=environ, chat=chat, key=key)
+@pytest.mark.parametrize("in_file", [True, False])
+def test_the_printed_curl_line_works(
+    start: Start, tmp_path: Path, chat: bool, key: str | None, in_file: bool
+) -> None:
+    """The shell has the key's variable only where the server got it so."""
+    environ = {"VLLM_API_KEY": key} if key and not in_file else {}
+    file = tmp_path / "the key"
+    file.write_text(f"{key}\n")
+    words = ["--api-key-file", str(file)] if key and in_file else []
+    server = start(*words, environ=environ, chat=chat, key=key)
     server.await_ready()
     assert server.process.stdout is not None
     line = ""

@@ -37,6 +37,8 @@ def download(
     """
     known = profile.by_model(model)
     argument = known.argument if known else model
+    if checkpoint.looks_like_path(argument) and not Path(argument).expanduser().exists():
+        raise UserError(f"there is nothing at {model}; give a Hugging Face id such as owner/name")
     if "://" in argument or checkpoint.looks_like_path(argument):
         print(f"dgx-vllm: {model} is not on the Hugging Face hub: nothing to download")
         return

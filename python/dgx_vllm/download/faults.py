@@ -87,7 +87,12 @@ def cause(error: Exception) -> str:
     line = next(iter(str(error).splitlines()), "")
     token = get_token()
     line = re.sub(r"https?://\S+", "the hub", line.replace(token, "(token)") if token else line)
-    return line if isinstance(error, BrokenOffError) else f"{type(error).__name__}: {line}".rstrip(": ")
+    if isinstance(error, BrokenOffError):
+        return line
+    named = f"{type(error).__name__}: {line}".rstrip(": ")
+    if type(error).__name__ == "ConnectError":
+        return f"the hub cannot be reached ({named}): check the network, or HF_ENDPOINT"
+    return named
 
 
 def _refused(status: int, model: str, page: str) -> UserError | None:

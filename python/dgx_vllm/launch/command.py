@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dgx_vllm import driver
-from dgx_vllm.admission.middleware import SHED
+from dgx_vllm.admission.middleware import HEARTBEAT, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import environment, flags, layers, limits
@@ -21,6 +21,7 @@ from dgx_vllm.profile import Profile
 SECRETS = {"api-key": "VLLM_API_KEY", "hf-token": "HF_TOKEN"}
 # In front of vLLM's API, outside of what the user may name with the same flag.
 _MIDDLEWARE = "dgx_vllm.admission.Admission"
+_UNLOGGED = "disable-access-log-for-endpoints"
 # Without `vllm serve` there is one API server in one process: its module takes these flags and drops them.
 _NEED_COMMAND = ("headless", "grpc", "grpc-port", "api-server-count", "data-parallel-size")
 # Flags that spread a server over several machines.
@@ -80,6 +81,7 @@ class Launch:
         profile: the profile applied.
         refusal: why it must not be started on this machine now, None if it may.
         protection: when the running server refuses work and when it is ended.
+        key_file: the file that holds the key that clients must give, None where it came otherwise.
     """
 
     argv: tuple[str, ...]
@@ -90,6 +92,7 @@ class Launch:
     profile: Profile | None
     refusal: str | None = None
     protection: Protection = field(default_factory=Protection)
+    key_file: str | None = None
 
     @property
     def host(self) -> str:
@@ -160,7 +163,8 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     if not winners["model"].text:
         raise UserError("the model is empty; name one, or leave it out for the demo")
     gdn = _has_gdn(request)
-    limits.check(winners, machine, gdn)
+    long = request.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
+    limits.check(winners, machine, gdn, request.model_config, longer=long)
     if not machine.vllm.has_command:
         _check_module(winners, machine)
     if machine.vllm.version != flags.load().version:
@@ -255,10 +259,18 @@ def _argv(settings: Layer, machine: Machine) -> tuple[str, ...]:
     tail = [
         word
         for name, setting in sorted(settings.items())
-        if name != "model" and setting.source is not Source.CONFIG_FILE
+        if name not in ("model", _UNLOGGED) and setting.source is not Source.CONFIG_FILE
         for word in _words(setting)
     ]
-    return (*head, *tail, "--middleware", _MIDDLEWARE)
+    return (*head, *tail, *_quiet(settings), "--middleware", _MIDDLEWARE)
+
+
+def _quiet(settings: Layer) -> Sequence[str]:
+    """Keeps the heartbeat, every few seconds, out of the access log."""
+    given = settings.get(_UNLOGGED)
+    if given and given.source is Source.CONFIG_FILE:
+        return ()  # one of the two would count, and it is the user's
+    return (f"--{_UNLOGGED}", ",".join([*([given.text] if given else []), HEARTBEAT]))
 
 
 def _words(setting: Setting) -> Sequence[str]:

@@ -22,11 +22,13 @@ class Endpoint:
         url: its root, such as `http://127.0.0.1:8888`.
         socket: the Unix socket that it listens on instead of a port.
         key: the API key that it asks for.
+        key_file: the file that the key came from.
     """
 
     url: str
     socket: str | None = None
     key: str | None = None
+    key_file: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -50,7 +52,10 @@ class Endpoint:
             words.append("-k")  # a certificate for another name than the loopback address
         words += [self.url + request.path, "-H", "Content-Type: application/json"]
         line = shlex.join([*words, "-d", json.dumps(request.body)])
-        return line + (' -H "Authorization: Bearer $VLLM_API_KEY"' if self.key else "")
+        if not self.key:
+            return line
+        key = f"$(cat {shlex.quote(self.key_file)})" if self.key_file else "$VLLM_API_KEY"
+        return f'{line} -H "Authorization: Bearer {key}"'
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def endpoint(launch: Launch, environ: Mapping[str, str]) -> Endpoint:
     socket = launch.text("uds")
     keys = (launch.text("api-key") or environ.get("VLLM_API_KEY") or "").split()
     url = "http://localhost" if socket else f"{scheme}://{address}:{launch.port}"
-    return Endpoint(url, socket, keys[0] if keys else None)
+    return Endpoint(url, socket, keys[0] if keys else None, launch.key_file)
 
 
 def requests(model: str, example: str, max_tokens: int) -> tuple[Request, ...]:

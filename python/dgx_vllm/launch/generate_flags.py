@@ -5,13 +5,14 @@ it no longer matches the installed vLLM.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 
 def main() -> None:
@@ -60,9 +61,22 @@ def _flag(action: argparse.Action) -> dict[str, Any]:
     kind = _kind(action.type)
     if row["arity"] != "none" and kind != "text":
         row["kind"] = kind
-    if action.choices:
-        row["choices"] = [str(choice) for choice in action.choices if choice is not None]
+    choices = action.choices or _closed().get(row["names"][0])
+    if choices:
+        row["choices"] = [str(choice) for choice in choices if choice is not None]
     return row
+
+
+@functools.cache
+def _closed() -> dict[str, list[str]]:
+    """Values that vLLM's parser takes as text and its code as one of a few, some of them without a word."""
+    from vllm.model_executor.layers.quantization import QuantizationMethods
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    return {
+        "--quantization": list(get_args(QuantizationMethods)),
+        "--attention-backend": ["auto", *(backend.name.lower() for backend in AttentionBackendEnum)],
+    }
 
 
 def _arity(action: argparse.Action) -> str:

@@ -1,15 +1,17 @@
 """Limits: the values and combinations that cannot work, found before anything is started."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from dgx_vllm import drafts
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch.flags import size
 from dgx_vllm.launch.settings import Layer, Setting
 from dgx_vllm.machine import Machine
 
-MOST_GDN_DRAFTS = 4
+#: Methods that vLLM applies to a checkpoint that is quantized already.
+_ON_TOP = ("humming", "online", "fp8_per_", "int8_per_", "nvfp4_per_", "mxfp8")
 
 _RANGES: dict[str, tuple[Callable[[str], float], Callable[[float], bool], str]] = {
     "port": (int, lambda port: 1 <= port <= 65535, "from 1 to 65535"),
@@ -23,13 +25,21 @@ _RANGES: dict[str, tuple[Callable[[str], float], Callable[[float], bool], str]] 
 }
 
 
-def check(settings: Layer, machine: Machine, gated_delta_net: bool) -> None:
+def check(
+    settings: Layer,
+    machine: Machine,
+    gated_delta_net: bool,
+    config: Mapping[str, Any] | None = None,
+    longer: bool = False,
+) -> None:
     """Refuses what cannot work.
 
     Args:
         settings: what counts, by name.
         machine: what it runs on.
         gated_delta_net: whether the model has GDN layers.
+        config: the model's config.json, None where it is not here.
+        longer: whether vLLM was told to allow more tokens than the model was made for.
 
     Raises:
         UserError: names the setting, where it was given, and what it may be.
@@ -40,6 +50,10 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool) -> None:
             raise UserError(f"{_named(setting)} is out of range: it must be {wanted}")
     _check_parallel(settings, machine)
     _check_drafts(settings, gated_delta_net)
+    if config is not None:
+        if not longer:
+            _check_length(settings, config)
+        _check_quantization(settings, config)
 
 
 def _check_parallel(settings: Layer, machine: Machine) -> None:
@@ -62,18 +76,42 @@ def _check_parallel(settings: Layer, machine: Machine) -> None:
 
 
 def _check_drafts(settings: Layer, gated_delta_net: bool) -> None:
-    drafts = _drafts(settings)
-    if drafts is None:
+    found = _drafts(settings)
+    if found is None:
         return
-    setting, count = drafts
+    setting, count = found
     if count < 1:
         raise UserError(
             f"{setting.origin} asks for {count} drafts, which is out of range: it must be above 0"
         )
-    if gated_delta_net and count > MOST_GDN_DRAFTS:
+    drafts.check(count, gated_delta_net, setting.origin)
+
+
+def _check_length(settings: Layer, config: Mapping[str, Any]) -> None:
+    """A model without a rule for stretching its positions has no more of them than its config says."""
+    setting = settings.get("max-model-len")
+    text = config.get("text_config")
+    fields = text if isinstance(text, dict) else config
+    longest = fields.get("max_position_embeddings")
+    stretched = fields.get("rope_scaling") or fields.get("rope_parameters", {}).get("factor")
+    if setting is None or not isinstance(longest, int) or stretched or "hf-overrides" in settings:
+        return
+    if size(setting.text, auto=True) > longest:
         raise UserError(
-            f"{setting.origin} asks for {count} drafts, and GDN layers read illegal memory from "
-            f"{MOST_GDN_DRAFTS + 1} on (vllm#37035); use at most {MOST_GDN_DRAFTS}"
+            f"{_named(setting)} is more than the {longest} tokens that the model can do; lower it"
+        )
+
+
+def _check_quantization(settings: Layer, config: Mapping[str, Any]) -> None:
+    """vLLM takes a ModelOpt checkpoint for what it is, whatever --quantization says."""
+    setting = settings.get("quantization")
+    stored = config.get("quantization_config")
+    method = stored.get("quant_method") if isinstance(stored, dict) else None
+    if setting is None or not str(method).startswith("modelopt"):
+        return
+    if not setting.text.startswith(("modelopt", *_ON_TOP)):
+        raise UserError(
+            f"{_named(setting)} would be ignored: the checkpoint is quantized by ModelOpt; leave it out"
         )
 
 

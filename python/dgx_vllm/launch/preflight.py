@@ -1,15 +1,18 @@
 """Preflight: what only the machine can tell, asked before vLLM takes a minute to find out."""
 
 import contextlib
+import difflib
 import errno
+import os
 import re
 import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from dgx_vllm import caches, checkpoint, driver
+from dgx_vllm import caches, checkpoint, driver, profile
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.machine import GIB, Machine
@@ -17,6 +20,18 @@ from dgx_vllm.machine import GIB, Machine
 # Room for what torch.compile, Triton and FlashInfer cache, with a margin: without it they fail in mid-start.
 CACHE_BYTES = GIB // 2
 
+#: What somebody who leaves out the command's own name gives as the model.
+COMMANDS = (
+    "check-config",
+    "doctor",
+    "download",
+    "exec",
+    "health",
+    "install-service",
+    "plan",
+    "profiles",
+    "serve",
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -26,7 +41,13 @@ def check_model(launch: Launch, environ: Mapping[str, str]) -> None:
     if "://" in model:
         return
     if checkpoint.looks_like_path(model):
-        checkpoint.check(model, weights=launch.text("load-format") != "dummy")
+        checkpoint.check(
+            model,
+            weights=launch.text("load-format") != "dummy",
+            tokenizer="tokenizer" not in launch.settings and "skip-tokenizer-init" not in launch.settings,
+        )
+    elif model in COMMANDS:
+        raise UserError(f"{model!r} is a command, not a model: `dgx-vllm {model}`, or `nix run . -- {model}`")
     elif not _HUB_ID.fullmatch(model):
         raise UserError(
             f"the model {model!r} is neither a directory that exists nor a Hugging Face id such as owner/name"
@@ -36,6 +57,27 @@ def check_model(launch: Launch, environ: Mapping[str, str]) -> None:
             f"{model} is not in {caches.hub(environ)} and HF_HUB_OFFLINE forbids fetching it; "
             "unset HF_HUB_OFFLINE, or give a local directory"
         )
+
+
+def check_hub(launch: Launch, environ: Mapping[str, str]) -> None:
+    """Asks the hub for a model that is not here: vLLM takes long to find out, and ends in a traceback."""
+    model, revision = launch.model, launch.text("revision") or "main"
+    if "://" in model or checkpoint.looks_like_path(model) or checkpoint.cached(model, environ):
+        return
+    if "download-dir" in launch.settings or environ.get("VLLM_USE_MODELSCOPE"):
+        return  # it may be there, and it comes from elsewhere
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
+    # huggingface_hub reads the environment when it is imported, and takes a second for that.
+    from dgx_vllm.download import faults, hub
+
+    try:
+        hub.listing(model, revision)
+    except faults.REMOTE as error:
+        refusal = faults.lasting(error, model, revision)
+        said = str(refusal) if refusal else f"{model} is not here, and {faults.cause(error)}"
+        near = difflib.get_close_matches(model, [each.model for each in profile.builtin()], 1)
+        meant = f"; did you mean {near[0]}?" if near and near[0] != model else ""
+        raise UserError(f"{said}{meant}", refusal.status if refusal else FAILURE) from error
 
 
 def _offline(environ: Mapping[str, str]) -> bool:
@@ -59,16 +101,23 @@ def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) ->
         check_port(launch.host, launch.port)
 
 
-def check_port(host: str, port: int) -> None:
-    """Binds the address for a moment, as vLLM will."""
+def check_host(host: str, port: int = 0) -> tuple[Any, ...]:
+    """The socket and the address that a host stands for, as getaddrinfo gives them.
+
+    Raises:
+        UserError: it stands for none.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
         raise UserError(
             f"the host {host!r} does not resolve ({error.strerror}); give an address of this machine"
         ) from error
+
+
+def check_port(host: str, port: int) -> None:
+    """Binds the address for a moment, as vLLM will."""
+    family, kind, protocol, _, address = check_host(host, port)
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

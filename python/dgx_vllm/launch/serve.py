@@ -1,6 +1,7 @@
 """`dgx-vllm serve`: the stages in order."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dgx_vllm import checkpoint, driver, machine, meminfo, profile
@@ -11,6 +12,7 @@ from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Memory
 from dgx_vllm.launch.options import Options
 from dgx_vllm.launch.protection import protection
+from dgx_vllm.launch.settings import Source
 from dgx_vllm.machine import Machine
 from dgx_vllm.plan import guard, units
 from dgx_vllm.profile import Profile
@@ -36,18 +38,29 @@ def serve(
     """
     here = machine.detect()
     environ = secret.with_api_key(environ, options.api_key_file)
-    request = _request(words, environ, options, here)
-    launch = command.plan(request, here, environment.known(here.vllm.package))
-    preflight.check_model(launch, environ)
+    launch = decide(words, environ, options, here)
     if here.driver:
         driver.link(here.driver, environ)
     if options.dry_run:
         report.dry_run(launch, here)
         return 0
-    if options.profile is None and not layers.requested_model(request.flags, environ, request.config):
+    if options.profile is None and launch.settings["model"].source <= Source.PROFILE:
         report.suggestions(profile.builtin(), here)
     preflight.check_start(launch, here, environ)
+    preflight.check_hub(launch, environ)
     return _run(launch, environ, options.ready_file)
+
+
+def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Launch:
+    """What would be run, with the model looked at as far as it is here.
+
+    Raises:
+        UserError: whatever is the user's to mend.
+    """
+    request = _request(words, environ, options, here)
+    launch = command.plan(request, here, environment.known(here.vllm.package))
+    preflight.check_model(launch, environ)
+    return replace(launch, key_file=str(options.api_key_file)) if options.api_key_file else launch
 
 
 def _request(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Request:

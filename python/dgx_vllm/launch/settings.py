@@ -87,10 +87,14 @@ def rank(layers: Sequence[Layer]) -> tuple[Layer, list[Overruled]]:
                     origin=f"{setting.origin} over {below.origin}",
                 )
             elif below.value != setting.value:
-                overruled.append(Overruled(below, setting, f"{setting.source} ranks above {below.source}"))
+                overruled.append(Overruled(below, setting, ""))
         winners[setting.name] = above
     # A setting may have been overruled by one that was itself overruled: name the one that counts.
-    return winners, [replace(each, winner=winners[each.loser.name]) for each in overruled]
+    return winners, [_explained(each.loser, winners[each.loser.name]) for each in overruled]
+
+
+def _explained(loser: Setting, winner: Setting) -> Overruled:
+    return Overruled(loser, winner, f"{winner.source} ranks above {loser.source}")
 
 
 def _fields(value: Value) -> dict[str, Any] | None:

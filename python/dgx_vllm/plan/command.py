@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from dgx_vllm import machine, meminfo
+from dgx_vllm import checkpoint, machine, meminfo
+from dgx_vllm.drafts import check as check_drafts
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source, units
 from dgx_vllm.plan.outlook import Wish
@@ -61,6 +62,7 @@ def plan(
         acceptance=acceptance,
     )
     found = source.find(argument, environ)
+    check_drafts(drafts, checkpoint.has_gated_delta_net(found.config), "--drafts")
     planned = outlook.of(model.understand(found), found.profile, wish)
     if plot:
         chart.draw(planned, plot)

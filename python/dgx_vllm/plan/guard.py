@@ -182,6 +182,8 @@ def _refusal(budget: Budget, cache: Cache | None, terms: Terms, floor: int) -> s
         remedy = f"lower --kv-cache-memory-bytes to {budget.cache} or less, or free memory"
     elif longest and terms.context and longest < terms.context:
         remedy = f"give --max-model-len {longest} or less, or free memory"
+    elif budget.cache + budget.reserve >= floor:
+        remedy = "it would without the reserve: lower --memory-reserve, or free memory"
     else:
         remedy = "free memory, or choose a smaller or more tightly quantized model"
     return f"the model does not fit: it {report.refusal(budget, floor)}; {remedy}"

@@ -31,4 +31,4 @@ def parse(text: str, origin: str) -> int:
 
 def gb(count: float) -> str:
     """An amount of memory in GB (10^9 bytes); small ones keep two significant digits."""
-    return f"{count / GB:.1f} GB" if abs(count) >= GB / 10 else f"{count / GB:.2g} GB"
+    return f"{count / GB:.1f} GB" if abs(count) >= GB else f"{count / GB:.2g} GB"

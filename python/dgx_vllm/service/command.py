@@ -1,13 +1,17 @@
 """`dgx-vllm install-service`: what was asked for, checked by the launcher itself, and done."""
 
+import pwd
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dgx_vllm import machine
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags
+from dgx_vllm.launch import flags, preflight
+from dgx_vllm.launch.options import Options
+from dgx_vllm.launch.serve import decide
 from dgx_vllm.service import install
 from dgx_vllm.service.instance import Instance
 
@@ -50,11 +54,38 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         _say(install.remove(wish.name, manager))
         return
     instance = install.prepared(_instance(words, environ, wish))
+    _check(words, environ, wish)
     if wish.dry_run:
         for name, text in install.texts(install.units.units(instance, wish.user), manager).items():
             print(f"# {manager.directory / name}\n{text}")
         return
     _say(install.install(instance, manager))
+
+
+def _check(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> None:
+    """What `dgx-vllm serve` would refuse is refused now, not by a unit that fails eight times in an hour."""
+    given = [
+        "--host",
+        wish.host,
+        "--port",
+        str(wish.port),
+        *(["--config", str(wish.config)] if wish.config else []),
+    ]
+    options = Options(
+        profile=wish.profile,
+        memory_reserve=wish.memory_reserve,
+        memory_budget=wish.memory_budget,
+        watchdog=wish.watchdog,
+    )
+    # Of the caller's environment a unit has nothing but where programs are.
+    kept = {name: environ[name] for name in ("PATH", "HOME") if name in environ}
+    decide([*words, *given], kept, options, machine.detect())
+    preflight.check_host(wish.host)
+    if wish.run_as:
+        try:
+            pwd.getpwnam(wish.run_as)
+        except KeyError as error:
+            raise UserError(f"--run-as {wish.run_as}: this machine has no such user") from error
 
 
 def _instance(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> Instance:
@@ -65,7 +96,12 @@ def _instance(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> I
         raise UserError("--run-as is for the system's manager; with --user it is you")
     if wish.cache_dir and not (wish.run_as or wish.user):
         raise UserError("--cache-dir needs --run-as USER, who owns it: a user that comes and goes cannot")
-    for option, path in (("--api-key-file", wish.api_key_file), ("--hf-token-file", wish.hf_token_file)):
+    files = {
+        "--api-key-file": wish.api_key_file,
+        "--hf-token-file": wish.hf_token_file,
+        "--environment-file": wish.environment_file,
+    }
+    for option, path in files.items():
         if path and not path.is_file():
             raise UserError(f"{option} {path}: there is no such file")
     extra = list(words)

@@ -149,8 +149,11 @@ def remove(name: str, manager: Manager) -> list[str]:
             said.append(f"removed {path}")
         link = manager.roots / name
         link.unlink(missing_ok=True)
-        if manager.roots.is_dir() and not any(manager.roots.iterdir()):
-            manager.roots.rmdir()
+        # Of a user's own directories, those that are empty were made for this; the system's are Nix's.
+        made = [manager.roots, *([manager.roots.parent, manager.directory] if manager.user else [])]
+        for directory in made:
+            if directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; run it with sudo", FAILURE) from error
     return said + _manage(manager, [manager.systemctl("daemon-reload")])

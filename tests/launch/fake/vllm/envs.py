@@ -6,6 +6,7 @@ from typing import Any
 environment_variables: dict[str, Callable[[], Any]] = {
     "VLLM_CACHE_ROOT": lambda: None,
     "VLLM_CONFIG_ROOT": lambda: None,
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": lambda: None,
     "VLLM_API_KEY": lambda: None,
     "VLLM_CPU_KVCACHE_SPACE": lambda: None,
     "VLLM_LOGGING_LEVEL": lambda: None,

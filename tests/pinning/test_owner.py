@@ -1,0 +1,44 @@
+"""A checkout of another user, and commands that cannot work here: one line, before anything is fetched."""
+
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from pinning import child, offline
+from pinning.failure import UserError
+
+GIT = "fatal: detected dubious ownership in repository at '/x'"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(offline, "FLAKE", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "refused"), [(128, GIT, True), (0, "", False), (1, "else", False)]
+)
+def test_a_checkout_of_another_user(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str, refused: bool
+) -> None:
+    monkeypatch.setattr(child, "run", lambda command, **_: CompletedProcess(command, status, "", said))
+    if not refused:
+        offline._check_owner()
+        return
+    with pytest.raises(UserError, match=f"safe.directory {checkout}"):
+        offline._check_owner()
+
+
+def test_no_checkout_of_git_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "FLAKE", tmp_path)
+    monkeypatch.setattr(child, "run", lambda *_, **__: pytest.fail("git was asked"))
+    offline._check_owner()
+
+
+def test_nix_profile_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "_check_sandbox", lambda: None)
+    with pytest.raises(UserError, match="leaves the command in"):
+        offline.main(["profile", "install", "."])
