@@ -3,7 +3,7 @@ let
   defaults = {
     model = null; download = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
     environment = { }; environmentFile = null; apiKeyFile = null; hfTokenFile = null; user = null; group = null;
-    cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; mtp = null; watchdog = 120;
+    cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; denseDtype = null; mtp = null; watchdog = 120;
     extraArgs = [ ]; openFirewall = false; autoStart = true;
   };
   command = "/nix/store/none/bin/dgx-vllm";
@@ -25,6 +25,7 @@ let
     stateDir = "/home/alice/vllm";
     memoryReserve = "6.5GB";
     memoryBudget = "40GiB";
+    denseDtype = "fp8";
     mtp = 2;
     watchdog = 0;
     extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" ];

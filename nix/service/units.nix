@@ -60,6 +60,7 @@ let
         ++ flag "--config" instance.settingsFile
         ++ flag "--memory-reserve" instance.memoryReserve
         ++ flag "--memory-budget" instance.memoryBudget
+        ++ flag "--dense-dtype" instance.denseDtype
         ++ flag "--watchdog" instance.watchdog
         ++ (if instance.mtp == null then [ ] else flag "--speculative-config" ''{"method":"mtp","num_speculative_tokens":${toString instance.mtp}}'')
       ))

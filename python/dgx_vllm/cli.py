@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import dgx_vllm
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import FAILURE, UserError
 
 app = typer.Typer(
@@ -73,6 +74,10 @@ def serve(
             help="End the server below this much available memory; an eighth of the reserve, 0 for never.",
         ),
     ] = None,
+    dense_dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="What projections that the checkpoint left in BF16 become."),
+    ] = None,
     watchdog: Annotated[
         float | None,
         typer.Option(
@@ -94,6 +99,7 @@ def serve(
         memory_budget=memory_budget,
         memory_shed=memory_shed,
         memory_floor=memory_floor,
+        dense_dtype=dense_dtype,
         watchdog=watchdog,
     )
     raise typer.Exit(launch.serve(context.args, os.environ, options))
@@ -122,6 +128,7 @@ def plan(
     kv_cache_dtype: Annotated[
         str | None, typer.Option(metavar="DTYPE", help="As for serve; by default the profile's.")
     ] = None,
+    dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve; by default the profile's.")] = None,
     drafts: Annotated[
         int, typer.Option(min=0, metavar="N", help="Tokens that the MTP layer drafts for each step.")
     ] = 0,
@@ -143,6 +150,7 @@ def plan(
         reserve=reserve,
         context=context,
         cache_dtype=kv_cache_dtype,
+        dense_dtype=dense_dtype,
         drafts=drafts,
         acceptance=acceptance,
         as_json=as_json,
@@ -271,6 +279,7 @@ def install_service(
     ] = None,
     memory_reserve: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
     memory_budget: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve.")] = None,
     watchdog: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="As for serve.")] = 120,
 ) -> None:
     """Keep a server running by systemd, from now on and after each start of this machine.
@@ -299,6 +308,7 @@ def install_service(
             cache_dir=cache_dir,
             memory_reserve=memory_reserve,
             memory_budget=memory_budget,
+            dense_dtype=dense_dtype,
             watchdog=watchdog,
         ),
     )

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 import dgx_vllm
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import flags
 from dgx_vllm.launch.flags import Value, Values
@@ -36,6 +37,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
         download_gib: what a first start downloads, in GiB.
         gated_delta_net: whether the model has GDN layers, known before its config is downloaded.
         checkpoint: where the checkpoint lies if it comes with the profile, relative to its file.
+        dense_dtype: what the projections that the checkpoint left in BF16 become, see `dense`.
         example: a prompt that shows the model at work, for the curl line.
         serve: vLLM flags by name without dashes.
         environment: variables for the server.
@@ -49,6 +51,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     download_gib: float = 0.0
     gated_delta_net: bool = False
     checkpoint: str | None = None
+    dense_dtype: Dtype = "bf16"
     example: str = "Hello"
     serve: dict[str, Any] = {}
     environment: dict[str, str] = {}

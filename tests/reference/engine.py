@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from transcripts import Transcript
 
 from dgx_vllm.demo import CHECKPOINT
+from dgx_vllm.dense import Dtype, quantization
 
 MAX_TOKENS = 64
 #: <|endoftext|> and <|im_end|>.
@@ -26,7 +27,7 @@ class Engine:
     log-probabilities are asked for.
     """
 
-    def __init__(self, drafts: int = 0) -> None:
+    def __init__(self, drafts: int = 0, dense: Dtype = "bf16") -> None:
         from vllm import LLM
 
         speculative = {"method": "mtp", "num_speculative_tokens": drafts} if drafts else None
@@ -39,6 +40,7 @@ class Engine:
             enable_prefix_caching=False,
             disable_log_stats=False,
             speculative_config=speculative,
+            quantization_config=quantization(dense),
         )
 
     def answer(self, prompts: list[tuple[int, ...]], max_tokens: int = MAX_TOKENS) -> list[Answer]:

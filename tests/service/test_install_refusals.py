@@ -28,6 +28,7 @@ WISH = Wish(
     cache_dir=None,
     memory_reserve=None,
     memory_budget=None,
+    dense_dtype=None,
     watchdog=120,
 )
 FIVE_DRAFTS = ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 5}']

@@ -8,6 +8,7 @@ from typing import Any
 from dgx_vllm import driver
 from dgx_vllm.admission.middleware import HEARTBEAT, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import environment, flags, layers, limits
 from dgx_vllm.launch.flags import Values
@@ -48,6 +49,7 @@ class Request:
         model_config: the model's config.json where it is on this machine.
         memory: what the memory guard goes by, None where it has nothing to guard.
         protection: when the running server refuses work and when it is ended.
+        dense_dtype: what `--dense-dtype` says.
     """
 
     flags: Values
@@ -57,6 +59,7 @@ class Request:
     model_config: Mapping[str, Any] | None = None
     memory: Memory | None = None
     protection: Protection = field(default_factory=Protection)
+    dense_dtype: Dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         layers.from_environment(request.environ, machine),
         layers.from_profile(request.profile, machine),
         layers.from_defaults(machine),
+        *layers.from_dense_dtype(request.dense_dtype, request.profile),
     ]
+    _check_dense(ranked, request.dense_dtype)
     winners, overruled = rank(ranked)
     winners, more, notes = _give_way(winners, machine)
     overruled += more
@@ -188,6 +193,13 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         refusal=kept.refusal,
         protection=request.protection,
     )
+
+
+def _check_dense(ranked: Sequence[Layer], dtype: Dtype | None) -> None:
+    """--dense-dtype is written as a quantization config, of which there can be one."""
+    own = next((each["quantization-config"] for each in ranked[:4] if "quantization-config" in each), None)
+    if own and dtype is not None:
+        raise UserError(f"--dense-dtype {dtype} and {own.origin} both say what is quantized; keep one")
 
 
 def _give_way(winners: Layer, machine: Machine) -> tuple[Layer, list[Overruled], list[str]]:

@@ -1,9 +1,12 @@
 """The layers: what each place gives, flag, config file, environment, profile and default."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
+from dgx_vllm import dense
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import environment, flags
 from dgx_vllm.launch.flags import Values
@@ -75,6 +78,18 @@ def from_profile(profile: Profile | None, machine: Machine) -> Layer:
         return {}
     values: Values = {"model": profile.model, **profile.values(machine.platform)}
     return layer(values, Source.PROFILE, f"profile {profile.name}")
+
+
+def from_dense_dtype(asked: Dtype | None, profile: Profile | None) -> list[Layer]:
+    """What --dense-dtype stands for or, without it, the profile's."""
+    dtype = asked or (profile.dense_dtype if profile else "bf16")
+    config = dense.quantization(dtype)
+    if config is None:
+        return []
+    values: Values = {"quantization-config": json.dumps(config)}
+    if asked or profile is None:
+        return [layer(values, Source.FLAG, f"--dense-dtype {dtype}")]
+    return [layer(values, Source.PROFILE, f"profile {profile.name}")]
 
 
 def from_defaults(machine: Machine) -> Layer:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dgx_vllm.dense import Dtype
+
 
 @dataclass(frozen=True)
 class Options:
@@ -17,6 +19,7 @@ class Options:
         memory_budget: an amount of memory that the server may take.
         memory_shed: an amount below which new requests are refused.
         memory_floor: an amount below which the server is ended.
+        dense_dtype: what the projections that the checkpoint left in BF16 become, see `dense`.
         watchdog: seconds of the engine's silence after which the server is ended.
     """
 
@@ -28,4 +31,5 @@ class Options:
     memory_budget: str | None = None
     memory_shed: str | None = None
     memory_floor: str | None = None
+    dense_dtype: Dtype | None = None
     watchdog: float | None = None

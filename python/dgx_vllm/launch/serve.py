@@ -90,6 +90,7 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         memory=Memory(meminfo.available(), reserve, guard.survey(subject, environ, chosen), budget)
         if guard.guards(here)
         else None,
+        dense_dtype=options.dense_dtype,
         protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
     )
 

@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console
 
 from dgx_vllm import checkpoint, machine, meminfo
+from dgx_vllm.dense import Dtype
 from dgx_vllm.drafts import check as check_drafts
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source, units
@@ -21,6 +22,7 @@ def plan(
     reserve: str | None,
     context: int,
     cache_dtype: str | None,
+    dense_dtype: Dtype | None,
     drafts: int,
     acceptance: float | None,
     as_json: bool,
@@ -36,6 +38,7 @@ def plan(
         reserve: an amount to leave alone.
         context: tokens in each sequence while decoding.
         cache_dtype: the KV cache's.
+        dense_dtype: what the projections that the checkpoint left in BF16 become.
         drafts: speculative tokens.
         acceptance: tokens that a step with drafts yields.
         as_json: JSON instead of tables.
@@ -58,6 +61,7 @@ def plan(
         reserve=overheads.RESERVE if reserve is None else units.parse(reserve, "--memory-reserve"),
         context=context,
         cache_dtype=cache_dtype,
+        dense_dtype=dense_dtype,
         drafts=drafts,
         acceptance=acceptance,
     )

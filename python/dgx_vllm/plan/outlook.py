@@ -1,11 +1,12 @@
 """Outlook: the whole plan of one model on one memory."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.plan import cache, decode, gb10, memory, overheads
+from dgx_vllm.plan import cache, decode, gb10, memory, overheads, weights
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.decode import Step
 from dgx_vllm.plan.memory import Budget, Row
@@ -25,6 +26,7 @@ class Wish:
         reserve: bytes to leave alone.
         context: tokens in each sequence while decoding.
         cache_dtype: --kv-cache-dtype, None for the profile's or the checkpoint's.
+        dense_dtype: --dense-dtype, None for the profile's.
         state_dtype: --mamba-ssm-cache-dtype.
         drafts: speculative tokens, 0 for none.
         acceptance: tokens that a step with drafts yields, None for the published ones.
@@ -35,6 +37,7 @@ class Wish:
     reserve: int = overheads.RESERVE
     context: int = 1024
     cache_dtype: str | None = None
+    dense_dtype: Dtype | None = None
     state_dtype: str = "auto"
     drafts: int = 0
     acceptance: float | None = None
@@ -87,6 +90,8 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         UserError: drafts for a model that has no MTP layers, or a dtype that is unknown.
     """
     architecture = model.architecture
+    dense = wish.dense_dtype or (profile.dense_dtype if profile else "bf16")
+    model = replace(model, weights=weights.with_dense(model.weights, dense, architecture.hidden))
     if wish.drafts and architecture.draft is None:
         raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")
     settings = profile.values("cuda") if profile else {}

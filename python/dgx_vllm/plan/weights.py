@@ -1,8 +1,9 @@
 """Weights: parameters and bytes by part and precision, planned from a config or taken from a checkpoint."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dgx_vllm.dense import Dtype
 from dgx_vllm.plan import parts
 from dgx_vllm.plan.architecture import Architecture
 from dgx_vllm.plan.headers import Stored
@@ -31,6 +32,10 @@ _SUFFIXES = {
     "_scales": False,
     ".weight": True,
 }
+
+#: What `dense` quantizes, and a scale for each output.
+_DENSE = (Part.GDN_IN, Part.ATTENTION_QKV)
+_SCALE_BYTES = 4
 
 _DTYPES = {"BF16": "BF16", "F16": "FP16", "F32": "F32", "F64": "F64", "F8_E4M3": "FP8", "I8": "INT8"}
 
@@ -86,6 +91,18 @@ def stored(tensors: Mapping[str, Stored]) -> tuple[Weight, ...]:
         size = sum(tensor.size for tensor in held.values())
         found.append(Weight(parts.of(name), precision, parts.is_draft(name), parameters, size))
     return _summed(found)
+
+
+def with_dense(weights: Iterable[Weight], dtype: Dtype, hidden: int) -> tuple[Weight, ...]:
+    """The weights as vLLM holds them with `dense.quantization(dtype)`, of layers of `hidden` inputs."""
+    if dtype == "bf16":
+        return tuple(weights)
+    return tuple(
+        replace(weight, precision="FP8", bytes=weight.parameters + weight.parameters // hidden * _SCALE_BYTES)
+        if weight.part in _DENSE and weight.precision == "BF16"
+        else weight
+        for weight in weights
+    )
 
 
 def total(weights: Iterable[Weight], drafting: bool) -> int:

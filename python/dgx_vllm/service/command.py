@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dgx_vllm import machine
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import flags, preflight
 from dgx_vllm.launch.options import Options
@@ -35,6 +36,7 @@ class Wish:
     cache_dir: Path | None
     memory_reserve: str | None
     memory_budget: str | None
+    dense_dtype: Dtype | None
     watchdog: int
 
 
@@ -75,6 +77,7 @@ def _check(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> None
         profile=wish.profile,
         memory_reserve=wish.memory_reserve,
         memory_budget=wish.memory_budget,
+        dense_dtype=wish.dense_dtype,
         watchdog=wish.watchdog,
     )
     # Of the caller's environment a unit has nothing but where programs are.
@@ -122,6 +125,7 @@ def _instance(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> I
         cache_dir=_text(wish.cache_dir),
         memory_reserve=wish.memory_reserve,
         memory_budget=wish.memory_budget,
+        dense_dtype=wish.dense_dtype,
         watchdog=wish.watchdog,
         extra_args=extra,
     )

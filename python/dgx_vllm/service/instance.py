@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 
 DEFAULT_WATCHDOG = 120
@@ -32,6 +33,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         state_dir: the home directory, None for systemd's state directory.
         memory_reserve: memory that is left alone.
         memory_budget: memory that this instance may take.
+        dense_dtype: what the projections that the checkpoint left in BF16 become; None as the profile says.
         mtp: tokens to draft with the model's MTP layer; None as the profile says.
         watchdog: seconds of silence after which the server is restarted; 0 for never.
         extra_args: more of the command line.
@@ -56,6 +58,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
     state_dir: str | None = None
     memory_reserve: str | None = None
     memory_budget: str | None = None
+    dense_dtype: Dtype | None = None
     mtp: int | None = None
     watchdog: int = DEFAULT_WATCHDOG
     extra_args: Sequence[str] = ()

@@ -150,6 +150,7 @@ def _serve(instance: Instance) -> str:
     words += ["--config", instance.settings_file] if instance.settings_file else []
     words += ["--memory-reserve", instance.memory_reserve] if instance.memory_reserve else []
     words += ["--memory-budget", instance.memory_budget] if instance.memory_budget else []
+    words += ["--dense-dtype", instance.dense_dtype] if instance.dense_dtype else []
     words += ["--watchdog", str(instance.watchdog)]
     if instance.mtp is not None:
         words += _mtp(instance.mtp)
