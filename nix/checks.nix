@@ -1,5 +1,5 @@
 # What `nix flake check` builds.
-{ base, fetch, host, testEnvironment, sbomTestEnvironment, launcher, image, umoci, curl, sboms, described, gb10 }:
+{ base, fetch, host, testEnvironment, sbomTestEnvironment, sassTools, launcher, image, umoci, curl, sboms, kernels, described, gb10 }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
@@ -63,6 +63,12 @@ in
     "tests/service";
 
   kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64" { DGX_VLLM_KERNELS = source ../kernels; } "tests/kernels";
+
+  sass = check "sass" "The compiled kernels hold the instructions that they must" { } ''
+    export PATH=${sassTools}/lib/python3.11/site-packages/nvidia/cu13/bin:$PATH
+    DGX_VLLM_KERNELS_COMPILED=${builtins.concatStringsSep ":" (map (each: "${each.gpu}=${each.library}") kernels)} \
+      pytest -p no:cacheprovider tests/kernels/test_sass.py
+  '';
 } // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {
   # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.
   image = check "image" "The image under crun: a chat, its health, its end" { } ''

@@ -25,6 +25,9 @@ let
     inherit (vllm) overlays;
   };
 
+  # cuobjdump and nvdisasm, which lie where CUDA has them.
+  sassTools = python.environment { name = "sass-tools"; wheels = map python.unpackWheel (fetch.wheels "sass" system); };
+
   umoci = base.programs "umoci" (fetch.debs "image" system);
 
   curl = base.programs "curl" (fetch.debs "curl" system);
@@ -50,6 +53,7 @@ let
       created = self.lastModified or 1;
     });
     sbom = described "The bill of materials, CycloneDX 1.6" (sbomOf product);
+    kernels = described "The decode kernels, for ${product.host.gpu}" product.kernels;
     cuda = described "CUDA ${product.cuda.version}'s compiler, headers and libraries, as CUDA_HOME looks" product.cuda;
   };
 
@@ -74,9 +78,11 @@ rec {
   };
 
   checks = import ./checks.nix {
-    inherit base fetch host launcher umoci curl described testEnvironment sbomTestEnvironment;
+    inherit base fetch host launcher umoci curl described testEnvironment sbomTestEnvironment sassTools;
     inherit (packages) image;
     sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
+    kernels = map (product: { inherit (product.host) gpu; library = product.kernels; })
+      ([ native ] ++ (if system == "aarch64-linux" then [ ] else [ gb10Product ]));
     gb10 = if system == "aarch64-linux" then null else {
       inherit build;
       product = gb10Product;

@@ -5,15 +5,23 @@ let
   python = import ./python { inherit build host base fetch; };
   vllm = import ./vllm.nix { inherit host python fetch; };
   package = import ./package.nix { inherit python; };
-  cuda = import ./cuda.nix { inherit host base python fetch; };
+  cuda = (import ./cuda.nix { inherit host base python fetch; }).toolkit;
+
+  # What compiles is the build platform's.
+  kernels = import ./kernels.nix {
+    inherit host base python fetch;
+    cuda =
+      let base = import ./base { inherit build fetch; host = build; };
+      in (import ./cuda.nix { host = build; python = import ./python { inherit build base fetch; host = build; }; inherit base fetch; }).compiler;
+  };
 
   environment = python.environment {
     name = "vllm-environment";
-    wheels = vllm.wheels ++ [ package ];
+    wheels = vllm.wheels ++ [ package ] ++ (if host.system == "aarch64-linux" then [ kernels ] else [ ]);
     inherit (vllm) overlays;
   };
 in
 {
-  inherit host base python vllm package cuda environment;
+  inherit host base python vllm package cuda kernels environment;
   launcher = import ./launcher.nix { inherit host base environment cuda; inherit (package) version; };
 }

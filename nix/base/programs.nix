@@ -1,5 +1,6 @@
 # Debian packages -> a tree of programs that run from the store, for what no server needs and so the sysroot does not have.
-{ bootstrap, patchelf, platform, sysroot }:
+# `where`: globs of the programs.
+{ bootstrap, patchelf, platform, sysroot, where ? "usr/bin/* usr/sbin/*" }:
 name: debs: bootstrap.runCommand name { inherit debs; } ''
   mkdir "$out"
   cd "$out"
@@ -7,7 +8,7 @@ name: debs: bootstrap.runCommand name { inherit debs; } ''
   rm -rf usr/share etc var
   libs=$out/usr/lib/${platform.triple}:$out/lib/${platform.triple}
   rm -f lib/${platform.triple}/libc.so.6 lib*/ld-linux* # the sysroot's own, which its loader belongs to
-  for program in usr/bin/* usr/sbin/*; do
+  for program in ${where}; do
     ${patchelf}/bin/patchelf --print-interpreter "$program" >/dev/null 2>&1 || continue # static, or a script
     chmod u+w "$program"
     ${patchelf}/bin/patchelf --set-interpreter ${sysroot}/usr/lib/${platform.triple}/${baseNameOf platform.loader} \

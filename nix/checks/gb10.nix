@@ -27,11 +27,12 @@ in
     GB10_DEBS=$debsPath pytest -p no:cacheprovider tests/gb10/test_base.py
   '';
 
-  gb10-imports = described "torch, vLLM, FlashInfer, CuPy, Triton and the plugin import under qemu" (emulation.run "check-gb10-imports" { } ''
+  gb10-imports = described "torch, vLLM, FlashInfer, CuPy, Triton, the plugin and the kernels load under qemu" (emulation.run "check-gb10-imports" { } ''
     ${sealed}
     for module in torch vllm flashinfer cupy triton dgx_vllm.plugin.register; do
       timed "$module" ${environment}/bin/python -c "import $module; print('$module', getattr($module, '__version__', '''), 'imports')"
     done
+    timed "kernels" ${environment}/bin/python -c "from dgx_vllm import kernels; assert kernels.load().moe_decode_workspace(16, 10, 512, 512)"
     cp "$TMPDIR/times" "$out"
   '');
 

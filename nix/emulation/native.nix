@@ -13,7 +13,7 @@ let
   };
 
   inputs = product: product.vllm.wheels ++ product.vllm.overlays
-    ++ [ product.base.sysroot product.base.cc product.package product.environment product.cuda product.launcher ];
+    ++ [ product.base.sysroot product.base.cc product.package product.kernels product.environment product.cuda product.launcher ];
   # As a derivation's attribute becomes a builder's variable.
   variable = value:
     if builtins.isList value then builtins.concatStringsSep " " (map variable value)

@@ -40,6 +40,12 @@ def _pin(record: dict[str, str]) -> Pin:
         ) from error
 
 
+def _asked_on(architecture: str, names: list[str]) -> list[str]:
+    """The packages to ask for: "NAME", or "NAME [ARCHITECTURE]", which other architectures do without."""
+    fields = [name.partition(" [") for name in names]
+    return [name for name, _, only in fields if only.removesuffix("]") in ("", architecture)]
+
+
 def _seed_hash(apt: PrivateApt, pin: Pin) -> str:
     with tempfile.TemporaryDirectory(prefix="dgx-vllm-") as name:
         package = apt.download([(pin.name, pin.version)], Path(name))[pin.name, pin.version]
@@ -61,10 +67,9 @@ def resolve(request: Path, *, security: bool = False) -> Resolution:
         with PrivateApt(asked["suite"], architecture, security=security) as apt:
             apt.update()
             for group, names in asked["groups"].items():
-                pins = [
-                    _pin(record)
-                    for record in apt.records([row for row in apt.closure(names) if row[0] not in without])
-                ]
+                wanted = _asked_on(architecture, names)
+                rows = [row for row in apt.closure(wanted) if row[0] not in without] if wanted else []
+                pins = [_pin(record) for record in apt.records(rows)] if rows else []
                 files |= {pin.file: pin for pin in pins}
                 groups[group][system] = sorted(pin.file for pin in pins)
             package = _pin(apt.records(apt.closure([asked["seed"]]))[0])

@@ -16,6 +16,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from packaging.version import Version
 
+from dgx_vllm.doctor import fatbin
+
 pytestmark = pytest.mark.skipif(
     "GB10_ENVIRONMENT" not in os.environ, reason="GB10_ENVIRONMENT names no assembled environment"
 )
@@ -84,6 +86,12 @@ def test_programs_and_libraries_are_for_arm(site: Path) -> None:
     foreign = [str(path.relative_to(site)) for path, machine in machines if machine not in (AARCH64, 190)]
     assert len(machines) > 400
     assert foreign == []
+
+
+def test_the_kernels_are_for_this_gpu_alone(site: Path) -> None:
+    found = fatbin.architectures(site / "dgx_vllm/kernels/libdgx_kernels.so", 12)
+    assert set(found.cubins) == {"sm_121a"}
+    assert not found.ptx
 
 
 def test_every_file_is_the_one_that_its_wheel_records(distributions: dict[str, Distribution]) -> None:

@@ -1,55 +1,94 @@
-"""What the compiled kernels hold for GB10. DGX_VLLM_KERNELS_SM121A names the library; cuobjdump and nvdisasm must be on PATH."""  # noqa: E501
+"""What the compiled kernels hold, read by cuobjdump and nvdisasm, which must be on PATH.
+
+DGX_VLLM_KERNELS_COMPILED names the libraries, as nix/kernels.nix lays them out: `sm_121a=PATH:sm_90a=PATH`.
+"""
 
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 
-LIBRARY = os.environ.get("DGX_VLLM_KERNELS_SM121A")
-if not LIBRARY or not shutil.which("cuobjdump") or not shutil.which("nvdisasm"):
-    pytest.skip("needs DGX_VLLM_KERNELS_SM121A, cuobjdump and nvdisasm", allow_module_level=True)
+from dgx_vllm.doctor import fatbin
+
+COMPILED = dict(
+    each.split("=", 1) for each in os.environ.get("DGX_VLLM_KERNELS_COMPILED", "").split(":") if each
+)
+#: How a decode kernel fetches weights past the registers, and multiplies them.
+FETCHES, MULTIPLIES = "LDGSTS.E.BYPASS.LTC128B.128", "HMMA.16816.F32.BF16"
+
+if not COMPILED or not shutil.which("cuobjdump") or not shutil.which("nvdisasm"):
+    pytest.skip("needs DGX_VLLM_KERNELS_COMPILED, cuobjdump and nvdisasm", allow_module_level=True)
+
+each_target = pytest.mark.parametrize("target", sorted(COMPILED))
+decode_kernels = pytest.mark.parametrize(
+    "kernel", [("moe_gate_up",), ("moe_down",), ("linear", "multiply")], ids=" ".join
+)
 
 
-def cuobjdump(*arguments: str) -> str:
-    return subprocess.run(
-        ["cuobjdump", *arguments, LIBRARY], check=True, capture_output=True, text=True
-    ).stdout
-
-
-@pytest.fixture(scope="module")
-def functions() -> dict[str, str]:
-    """SASS by kernel."""
-    parts = re.split(r"Function : (\S+)", cuobjdump("--dump-sass"))[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-def named(functions: dict[str, str], *words: str) -> list[str]:
-    found = [sass for name, sass in functions.items() if all(word in name for word in words)]
-    assert found, f"no kernel named {words}"
+def library(target: str) -> Path:
+    (found,) = Path(COMPILED[target]).rglob("libdgx_kernels.so")
     return found
 
 
-def test_only_the_architecture_specific_target() -> None:
-    targets = set(re.findall(r"sm_\w+?(?=\.cubin)", cuobjdump("--list-elf")))
-    assert targets == {"sm_121a"}
-    assert not cuobjdump("--list-ptx").strip().startswith("PTX")
+@cache
+def functions(target: str) -> dict[str, str]:
+    """SASS by kernel."""
+    dump = subprocess.run(
+        ["cuobjdump", "--dump-sass", library(target)], check=True, capture_output=True, text=True
+    ).stdout
+    parts = re.split(r"Function : (\S+)", dump)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def test_conversions_use_the_instruction(functions: dict[str, str]) -> None:
-    for sass in named(functions, "e2m1", "quantize"):
+def named(target: str, *words: str) -> Iterator[str]:
+    found = [sass for name, sass in functions(target).items() if all(word in name for word in words)]
+    assert found, f"no kernel named {words}"
+    yield from found
+
+
+@each_target
+def test_every_cubin_is_for_the_architecture_specific_target(target: str) -> None:
+    """By ptxas's own note: an entry's header says 121 for sm_121 and sm_121a alike."""
+    major = int(target.removeprefix("sm_").removesuffix("a")) // 10
+    found = fatbin.architectures(library(target), major)
+    assert set(found.cubins) == {target}
+    assert not found.ptx
+
+
+@each_target
+@decode_kernels
+def test_decode_kernels_multiply_on_the_tensor_cores(target: str, kernel: tuple[str, ...]) -> None:
+    for sass in named(target, *kernel):
+        assert MULTIPLIES in sass
+        assert FETCHES in sass
+
+
+@each_target
+@decode_kernels
+def test_decode_kernels_spill_nothing_and_add_nothing_in_any_order(
+    target: str, kernel: tuple[str, ...]
+) -> None:
+    for sass in named(target, *kernel):
+        assert not re.search(r"\b(LDL|STL)\b", sass), "spills to local memory"
+        assert not re.search(r"\b(ATOM|ATOMG|RED|REDG)\b", sass), "an atomic may reach the result"
+
+
+@pytest.mark.skipif("sm_121a" not in COMPILED, reason="no library for sm_121a is named")
+def test_conversions_use_the_instruction() -> None:
+    for sass in named("sm_121a", "e2m1", "quantize"):
         assert sass.count("F2FP.SATFINITE.E2M1.F32.PACK_AB_MERGE_C") == 8
-    (hardware,) = named(functions, "convertILb0")
-    (software,) = named(functions, "convertILb1")
+    (hardware,) = named("sm_121a", "convertILb0")
+    (software,) = named("sm_121a", "convertILb1")
     assert "F2FP.SATFINITE.E2M1" in hardware
     assert "E2M1" not in software
 
 
-@pytest.mark.parametrize("kernel", [("moe_gate_up",), ("moe_down",), ("linear", "multiply")], ids=" ".join)
-def test_decode_kernels(functions: dict[str, str], kernel: tuple[str, ...]) -> None:
-    for sass in named(functions, *kernel):
-        assert "HMMA.16816.F32.BF16" in sass
-        assert "LDGSTS.E.BYPASS.LTC128B.128" in sass
-        assert not re.search(r"\b(LDL|STL)\b", sass), "spills to local memory"
-        assert not re.search(r"\b(ATOM|ATOMG|RED|REDG)\b", sass), "an atomic may reach the result"
+@pytest.mark.skipif("sm_90a" not in COMPILED, reason="no library for sm_90a is named")
+def test_conversions_are_software_where_there_is_no_instruction() -> None:
+    for sass in named("sm_90a", "e2m1"):
+        assert "E2M1" not in sass

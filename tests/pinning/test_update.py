@@ -95,6 +95,15 @@ def test_what_the_registries_answer_is_written(registries: Registries, pins: Pat
     assert set(wheels["groups"]["cpu"]) == {"x86_64-linux", "aarch64-linux"}
 
 
+def test_a_package_of_one_architecture_is_asked_for_there_alone(registries: Registries, pins: Path) -> None:
+    request = (pins / "debian.toml").read_text()
+    (pins / "debian.toml").write_text(request + 'cross = ["libfoo [amd64]"]\n')
+    assert update.main([]) == 0
+    groups = json.loads((pins / "debian.json").read_text())["groups"]
+    assert set(groups["base"]) == {"aarch64-linux", "x86_64-linux"}
+    assert groups["cross"] == {"aarch64-linux": [], "x86_64-linux": [RECORD["Filename"]]}
+
+
 def test_a_dry_run_writes_nothing(registries: Registries, pins: Path) -> None:
     before = content(pins)
     assert update.main(["--dry-run"]) == 0

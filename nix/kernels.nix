@@ -1,0 +1,30 @@
+# kernels/ -> their library for the platform's GPU, laid out as a wheel: an environment puts it into dgx_vllm/kernels.
+#
+# `cuda`: the toolkit of the build platform, which compiles; `base.compiler` is the host's.
+{ host, base, python, fetch, cuda }:
+let
+  pins = fetch.wheels "cuda" host.system;
+  wheel = name: "${python.unpackWheel (builtins.head (builtins.filter (pin: pin.name == name) pins))}/lib/python3.11/site-packages";
+  ffi = "${wheel "apache-tvm-ffi"}/tvm_ffi";
+  runtime = "${wheel "nvidia-cuda-runtime"}/nvidia/cu13";
+
+  source = builtins.path {
+    name = "kernels";
+    path = ../kernels;
+    filter = path: type: builtins.match ".*/(bench|emulation|results|README.md|__pycache__)" path == null;
+  };
+in
+base.runCommand "dgx-kernels-${host.gpu}" { } ''
+  cp -r --no-preserve=mode ${source} kernels
+  cd kernels
+  directory=$out/lib/python3.11/site-packages/dgx_vllm/kernels
+  mkdir -p "$directory" ../steps
+  library=$directory/libdgx_kernels.so
+  # Steps that are kept have names of their own; others are called by their process.
+  ${cuda}/bin/nvcc -std=c++17 -O3 --generate-code arch=${builtins.replaceStrings [ "sm" ] [ "compute" ] host.gpu},code=${host.gpu} \
+    --compiler-bindir ${base.compiler} --compiler-options -fPIC --keep --keep-dir ../steps \
+    -I. -I${ffi}/include -I${runtime}/include \
+    --shared --cudart none $(cat sources.txt) --output-file "$library" \
+    -L${ffi}/lib -ltvm_ffi -L${runtime}/lib -l:libcudart.so.13
+  ${base.patchelf}/bin/patchelf --force-rpath --set-rpath '$ORIGIN/../../tvm_ffi/lib:$ORIGIN/../../nvidia/cu13/lib' "$library"
+''
