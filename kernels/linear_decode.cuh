@@ -7,6 +7,7 @@
 #include <common/fp8_rows.cuh>
 #include <common/nvfp4_rows.cuh>
 #include <ptx/grid.cuh>
+#include <ptx/shared.cuh>
 
 namespace dgx {
 namespace linear {
@@ -52,7 +53,7 @@ template <Weights kWeights, int kTiles>
 __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(const __grid_constant__ Layer p) {
   using F = Format<kWeights>;
   constexpr bool kFp8 = kWeights == Weights::kFp8;
-  extern __shared__ uint4 shared_memory[];
+  uint4* shared_memory = ptx::dynamic_shared_memory();
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
   const int stage_bytes = F::kStageBytes + p.tokens * F::kColumnBytes;
   char* zeros = reinterpret_cast<char*>(shared_memory) + warp * (kDepth * stage_bytes + F::kColumnBytes);

@@ -17,6 +17,7 @@
 #include <ptx/copy.cuh>
 #include <ptx/grid.cuh>
 #include <ptx/load.cuh>
+#include <ptx/shared.cuh>
 
 namespace dgx {
 namespace moe {
@@ -34,7 +35,7 @@ constexpr int kGateUpResident = 2, kDownResident = 1;
 constexpr int kGateUpResident = 3, kDownResident = 2;
 #endif
 constexpr int kStageBytes = nvfp4::kStageBytes + kColumns * nvfp4::kColumnBytes;
-constexpr int kZeroBytes = nvfp4::kColumnBytes;  // a column of zeros, for the columns that are none
+constexpr int kZeroBytes = 128;  // of which a run of a column that is none takes 64
 constexpr int kRingBytes = kDepth * kStageBytes;
 constexpr int kGateUpWarpBytes = kRingBytes + kZeroBytes;
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -168,26 +169,38 @@ __device__ __forceinline__ char* warp_ring(uint4* shared_memory, int warp) {
 // The end of a warp's ring.
 __device__ __forceinline__ char* write_zeros(char* ring, int lane) {
   char* zeros = ring + kDepth * kStageBytes;
-  *reinterpret_cast<uint4*>(zeros + lane * 16) = make_uint4(0, 0, 0, 0);
+  if (lane < kZeroBytes / 16) *reinterpret_cast<uint4*>(zeros + lane * 16) = make_uint4(0, 0, 0, 0);
   return zeros;
 }
 
-// A stage that has come in: the columns brought in order, and which of them this lane works on.
-__device__ __forceinline__ const char* take_columns(char* stage, bool second, const char* zeros, int lane) {
-  char* columns = stage + nvfp4::kStageBytes;
-  nvfp4::pair_column(columns, 0, lane);
-  if (second) nvfp4::pair_column(columns + nvfp4::kColumnBytes, 1, lane);
-  __syncwarp();
-  const int g = lane >> 2;
-  return g == 0 || (g == 1 && second) ? columns + g * nvfp4::kColumnBytes : zeros;
+// A stage of columns as x has them, brought in order by the lanes that have copied them.
+__device__ __forceinline__ void order_columns(char* columns, bool second, int lane) {
+  uint4* unit = reinterpret_cast<uint4*>(columns + lane * 16);
+  unit[0] = nvfp4::run_unit(unit[0]);
+  if (second) unit[nvfp4::kColumnBytes / 16] = nvfp4::run_unit(unit[nvfp4::kColumnBytes / 16]);
 }
 
-// hidden_states are kept in the order that the products want them in.
-__device__ __forceinline__ int paired_position(int k) { return (k & ~7) | (k & 3) << 1 | (k >> 2 & 1); }
+__device__ __forceinline__ void copy_column(char* to, const bf16_bits* values, int stage, int k, int lane) {
+  const int at = stage * nvfp4::kStage + lane * 8;
+  ptx::cp_async_16(to + lane * 16, values + at, at < k);
+}
+
+// The run that a lane multiplies, in the two chunks of a stage: of a column, or zeros.
+struct Runs {
+  const char* first;
+  int next;
+
+  __device__ __forceinline__ Runs(const char* columns, bool second, const char* zeros, int lane) {
+    const int column = lane >> 4, t = lane & 3;
+    const bool mine = (lane >> 2 & 3) == t && (column == 0 || second);
+    first = mine ? columns + column * nvfp4::kColumnBytes + t * nvfp4::kRunBytes : zeros;
+    next = mine ? 4 * nvfp4::kRunBytes : 0;
+  }
+};
 
 template <Shapes kShapes>
 __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gate_up(const __grid_constant__ Layer p) {
-  extern __shared__ uint4 shared_memory[];
+  uint4* shared_memory = ptx::dynamic_shared_memory();
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
   char* ring = warp_ring(shared_memory, warp);
   const bool shared = has_shared(p) && blockIdx.y == 0;
@@ -223,8 +236,8 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
   const bf16_bits* other = p.x + (second ? shared ? pair.second : pair.second / p.top_k : 0) * p.x_stride;
   const int k = kShapes == Shapes::kAny ? p.hidden : INT32_MAX;
   const auto copy_columns = [&](char* stage, int s) {
-    nvfp4::copy_column(stage + nvfp4::kStageBytes, 0, x, s, k, lane);
-    if (second) nvfp4::copy_column(stage + nvfp4::kStageBytes + nvfp4::kColumnBytes, 1, other, s, k, lane);
+    copy_column(stage + nvfp4::kStageBytes, x, s, k, lane);
+    if (second) copy_column(stage + nvfp4::kStageBytes + nvfp4::kColumnBytes, other, s, k, lane);
   };
 #pragma unroll
   for (int d = 0; d < kDepth; d++) {
@@ -232,19 +245,23 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
     ptx::cp_async_commit();
   }
   const float* global = e.global13 + expert * e.globals13;
-  const float gate_scale = global[0] * nvfp4::kProductScale, up_scale = global[e.globals13 - 1] * nvfp4::kProductScale;
+  const float gate_scale = global[0] * nvfp4::kRunProductScale, up_scale = global[e.globals13 - 1] * nvfp4::kRunProductScale;
 
-  const nvfp4::ScaleSlot scales = nvfp4::scale_slot(strided<kShapes>(e, e.intermediate), lane);
+  const nvfp4::ScaleSlot scales = nvfp4::run_scale_slot(strided<kShapes>(e, e.intermediate), lane);
   const int chunks = nvfp4::chunks(p.hidden);
-  float c[1][2][4] = {};
+  float sum[2] = {};
+  int turn = 0;
 #pragma unroll 1
   for (int s = first; s < last; s++) {
-    char* stage = ring + ((s - first) & 1) * kStageBytes;
+    char* stage = ring + turn;
+    turn ^= kStageBytes;
     ptx::cp_async_wait<kDepth - 1>();
-    const char* columns[1] = {take_columns(stage, second, zeros, lane)};
+    order_columns(stage + nvfp4::kStageBytes, second, lane);
+    __syncwarp();
+    const Runs runs(stage + nvfp4::kStageBytes, second, zeros, lane);
 #pragma unroll
     for (int i = 0; i < 2; i++)
-      if (kShapes != Shapes::kAny || s * 2 + i < chunks) nvfp4::multiply(stage, scales, i, columns, c, lane);
+      if (kShapes != Shapes::kAny || s * 2 + i < chunks) nvfp4::multiply_runs(stage, scales, i, runs.first + i * runs.next, sum, lane);
     __syncwarp();
     if (s + kDepth < last) {
       copy_stage<kShapes>(stage, source, s + kDepth, lane);
@@ -252,10 +269,8 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
     }
     ptx::cp_async_commit();
   }
-  // Lanes with t = 0 hold gate and up of row g for both columns.
-  float sum[4];
-#pragma unroll
-  for (int i = 0; i < 4; i++) sum[i] = c[0][0][i] + c[0][1][i];
+  nvfp4::add_runs(sum);  // lanes with even t hold gate and up of row g, for column t / 2
+  const int own_column = t >> 1;
 
   const auto finish = [&](int column, int row, float gate, float up) {
     const int mine = column ? pair.second : pair.first;
@@ -263,18 +278,18 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
     const float input = p.weight_on_input && !shared ? p.router_weights[mine] : 1.0f;
     const int k = tile_row<8>(strided<kShapes>(e, e.intermediate), tile, row);
     const float value = apply_gate(p.gate, gate * (gate_scale * input)) * (up * (up_scale * input));
-    hidden_row(p, shared, mine)[paired_position(k)] = to_bf16(value);
+    hidden_row(p, shared, mine)[nvfp4::run_position(k)] = to_bf16(value * nvfp4::kRunScale);
   };
   if (warps == 1) {
-    if (t == 0) finish(0, g, sum[0], sum[2]), finish(1, g, sum[1], sum[3]);
+    if (t % 2 == 0) finish(own_column, g, sum[0], sum[1]);
     return;
   }
   float* sums = reinterpret_cast<float*>(shared_memory);  // [warp][gate, up][column][row]
   ptx::cp_async_wait<0>();
   __syncthreads();
-  if (t == 0) {
-    float* at = sums + warp * 32 + g;
-    at[0] = sum[0], at[8] = sum[1], at[16] = sum[2], at[24] = sum[3];
+  if (t % 2 == 0) {
+    float* at = sums + warp * 32 + own_column * 8 + g;
+    at[0] = sum[0], at[16] = sum[1];
   }
   __syncthreads();
   if (threadIdx.x < 16) {
@@ -383,33 +398,28 @@ template <Shapes kShapes, class Walk>
 __device__ __forceinline__ void stream(const Walk& walk, char* ring, const char* zeros, int first, int count, int copied,
                                        int lane) {
   constexpr bool kAny = kShapes == Shapes::kAny;
-  const int g = lane >> 2;
-  const nvfp4::ScaleSlot known = nvfp4::scale_slot(kShapes == Shapes::kSwizzled, lane);
+  const nvfp4::ScaleSlot known = nvfp4::run_scale_slot(kShapes == Shapes::kSwizzled, lane);
   Cursor ahead = walk.seek(first), at = ahead;
   Operands from;
   unsigned seconds = 0;  // a bit for each stage of the ring that has a second column
-  float c[1][2][4] = {};
+  float sum[2] = {};
 #pragma unroll 1
   for (int u = -kDepth; u < count; u++) {
     char* stage = ring + (u & 1) * kStageBytes;
     if (u >= 0) {
-      char* columns = stage + nvfp4::kStageBytes;
-      const bool second = seconds >> (u & 1) & 1;
       ptx::cp_async_wait<kDepth - 1>();
       __syncwarp();
-      const char* column[1] = {g == 0 || (g == 1 && second) ? columns + g * nvfp4::kColumnBytes : zeros};
+      const Runs runs(stage + nvfp4::kStageBytes, seconds >> (u & 1) & 1, zeros, lane);
       const nvfp4::ScaleSlot scales = kAny ? walk.scales(at.segment) : known;
-      nvfp4::multiply(stage, scales, 0, column, c, lane);
-      nvfp4::multiply(stage, scales, 1, column, c, lane);
+      nvfp4::multiply_runs(stage, scales, 0, runs.first, sum, lane);
+      nvfp4::multiply_runs(stage, scales, 1, runs.first + runs.next, sum, lane);
       __syncwarp();
-      const int segment = at.segment;
-      at = walk.next(at);
-      if (at.stage == 0 || u + 1 == count) {
-        walk.finish(segment, c[0][0][0] + c[0][1][0], c[0][0][1] + c[0][1][1], c[0][0][2] + c[0][1][2],
-                    c[0][0][3] + c[0][1][3]);
-#pragma unroll
-        for (int i = 0; i < 4; i++) c[0][0][i] = c[0][1][i] = 0.0f;
+      if (at.stage + 1 == at.stages || u + 1 == count) {
+        nvfp4::add_runs(sum);
+        walk.finish(at.segment, sum);
+        sum[0] = sum[1] = 0.0f;
       }
+      at = walk.next(at);
     }
     const int to = u + kDepth;
     if (to < count) {
@@ -417,8 +427,8 @@ __device__ __forceinline__ void stream(const Walk& walk, char* ring, const char*
       if (to >= copied) copy_stage<kShapes>(stage, from.weights, ahead.stage, lane);
       char* columns = stage + nvfp4::kStageBytes;
       const int k = kAny ? 2 * static_cast<int>(from.weights.bytes) : INT32_MAX;
-      nvfp4::copy_column(columns, 0, from.columns[0], ahead.stage, k, lane);
-      if (from.columns[1]) nvfp4::copy_column(columns + nvfp4::kColumnBytes, 1, from.columns[1], ahead.stage, k, lane);
+      copy_column(columns, from.columns[0], ahead.stage, k, lane);
+      if (from.columns[1]) copy_column(columns + nvfp4::kColumnBytes, from.columns[1], ahead.stage, k, lane);
       seconds = (seconds & ~(1u << (u & 1))) | (from.columns[1] ? 1u : 0u) << (u & 1);
       ahead = walk.next(ahead);
     }
@@ -458,7 +468,7 @@ struct DownWalk {
                                      : Cursor{at.segment, at.stage + 1, at.stages};
   }
   __device__ __forceinline__ nvfp4::ScaleSlot scales(int unit) const {
-    return nvfp4::scale_slot(strided<kShapes>(experts(unit), p.hidden), lane);
+    return nvfp4::run_scale_slot(strided<kShapes>(experts(unit), p.hidden), lane);
   }
   __device__ __forceinline__ Operands enter(const Cursor& at) const {
     const Unit unit = units[at.segment];
@@ -466,29 +476,30 @@ struct DownWalk {
     return {down_source<kShapes>(p, experts(at.segment), unit.expert, tile, lane),
             {hidden_row(p, is_shared, unit.first), unit.second < 0 ? nullptr : hidden_row(p, is_shared, unit.second)}};
   }
-  // Lanes with t = 0 hold rows g and g + 8 of both columns.
-  __device__ __forceinline__ void finish(int segment, float low, float other_low, float high, float other_high) const {
+  // Lanes with even t hold rows g and g + 8 of column t / 2.
+  __device__ __forceinline__ void finish(int segment, const float (&sum)[2]) const {
+    const float other[2] = {__shfl_xor_sync(kAllLanes, sum[0], 2), __shfl_xor_sync(kAllLanes, sum[1], 2)};
     if (lane & 3) return;
     const Unit unit = units[segment];
     const int offset = segment < shared ? p.tokens * p.top_k : 0;
-    const auto add = [&](int slot, int token, float a, float b) {
-      float* sum = sums + token * 16 + (lane >> 2);
-      sum[0] += factors[offset + slot] * a, sum[8] += factors[offset + slot] * b;
+    const auto add = [&](int slot, int token, float low, float high) {
+      float* to = sums + token * 16 + (lane >> 2);
+      to[0] += factors[offset + slot] * low, to[8] += factors[offset + slot] * high;
     };
-    add(unit.first, unit.first_token, low, high);
-    if (unit.second >= 0) add(unit.second, unit.second_token, other_low, other_high);
+    add(unit.first, unit.first_token, sum[0], sum[1]);
+    if (unit.second >= 0) add(unit.second, unit.second_token, other[0], other[1]);
   }
 };
 
 template <Shapes kShapes>
 __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(const __grid_constant__ Layer p) {
-  extern __shared__ uint4 shared_memory[];
+  uint4* shared_memory = ptx::dynamic_shared_memory();
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   char* zeros = reinterpret_cast<char*>(shared_memory);
   char* ring = zeros + kZeroBytes + warp * kRingBytes;
   float* all_sums = reinterpret_cast<float*>(zeros + kZeroBytes + warps * kRingBytes);  // [warp][token][row of 16]
   const UnitTable table = unit_table(p, reinterpret_cast<char*>(all_sums + warps * p.tokens * 16));
-  if (warp == 0) reinterpret_cast<uint4*>(zeros)[lane] = make_uint4(0, 0, 0, 0);
+  if (threadIdx.x < kZeroBytes / 16) reinterpret_cast<uint4*>(zeros)[threadIdx.x] = make_uint4(0, 0, 0, 0);
 
   // The grid in front is moe_gate_up, which lets this one start only after its own wait: the ids are there to be read.
   const int units = list_units(p, table), shared = shared_units(p), slots = p.tokens * p.top_k;
@@ -510,7 +521,7 @@ __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(co
     if (s >= slots) factor = p.shared.global2[0] * shared_weight(p, s - slots);
     else if (table.experts[s] < 0) factor = 0.0f;
     else factor = p.routed.global2[table.experts[s]] * (p.weight_on_input ? 1.0f : ptx::ld_relaxed(p.router_weights + s));
-    table.factors[s] = factor * nvfp4::kProductScale;
+    table.factors[s] = factor * nvfp4::kRunProductScale;
   }
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();

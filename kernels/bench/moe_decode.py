@@ -1,12 +1,17 @@
 """moe_decode on a GPU: checked against float64, then timed in CUDA graphs of 48 layers over experts that no cache holds.
 
-    python bench/moe_decode.py LIBRARY BOUNDS_LIBRARY [--shape qwen3-next] [--tokens 1,2,4,8,16] [--no-check]
+    python bench/moe_decode.py LIBRARY BOUNDS_LIBRARY [--shapes qwen3-next,awkward] [--tokens 1,2,4,8,16] [--no-check]
+        [--marlin DIRECTORY] [--json FILE]
+
+`--marlin` names a directory with vLLM's extension modules: its Marlin MoE then runs on the same experts, ids and activations.
 """
 
 import argparse
+import datetime
 import json
 import math
 import statistics
+import sys
 
 import torch
 import tvm_ffi
@@ -136,83 +141,117 @@ def random_ids(layers: int, tokens: int, top_k: int, experts: int, generator) ->
             for _ in range(layers)]  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("library")
-    parser.add_argument("bounds")
-    parser.add_argument("--shape", default="qwen3-next")
-    parser.add_argument("--tokens", default="1,2,4,8,16")
-    parser.add_argument("--layers", type=int, default=48)
-    parser.add_argument("--no-check", action="store_true")
-    parser.add_argument("--brief", action="store_true", help="routed experts, distinct, swizzled scales only")
-    parser.add_argument("--json")
-    options = parser.parse_args()
-    hidden, intermediate, experts, top_k, shared_intermediate = SHAPES[options.shape]
+CASES = (
+    ("routed", "distinct", False, True),
+    ("routed, linear scales", "distinct", False, False),
+    ("routed + shared", "distinct", True, True),
+    ("routed, overlapping", "random", False, True),
+)  # name, how experts are drawn, with the shared one, swizzled scales
+
+
+def measure(name: str, options: argparse.Namespace, library, bounds, marlin) -> tuple[int, list[dict]]:
+    """The streaming read in GB/s, and a row for each case."""
+    hidden, intermediate, experts, top_k, shared_intermediate = SHAPES[name]
     generator = torch.Generator("cuda").manual_seed(7)
     cpu = torch.Generator().manual_seed(7)
-    library, bounds = tvm_ffi.load_module(options.library), tvm_ffi.load_module(options.bounds)
-
     buffer, sink = torch.randint(0, 255, (2 << 30,), dtype=torch.uint8, device="cuda"), torch.zeros(1, dtype=torch.int32, device="cuda")
     read = min(microseconds(graph_of([lambda: bounds.stream_read(buffer, sink)]), 8) for _ in range(2))
     read_gbs = buffer.numel() / read / 1e3
     del buffer
-    print(f"{torch.cuda.get_device_name()}, {options.shape}: streaming read {read_gbs:.0f} GB/s")
+    print(f"{torch.cuda.get_device_name()}, {name}: streaming read {read_gbs:.0f} GB/s")
 
     routed = Experts(experts, hidden, intermediate, generator)
     shared = Experts(1, hidden, shared_intermediate, generator)
+    peer = marlin and hidden % 128 == 0 and (marlin.Experts(*routed.arguments(False)), marlin.Experts(*shared.arguments(False)))
     expert_bytes = (routed.w13[0].numel() + routed.w2[0].numel()) * 9 // 8
     shared_bytes = (shared.w13.numel() + shared.w2.numel()) * 9 // 8
     rows = []
-    for tokens in map(int, options.tokens.split(",")):
-        workspace = torch.empty(tokens * (top_k * intermediate + shared_intermediate), dtype=torch.bfloat16, device="cuda")
 
-        def inputs(make_ids, layers):
+    def record(kernel: str, tokens: int, us: float, size: float, vs_marlin: float | None = None) -> None:
+        gbs = size / us / 1e3
+        rows.append({"kernel": kernel, "shape": name, "m": tokens, "us": round(us, 2), "gbps": round(gbs),
+                     "fraction_of_read": round(gbs / read_gbs, 3),
+                     "vs_marlin": vs_marlin and round(vs_marlin, 2), "vs_humming": None})  # fmt: skip
+        against = f"  {vs_marlin:5.2f}x Marlin" if vs_marlin else ""
+        print(f"M={tokens:<3} {kernel:<32} {us:8.2f} us  {gbs:6.0f} GB/s  {gbs / read_gbs:6.1%} of read{against}")
+
+    for tokens in map(int, options.tokens.split(",")):
+        workspace = torch.zeros(
+            library.moe_decode_workspace(tokens, top_k, intermediate, shared_intermediate), dtype=torch.bfloat16, device="cuda"
+        )
+
+        def inputs(how: str, layers: int):
+            draw = distinct_ids if how == "distinct" else random_ids
             xs = [torch.randn(tokens, hidden, device="cuda", generator=generator).bfloat16() for _ in range(layers)]
             weights = [torch.rand(tokens, top_k, device="cuda", generator=generator) / top_k for _ in range(layers)]
             gates = [torch.randn(tokens, device="cuda", generator=generator) for _ in range(layers)]
-            return list(zip(xs, make_ids(layers, tokens, top_k, experts, cpu), weights, gates, strict=True))
+            return list(zip(xs, draw(layers, tokens, top_k, experts, cpu), weights, gates, strict=True))
 
         if not options.no_check:
-            for swizzled in (False, True):
-                for with_shared in (None, shared):
-                    x, ids, weights, gate = inputs(random_ids, 1)[0]
-                    expected = reference(routed, with_shared, gate, x, ids, weights)
+            for with_shared in (None, shared):
+                x, ids, weights, gate = inputs("random", 1)[0]
+                expected = reference(routed, with_shared, gate, x, ids, weights)
+                for swizzled in (False, True):
                     for overlap in (False, True):
-                        workspace.fill_(float("nan"))
                         call = Call(library.moe_decode, routed, with_shared, gate, x, ids, weights, workspace, swizzled, overlap)
                         error = relative_l2(call(), expected)
-                        mark = "" if error < 3e-3 else "   WRONG"
-                        if mark or not overlap:
-                            print(f"check M={tokens} swizzled={swizzled} shared={with_shared is not None}: {error:.2e}{mark}")
+                        if not error < 3e-3:
+                            sys.exit(f"M={tokens} swizzled={swizzled} shared={with_shared is not None}: relative L2 {error:.2e}")
+                if peer:
+                    error = relative_l2(marlin.Call(peer[0], with_shared and peer[1], gate, x, ids, weights)(), expected)
+                    if not error < 2e-2:
+                        sys.exit(f"Marlin, M={tokens} shared={with_shared is not None}: relative L2 {error:.2e}")
 
-        for name, make_ids, with_shared, swizzled in (
-            ("routed", distinct_ids, None, True),
-            ("routed, linear scales", distinct_ids, None, False),
-            ("routed + shared", distinct_ids, shared, True),
-            ("routed, overlapping", random_ids, None, True),
-        )[: 1 if options.brief else 4]:
-            if make_ids is distinct_ids and tokens * top_k > experts:
+        peers = {}
+        for case, how, with_shared, swizzled in CASES[: 1 if options.brief else None]:
+            if how == "distinct" and tokens * top_k > experts:
                 continue
-            drawn = inputs(make_ids, options.layers)
-            calls = [Call(library.moe_decode, routed, with_shared, g, x, i, w, workspace, swizzled) for x, i, w, g in drawn]
+            drawn = inputs(how, options.layers)
+            size = statistics.mean(len(i.unique()) for _, i, _, _ in drawn) * expert_bytes + (shared_bytes if with_shared else 0)
+            own_shared = shared if with_shared else None
+            calls = [Call(library.moe_decode, routed, own_shared, g, x, i, w, workspace, swizzled) for x, i, w, g in drawn]
             us = microseconds(graph_of(calls)) / options.layers
-            read_experts = statistics.mean(len(i.unique()) for _, i, _, _ in drawn)
-            size = read_experts * expert_bytes + (shared_bytes if with_shared else 0)
-            gbs = size / us / 1e3
-            rows.append({"shape": options.shape, "kernel": f"moe_decode, {name}", "m": tokens, "us": round(us, 2),
-                         "gbps": round(gbs), "fraction_of_read": round(gbs / read_gbs, 3)})  # fmt: skip
-            print(f"M={tokens:<3} {name:<24} {us:8.2f} us  {gbs:6.0f} GB/s  {gbs / read_gbs:6.1%} of read")
+            if peer and (how, with_shared) not in peers:
+                calls = [marlin.Call(peer[0], with_shared and peer[1] or None, g, x, i, w) for x, i, w, g in drawn]
+                peers[how, with_shared] = microseconds(graph_of(calls)) / options.layers
+                record(f"Marlin, {case}", tokens, peers[how, with_shared], size)
+            record(f"moe_decode, {case}", tokens, us, size, peer and peers[how, with_shared] / us or None)
         if tokens * top_k <= experts:
             drawn = distinct_ids(options.layers, tokens, top_k, experts, cpu)
             us = microseconds(graph_of([lambda i=i: bounds.moe_bytes(routed.w13, routed.s13, routed.w2, routed.s2, i, sink)
                                         for i in drawn])) / options.layers  # fmt: skip
-            gbs = tokens * top_k * expert_bytes / us / 1e3
-            rows.append({"shape": options.shape, "kernel": "bytes only", "m": tokens, "us": round(us, 2),
-                         "gbps": round(gbs), "fraction_of_read": round(gbs / read_gbs, 3)})  # fmt: skip
-            print(f"M={tokens:<3} {'bytes only':<24} {us:8.2f} us  {gbs:6.0f} GB/s  {gbs / read_gbs:6.1%} of read")
+            record("bytes only", tokens, us, tokens * top_k * expert_bytes)
+    return round(read_gbs), rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("bounds")
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--tokens", default="1,2,4,8,16")
+    parser.add_argument("--layers", type=int, default=48)
+    parser.add_argument("--no-check", action="store_true")
+    parser.add_argument("--brief", action="store_true", help="routed experts, distinct, swizzled scales only")
+    parser.add_argument("--marlin", help="directory of vLLM's extension modules")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    library, bounds = tvm_ffi.load_module(options.library), tvm_ffi.load_module(options.bounds)
+    marlin = None
+    if options.marlin:
+        import marlin
+
+        marlin.load(options.marlin)
+    read, rows = {}, []
+    for name in options.shapes.split(","):
+        read[name], of_shape = measure(name, options, library, bounds, marlin)
+        rows += of_shape
     if options.json:
+        head = {"date": datetime.date.today().isoformat(), "device": torch.cuda.get_device_name(),
+                "command": "python bench/moe_decode.py LIBRARY BOUNDS_LIBRARY --marlin DIRECTORY --json FILE", "read_gbps": read}  # fmt: skip
+        lines = ",\n  ".join(json.dumps(row) for row in rows)
         with open(options.json, "w") as file:
-            json.dump({"device": torch.cuda.get_device_name(), "read_gbps": round(read_gbs), "rows": rows}, file, indent=1)
+            file.write(json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n  {lines}\n ]\n}}\n')
 
 
 if __name__ == "__main__":

@@ -184,5 +184,76 @@ __device__ __forceinline__ void multiply(const char* stage, ScaleSlot scales, in
   }
 }
 
+// Products with two columns only, which are cheaper by a third: scales are applied to sums instead of to weights. Lane 4g+t
+// decodes run t of 32 values, which has scales of its own. So the operand of the activations has a column for each run of each
+// of the two, with zeros at the places of the other runs: column 4c+r holds run r of column c. A lane then finds the sums of
+// runs 2t and 2t+1 (mod 4) apart, and scales them in FP32.
+//
+// Activations come paired and times 2^90, as the decoder leaves weights times 2^-126; from 2^38 up they become infinite.
+constexpr int kRunBytes = 64;                            // of a column
+constexpr float kRunScale = 1.2379400392853803e27f;     // 2^90
+constexpr float kRunProductScale = 1.7592186044416e13f;  // 2^44: weights, activations, and scales times 2^-8
+
+// Where value k of a column is.
+__device__ __forceinline__ int run_position(int k) { return (k & ~7) | (k & 3) << 1 | (k >> 2 & 1); }
+
+__device__ __forceinline__ uint4 run_unit(const uint4& values) {
+  const uint4 paired = pair_by_fours(values);
+  constexpr uint32_t kScale = bf16x2_power_of_two<90>();
+  return make_uint4(ptx::mul_bf16x2(paired.x, kScale), ptx::mul_bf16x2(paired.y, kScale), ptx::mul_bf16x2(paired.z, kScale),
+                    ptx::mul_bf16x2(paired.w, kScale));
+}
+
+// Where a lane finds four scales in a stage: of runs 2t and 2t+1.
+__device__ __forceinline__ ScaleSlot run_scale_slot(bool strided, int lane) {
+  const int g = lane >> 2, t = lane & 1;
+  if (strided) return {16 * kRowBytes + (g >> 2) * 16 + (g & 3) * 4 + t * 32, 64};
+  return {16 * kRowBytes + g * kScaleBytes + t * 4, 8};
+}
+
+// Two of four E4M3 scales, times 2^-8: FP16's bits are E4M3's, moved.
+__device__ __forceinline__ void decode_scales(uint32_t four, uint32_t selector, float (&scales)[2]) {
+  const uint32_t halves = (__byte_perm(four, 0u, selector) & 0x007F007Fu) << 7;
+  scales[0] = ptx::cvt_f32_f16(static_cast<uint16_t>(halves));
+  scales[1] = ptx::cvt_f32_f16(static_cast<uint16_t>(halves >> 16));
+}
+
+// Adds the products of a chunk of a stage, of rows g and g + 8 with column t / 2; `add_runs` brings the lanes' parts together.
+// `run`: run t of column g / 4 where t = g % 4, else kRunBytes of zeros.
+__device__ __forceinline__ void multiply_runs(const char* stage, ScaleSlot scales, int chunk, const char* run, float (&sum)[2],
+                                              int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  const char* row = stage + g * kRowBytes + ((chunk * 4 + t) ^ (g & 1) * 4) * 16;
+  const uint4 rows[2] = {*reinterpret_cast<const uint4*>(row), *reinterpret_cast<const uint4*>(row + 8 * kRowBytes)};
+  const char* scale = stage + scales.offset + chunk * scales.step;
+  const uint32_t low_scales = *reinterpret_cast<const uint32_t*>(scale);
+  const uint32_t high_scales = *reinterpret_cast<const uint32_t*>(scale + 8 * kScaleBytes);
+  float even[2][2], odd[2][2];  // of the runs, for each of their two blocks
+  decode_scales(low_scales, 0x4140, even[0]), decode_scales(low_scales, 0x4342, odd[0]);
+  decode_scales(high_scales, 0x4140, even[1]), decode_scales(high_scales, 0x4342, odd[1]);
+#pragma unroll
+  for (int block = 0; block < 2; block++) {
+    float c[4];
+#pragma unroll
+    for (int i = 2 * block; i < 2 * block + 2; i++) {
+      uint32_t low[4], high[4];
+      decode_e2m1(word(rows[0], i), low);
+      decode_e2m1(word(rows[1], i), high);
+      const uint4 x = *reinterpret_cast<const uint4*>(run + i * 16);
+      if (i % 2 == 0) ptx::mma_m16n8k16_bf16_zero(c, low[0], high[0], low[1], high[1], x.x, x.y);
+      else ptx::mma_m16n8k16_bf16(c, low[0], high[0], low[1], high[1], x.x, x.y);
+      ptx::mma_m16n8k16_bf16(c, low[2], high[2], low[3], high[3], x.z, x.w);
+    }
+    sum[0] += c[0] * even[0][block] + c[1] * odd[0][block];
+    sum[1] += c[2] * even[1][block] + c[3] * odd[1][block];
+  }
+}
+
+// Lanes with even t then hold rows g and g + 8 of column t / 2.
+__device__ __forceinline__ void add_runs(float (&sum)[2]) {
+  sum[0] += __shfl_xor_sync(0xffffffffu, sum[0], 1);
+  sum[1] += __shfl_xor_sync(0xffffffffu, sum[1], 1);
+}
+
 }  // namespace nvfp4
 }  // namespace dgx

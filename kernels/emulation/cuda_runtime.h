@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -49,21 +50,29 @@ struct Warp {
   uint32_t exchange[32][8];
 };
 
+// A copy under way: it arrives when every thread has had a turn, not before.
+struct Copy {
+  uint64_t turn;
+  std::function<void()> deliver;
+};
+
 struct Machine {
   dim3 thread, block, block_size, grid_size;
   std::vector<ucontext_t> fibers;
   std::vector<bool> done;
   std::vector<char> stacks;
   std::vector<Warp> warps;
+  std::vector<uint4> shared;
+  std::deque<Copy> copies;
   std::function<void()> body;
   ucontext_t scheduler;
   int current = 0, threads = 0, alive = 0, arrived = 0;
   unsigned generation = 0;
+  uint64_t turn = 0;
 };
 
 inline Machine machine;
 inline int block_shared_bytes = 99 * 1024;  // GB10's
-inline std::vector<void*> shared_memories;  // what the kernels declare as dynamic shared memory, kSharedBytes each
 
 inline int lane() { return machine.current & 31; }
 inline Warp& warp() { return machine.warps[machine.current >> 5]; }
@@ -85,6 +94,13 @@ inline void block_barrier() {
     while (machine.generation == generation) yield();
 }
 
+inline void deliver_copies(uint64_t before) {
+  while (!machine.copies.empty() && machine.copies.front().turn < before) {
+    machine.copies.front().deliver();
+    machine.copies.pop_front();
+  }
+}
+
 inline void enter() {
   machine.body();
   machine.done[machine.current] = true;
@@ -99,7 +115,8 @@ inline void run_block() {
   m.warps.assign(m.threads / 32, Warp());
   m.stacks.resize(m.threads * kStackBytes);
   m.arrived = 0, m.generation = 0, m.alive = m.threads;
-  for (void* memory : shared_memories) std::memset(memory, 0xff, kSharedBytes);  // NaN wherever a kernel reads what it has not written
+  m.shared.resize(kSharedBytes / 16);
+  std::memset(m.shared.data(), 0xff, kSharedBytes);  // NaN wherever a kernel reads what it has not written
   for (int i = 0; i < m.threads; i++) {
     getcontext(&m.fibers[i]);
     m.fibers[i].uc_stack.ss_sp = &m.stacks[i * kStackBytes];
@@ -107,13 +124,16 @@ inline void run_block() {
     m.fibers[i].uc_link = nullptr;
     makecontext(&m.fibers[i], enter, 0);
   }
-  while (m.alive)
+  for (; m.alive; m.turn++) {
+    deliver_copies(m.turn);
     for (int i = 0; i < m.threads; i++)
       if (!m.done[i]) {
         m.current = i;
         m.thread = dim3(i % m.block_size.x, i / m.block_size.x);
         swapcontext(&m.scheduler, &m.fibers[i]);
       }
+  }
+  deliver_copies(m.turn);
 }
 
 inline void run(dim3 grid, dim3 block, std::function<void()> body) {
@@ -188,6 +208,7 @@ inline uint32_t __float_as_uint(float f) {
 using std::max;
 using std::min;
 inline float __expf(float x) { return std::exp(x); }
+inline float __fdividef(float a, float b) { return a / b; }
 
 // What common/launch.h asks of the runtime.
 struct cudaLaunchAttribute {

@@ -11,7 +11,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* shared) {
 
 // 16 bytes, past L1. With `valid` false nothing is read and zeros are written.
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
 }

@@ -5,16 +5,6 @@
 #include <linear_decode_launch.h>
 #include <moe_decode_launch.h>
 
-// The kernels' `extern __shared__` arrays.
-namespace dgx::moe {
-uint4 shared_memory[emulation::kSharedBytes / 16];
-static const bool known = (emulation::shared_memories.push_back(shared_memory), true);
-}  // namespace dgx::moe
-namespace dgx::linear {
-uint4 shared_memory[emulation::kSharedBytes / 16];
-static const bool known = (emulation::shared_memories.push_back(shared_memory), true);
-}  // namespace dgx::linear
-
 extern "C" {
 
 struct ExpertsC {

@@ -173,6 +173,13 @@ CASES = {
     "weight on input": Case(tokens=2, weight_on_input=True, top_k=1, shared=64),
     "gelu": Case(gate="gelu", hidden=128),
     "gelu_tanh": Case(gate="gelu_tanh", hidden=128),
+    "swizzled, whole stages": Case(
+        swizzled=True, hidden=256, intermediate=256, tokens=2, shared=256, top_k=2
+    ),
+    "linear, whole stages": Case(hidden=512, intermediate=256, tokens=3, experts=2, top_k=2),
+    "swizzled, up rows astride tiles": Case(
+        swizzled=True, hidden=256, intermediate=192, shared=64, up_first=True
+    ),
     "extreme scales": Case(scales="extreme", tokens=2),
 }
 
@@ -228,3 +235,11 @@ def test_special_values_stay_in_their_token(emulated: ctypes.CDLL, value: float)
     out, expected = run(emulated, case)
     assert np.isnan(out[1]).any() or np.isinf(out[1]).any()
     assert_close(out[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize("exponent", [-30, 15])
+def test_activations_far_from_one(emulated: ctypes.CDLL, exponent: int) -> None:
+    """They are held 2^90 times as large, as BF16."""
+    case = Case(tokens=2, top_k=2, experts=3, hidden=256, intermediate=128, up_first=True, globals13=2)
+    case.special = {(t, k): math.ldexp(1 + k / 256, exponent) for t in range(2) for k in range(256)}
+    assert_close(*run(emulated, case))

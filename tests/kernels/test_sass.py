@@ -19,7 +19,7 @@ COMPILED = dict(
     each.split("=", 1) for each in os.environ.get("DGX_VLLM_KERNELS_COMPILED", "").split(":") if each
 )
 #: How a decode kernel fetches weights past the registers, and multiplies them.
-FETCHES, MULTIPLIES = "LDGSTS.E.BYPASS.LTC128B.128", "HMMA.16816.F32.BF16"
+FETCHES, MULTIPLIES = "LDGSTS.E.BYPASS.LTC256B.128", "HMMA.16816.F32.BF16"
 
 if not COMPILED or not shutil.which("cuobjdump") or not shutil.which("nvdisasm"):
     pytest.skip("needs DGX_VLLM_KERNELS_COMPILED, cuobjdump and nvdisasm", allow_module_level=True)

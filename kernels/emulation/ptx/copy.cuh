@@ -1,4 +1,4 @@
-// ptx/copy.cuh on a CPU: copies are done at once.
+// ptx/copy.cuh on a CPU: copies arrive later, or when they are waited for.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,14 +10,18 @@ inline void copy(void* shared, const void* global, bool valid, size_t bytes) {
     std::fprintf(stderr, "a copy of %zu bytes is not aligned\n", bytes);
     std::abort();
   }
-  if (valid) std::memcpy(shared, global, bytes);
-  else std::memset(shared, 0, bytes);
+  emulation::machine.copies.push_back({emulation::machine.turn, [=] {
+                                         if (valid) std::memcpy(shared, global, bytes);
+                                         else std::memset(shared, 0, bytes);
+                                       }});
 }
 
 inline void cp_async_16(void* shared, const void* global, bool valid) { copy(shared, global, valid, 16); }
 inline void cp_async_4(void* shared, const void* global, bool valid) { copy(shared, global, valid, 4); }
 inline void cp_async_commit() {}
 template <int kPending>
-inline void cp_async_wait() {}
+inline void cp_async_wait() {
+  emulation::deliver_copies(UINT64_MAX);
+}
 
 }  // namespace ptx

@@ -25,4 +25,9 @@ inline void mma_m16n8k16_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t 
   emulation::warp_barrier();
 }
 
+inline void mma_m16n8k16_bf16_zero(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+  c[0] = c[1] = c[2] = c[3] = 0.0f;
+  mma_m16n8k16_bf16(c, a0, a1, a2, a3, b0, b1);
+}
+
 }  // namespace ptx
