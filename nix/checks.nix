@@ -41,7 +41,9 @@ in
   lint = check "lint" "ruff and mypy" { } ''
     cp -r --no-preserve=mode ${source ../python} python
     cp -r --no-preserve=mode ${source ../nix} nix
+    cp -r --no-preserve=mode ${source ../kernels} kernels
     ruff check --no-cache --config python/pyproject.toml python tests nix
+    ruff format --check --no-cache --config python/pyproject.toml .
     (cd python && mypy --cache-dir=/dev/null)
     (cd nix && mypy --cache-dir=/dev/null --strict --package pinning)
     (cd nix && mypy --cache-dir=/dev/null --strict rebuild.py emulation/native.py image/docker.py python/environment.py)

@@ -69,7 +69,9 @@ class Call:
         (tokens, hidden), top_k = x.shape, ids.shape[1]
         slots, intermediate = tokens * top_k, routed.down.k
         self.block = next((b for b in (8, 16, 32, 48, 64) if slots / routed.count / b < 0.9), 64)
-        padded = min(slots + routed.count * (self.block - 1), slots * self.block if slots < routed.count else 1 << 30)
+        padded = min(
+            slots + routed.count * (self.block - 1), slots * self.block if slots < routed.count else 1 << 30
+        )
 
         def empty(*shape, dtype=x.dtype):
             return torch.empty(shape, dtype=dtype, device="cuda")

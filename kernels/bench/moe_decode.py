@@ -55,7 +55,10 @@ class Experts:
         def globals_(n: int, k: int) -> torch.Tensor:
             return (torch.rand(n, device="cuda", generator=generator) + 0.5) / (6 * math.sqrt(k))
 
-        self.w13, self.s13 = codes(count, 2 * intermediate, hidden // 2), scales(count, 2 * intermediate, hidden // 16)
+        self.w13, self.s13 = (
+            codes(count, 2 * intermediate, hidden // 2),
+            scales(count, 2 * intermediate, hidden // 16),
+        )
         self.w2, self.s2 = codes(count, hidden, intermediate // 2), scales(count, hidden, intermediate // 16)
         self.g13, self.g2 = globals_(count, hidden), globals_(count, intermediate)
         self.s13_swizzled, self.s2_swizzled = swizzle(self.s13), swizzle(self.s2)
@@ -84,7 +87,9 @@ def reference(routed: Experts, shared: Experts | None, gate: torch.Tensor | None
 class Call:
     """One layer's launch with everything it needs; kept alive, as graphs hold addresses."""
 
-    def __init__(self, function, routed, shared, gate, x, ids, weights, workspace, swizzled, overlap=True) -> None:
+    def __init__(
+        self, function, routed, shared, gate, x, ids, weights, workspace, swizzled, overlap=True
+    ) -> None:
         self.out = torch.full_like(x, float("nan"))
         shared_arguments = (None,) * 6 if shared is None else shared.arguments(swizzled)
         self.arguments = (
@@ -154,7 +159,10 @@ def measure(name: str, options: argparse.Namespace, library, bounds, marlin) -> 
     hidden, intermediate, experts, top_k, shared_intermediate = SHAPES[name]
     generator = torch.Generator("cuda").manual_seed(7)
     cpu = torch.Generator().manual_seed(7)
-    buffer, sink = torch.randint(0, 255, (2 << 30,), dtype=torch.uint8, device="cuda"), torch.zeros(1, dtype=torch.int32, device="cuda")
+    buffer, sink = (
+        torch.randint(0, 255, (2 << 30,), dtype=torch.uint8, device="cuda"),
+        torch.zeros(1, dtype=torch.int32, device="cuda"),
+    )
     read = min(microseconds(graph_of([lambda: bounds.stream_read(buffer, sink)]), 8) for _ in range(2))
     read_gbs = buffer.numel() / read / 1e3
     del buffer
@@ -162,7 +170,11 @@ def measure(name: str, options: argparse.Namespace, library, bounds, marlin) -> 
 
     routed = Experts(experts, hidden, intermediate, generator)
     shared = Experts(1, hidden, shared_intermediate, generator)
-    peer = marlin and hidden % 128 == 0 and (marlin.Experts(*routed.arguments(False)), marlin.Experts(*shared.arguments(False)))
+    peer = (
+        marlin
+        and hidden % 128 == 0
+        and (marlin.Experts(*routed.arguments(False)), marlin.Experts(*shared.arguments(False)))
+    )
     expert_bytes = (routed.w13[0].numel() + routed.w2[0].numel()) * 9 // 8
     shared_bytes = (shared.w13.numel() + shared.w2.numel()) * 9 // 8
     rows = []
@@ -173,17 +185,26 @@ def measure(name: str, options: argparse.Namespace, library, bounds, marlin) -> 
                      "fraction_of_read": round(gbs / read_gbs, 3),
                      "vs_marlin": vs_marlin and round(vs_marlin, 2), "vs_humming": None})  # fmt: skip
         against = f"  {vs_marlin:5.2f}x Marlin" if vs_marlin else ""
-        print(f"M={tokens:<3} {kernel:<32} {us:8.2f} us  {gbs:6.0f} GB/s  {gbs / read_gbs:6.1%} of read{against}")
+        print(
+            f"M={tokens:<3} {kernel:<32} {us:8.2f} us  {gbs:6.0f} GB/s  {gbs / read_gbs:6.1%} of read{against}"
+        )
 
     for tokens in map(int, options.tokens.split(",")):
         workspace = torch.zeros(
-            library.moe_decode_workspace(tokens, top_k, intermediate, shared_intermediate), dtype=torch.bfloat16, device="cuda"
+            library.moe_decode_workspace(tokens, top_k, intermediate, shared_intermediate),
+            dtype=torch.bfloat16,
+            device="cuda",
         )
 
         def inputs(how: str, layers: int):
             draw = distinct_ids if how == "distinct" else random_ids
-            xs = [torch.randn(tokens, hidden, device="cuda", generator=generator).bfloat16() for _ in range(layers)]
-            weights = [torch.rand(tokens, top_k, device="cuda", generator=generator) / top_k for _ in range(layers)]
+            xs = [
+                torch.randn(tokens, hidden, device="cuda", generator=generator).bfloat16()
+                for _ in range(layers)
+            ]
+            weights = [
+                torch.rand(tokens, top_k, device="cuda", generator=generator) / top_k for _ in range(layers)
+            ]
             gates = [torch.randn(tokens, device="cuda", generator=generator) for _ in range(layers)]
             return list(zip(xs, draw(layers, tokens, top_k, experts, cpu), weights, gates, strict=True))
 
@@ -193,29 +214,53 @@ def measure(name: str, options: argparse.Namespace, library, bounds, marlin) -> 
                 expected = reference(routed, with_shared, gate, x, ids, weights)
                 for swizzled in (False, True):
                     for overlap in (False, True):
-                        call = Call(library.moe_decode, routed, with_shared, gate, x, ids, weights, workspace, swizzled, overlap)
+                        call = Call(
+                            library.moe_decode,
+                            routed,
+                            with_shared,
+                            gate,
+                            x,
+                            ids,
+                            weights,
+                            workspace,
+                            swizzled,
+                            overlap,
+                        )
                         error = relative_l2(call(), expected)
                         if not error < 3e-3:
-                            sys.exit(f"M={tokens} swizzled={swizzled} shared={with_shared is not None}: relative L2 {error:.2e}")
+                            sys.exit(
+                                f"M={tokens} swizzled={swizzled} shared={with_shared is not None}: relative L2 {error:.2e}"
+                            )
                 if peer:
-                    error = relative_l2(marlin.Call(peer[0], with_shared and peer[1], gate, x, ids, weights)(), expected)
+                    error = relative_l2(
+                        marlin.Call(peer[0], with_shared and peer[1], gate, x, ids, weights)(), expected
+                    )
                     if not error < 2e-2:
-                        sys.exit(f"Marlin, M={tokens} shared={with_shared is not None}: relative L2 {error:.2e}")
+                        sys.exit(
+                            f"Marlin, M={tokens} shared={with_shared is not None}: relative L2 {error:.2e}"
+                        )
 
         peers = {}
         for case, how, with_shared, swizzled in CASES[: 1 if options.brief else None]:
             if how == "distinct" and tokens * top_k > experts:
                 continue
             drawn = inputs(how, options.layers)
-            size = statistics.mean(len(i.unique()) for _, i, _, _ in drawn) * expert_bytes + (shared_bytes if with_shared else 0)
+            size = statistics.mean(len(i.unique()) for _, i, _, _ in drawn) * expert_bytes + (
+                shared_bytes if with_shared else 0
+            )
             own_shared = shared if with_shared else None
-            calls = [Call(library.moe_decode, routed, own_shared, g, x, i, w, workspace, swizzled) for x, i, w, g in drawn]
+            calls = [
+                Call(library.moe_decode, routed, own_shared, g, x, i, w, workspace, swizzled)
+                for x, i, w, g in drawn
+            ]
             us = microseconds(graph_of(calls)) / options.layers
             if peer and (how, with_shared) not in peers:
-                calls = [marlin.Call(peer[0], with_shared and peer[1] or None, g, x, i, w) for x, i, w, g in drawn]
+                calls = [
+                    marlin.Call(peer[0], (with_shared and peer[1]) or None, g, x, i, w) for x, i, w, g in drawn
+                ]
                 peers[how, with_shared] = microseconds(graph_of(calls)) / options.layers
                 record(f"Marlin, {case}", tokens, peers[how, with_shared], size)
-            record(f"moe_decode, {case}", tokens, us, size, peer and peers[how, with_shared] / us or None)
+            record(f"moe_decode, {case}", tokens, us, size, (peer and peers[how, with_shared] / us) or None)
         if tokens * top_k <= experts:
             drawn = distinct_ids(options.layers, tokens, top_k, experts, cpu)
             us = microseconds(graph_of([lambda i=i: bounds.moe_bytes(routed.w13, routed.s13, routed.w2, routed.s2, i, sink)

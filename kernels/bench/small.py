@@ -32,9 +32,14 @@ for tokens, h, i, swizzled in ((1, 1152, 128, True), (3, 1088, 64, False), (10, 
         kernels.moe_decode(out, x, *experts(4, h, i), ids, torch.rand(tokens, 2).cuda(), None, *experts(1, h, 128), None, workspace,
                            "gelu", True, True, False, True, True)  # fmt: skip
     y = torch.zeros(tokens, 128, dtype=torch.bfloat16).cuda()
-    kernels.linear_decode_nvfp4(y, x, codes(128, h // 2), scales(128, h // 16), torch.rand(1).cuda(), None, swizzled, True)
+    kernels.linear_decode_nvfp4(
+        y, x, codes(128, h // 2), scales(128, h // 16), torch.rand(1).cuda(), None, swizzled, True
+    )
     for shape in ((1,), (128,), (1, -(-h // 128))):
         kernels.linear_decode_fp8(y, x, codes(128, h), torch.rand(*shape).cuda(), None, True)
-    packed, block = torch.zeros(tokens, h // 2, dtype=torch.uint8).cuda(), torch.zeros(128, h // 16, dtype=torch.uint8).cuda()
+    packed, block = (
+        torch.zeros(tokens, h // 2, dtype=torch.uint8).cuda(),
+        torch.zeros(128, h // 16, dtype=torch.uint8).cuda(),
+    )
     kernels.quantize_nvfp4(packed, block, x, torch.ones(1).cuda(), True)
 torch.cuda.synchronize()
