@@ -66,10 +66,12 @@ in
 
   kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64" { DGX_VLLM_KERNELS = source ../kernels; } "tests/kernels";
 
-  sass = check "sass" "The compiled kernels hold the instructions that they must" { } ''
+  sass = check "sass" "The compiled kernels hold the instructions that they must, and take what we call them with" { } ''
     export PATH=${sassTools}/lib/python3.11/site-packages/nvidia/cu13/bin:$PATH
     DGX_VLLM_KERNELS_COMPILED=${builtins.concatStringsSep ":" (map (each: "${each.gpu}=${each.library}") kernels)} \
       pytest -p no:cacheprovider tests/kernels/test_sass.py
+    DGX_VLLM_KERNELS_LIBRARY=$(echo ${(builtins.head kernels).library}/lib/python3.11/site-packages/dgx_vllm/kernels/*.so) \
+      LD_LIBRARY_PATH=${(builtins.head kernels).library.runtime}/lib pytest -p no:cacheprovider tests/kernels/test_calls.py
   '';
 } // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {
   # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.

@@ -1,6 +1,7 @@
 # kernels/ -> their library for the platform's GPU, laid out as a wheel: an environment puts it into dgx_vllm/kernels.
 #
-# `cuda`: the toolkit of the build platform, which compiles; `base.compiler` is the host's.
+# `cuda`: the toolkit of the build platform, which compiles; `base.compiler` is the host's. `runtime`, of the result: where
+# an environment without CUDA finds what the library needs.
 { host, base, python, fetch, cuda }:
 let
   pins = fetch.wheels "cuda" host.system;
@@ -27,4 +28,4 @@ base.runCommand "dgx-kernels-${host.gpu}" { } ''
     --shared --cudart none $(cat sources.txt) --output-file "$library" \
     -L${ffi}/lib -ltvm_ffi -L${runtime}/lib -l:libcudart.so.13
   ${base.patchelf}/bin/patchelf --force-rpath --set-rpath '$ORIGIN/../../tvm_ffi/lib:$ORIGIN/../../nvidia/cu13/lib' "$library"
-''
+'' // { inherit runtime; }

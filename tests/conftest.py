@@ -55,6 +55,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> None:
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dgx-vllm\nVersion: 0\n")
         (metadata / "entry_points.txt").write_text(
             "[vllm.general_plugins]\ndgx_vllm = dgx_vllm.plugin:register\n"
+            "[vllm.nvfp4_experts]\ndgx_vllm = dgx_vllm.plugin.experts:select\n"
         )
         sys.path.insert(0, str(site))
 

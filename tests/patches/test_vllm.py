@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from pydantic import ValidationError
+from vllm.config.kernel import KernelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.utils import cpu_resource_utils
@@ -29,3 +30,10 @@ def test_structured_outputs_that_are_no_object_are_the_clients_fault(wrong: obje
         with pytest.raises(ValidationError, match="structured_outputs"):
             request.model_validate(body)
         assert request.model_validate({**body, "structured_outputs": {"regex": "[0-9]"}})
+
+
+def test_dgx_is_a_value_of_the_flag() -> None:
+    """0003: in any of the spellings that vLLM takes; what is none is refused as before."""
+    assert KernelConfig(moe_backend="DGX").moe_backend == "dgx"
+    with pytest.raises(ValidationError, match="moe_backend"):
+        KernelConfig(moe_backend="dgy")  # type: ignore[arg-type]

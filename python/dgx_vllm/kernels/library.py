@@ -10,6 +10,10 @@ VARIABLE = "DGX_VLLM_KERNELS_LIBRARY"
 _NAME = "libdgx_kernels.so"
 
 
+#: A loaded library: its functions, as kernels/README.md lists them, are attributes.
+Library = Any
+
+
 class NoLibraryError(Exception):
     """There is no library here; the message says where it was looked for."""
 
@@ -28,8 +32,8 @@ def find() -> Path:
 
 
 @functools.cache
-def load() -> Any:
-    """The library's functions, as kernels/README.md lists them, as attributes.
+def load() -> Library:
+    """The library that `find` finds.
 
     Raises:
         NoLibraryError: it is not there.

@@ -1,4 +1,8 @@
-"""vLLM general plugin: NVFP4 on the CPU backend.
+"""What we put into vLLM: decode kernels for NVFP4 experts on GPUs (experts.py), and NVFP4 on the CPU backend.
+
+The kernels come in by an entry point of their own, which vLLM as we patch it asks when `--moe-backend dgx` is
+given; docs/kernels.md says why so. The rest of this page is about the CPU, where the reference path serves
+every NVFP4 layer, by that name and without it.
 
 vLLM 0.32 reads ModelOpt NVFP4 checkpoints on GPUs only: on its CPU backend no linear kernel is listed for
 NVFP4 and the table of NVFP4 MoE backends is closed. This plugin adds both, so that the checkpoint that a

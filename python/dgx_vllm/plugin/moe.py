@@ -7,6 +7,7 @@ from vllm.model_executor.layers.fused_moe import (
     FusedMoEQuantConfig,
     RoutedExperts,
 )
+from vllm.model_executor.layers.fused_moe.oracle.nvfp4 import NvFp4MoeBackend
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import (
     make_unquantized_moe_kernel,
     select_unquantized_moe_backend,
@@ -31,6 +32,8 @@ class CpuModelOptNvFp4MoEMethod(ModelOptNvFp4FusedMoE):
         FusedMoEMethodBase.__init__(self, moe_config)
         self.quant_config = quant_config
         self.use_global_sf = False
+        # The one that keeps a checkpoint's layout. `--moe-backend dgx` tells methods for NVFP4 by it.
+        self.nvfp4_backend = NvFp4MoeBackend.EMULATION
         self.unquantized_backend, experts = select_unquantized_moe_backend(moe_config)
         assert experts is not None, "the CPU platform always names its experts"
         self.experts_cls = experts

@@ -1,0 +1,73 @@
+"""The operator in plain PyTorch and float32, for the CPU and for tests; slow, an expert at a time."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize
+
+_GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+}
+
+
+def unswizzle(scale: Tensor, rows: int, blocks: int) -> Tensor:
+    """Block scales out of the 128x4 layout of the FP4 tensor cores.
+
+    Args:
+        scale: float8_e4m3fn [padded rows, padded blocks], tiles of 128 by 4 one after another. A tile has 32
+            groups of 16 scales; group i holds 4 scales each of its rows i, i + 32, i + 64 and i + 96.
+        rows: of the weight.
+        blocks: of 16 values in a row.
+
+    Returns:
+        [rows, blocks].
+    """
+    padded_rows, padded_blocks = scale.shape
+    tiles = scale.view(torch.uint8).reshape(padded_rows // 128, padded_blocks // 4, 32, 4, 4)
+    straight = tiles.permute(0, 3, 2, 1, 4).reshape(padded_rows, padded_blocks)
+    return straight[:rows, :blocks].contiguous().view(torch.float8_e4m3fn)
+
+
+def weight(packed: Tensor, scale: Tensor, global_scale: Tensor) -> Tensor:
+    """The float32 matrix [rows, columns] of one NVFP4 weight with swizzled scales."""
+    rows, blocks = packed.shape[0], packed.shape[1] // 8
+    return dequantize(Nvfp4Tensor(packed, unswizzle(scale, rows, blocks), global_scale))
+
+
+def moe_decode(
+    x: Tensor,
+    w13: Tensor,
+    w13_scale: Tensor,
+    w13_global: Tensor,
+    w2: Tensor,
+    w2_scale: Tensor,
+    w2_global: Tensor,
+    topk_ids: Tensor,
+    topk_weights: Tensor,
+    expert_map: Tensor | None,
+    activation: str,
+) -> Tensor:
+    """`launch.moe_decode`'s result, float32 [tokens, hidden]."""
+    local = _local(topk_ids, expert_map, len(w13))
+    out = torch.zeros(x.shape, dtype=torch.float32)
+    for expert in local[local >= 0].unique().tolist():
+        tokens, slots = (local == expert).nonzero(as_tuple=True)
+        gate, up = functional.linear(
+            x[tokens].float(), weight(w13[expert], w13_scale[expert], w13_global[expert])
+        ).chunk(2, dim=-1)
+        hidden = _GATES[activation](gate) * up
+        down = functional.linear(hidden, weight(w2[expert], w2_scale[expert], w2_global[expert]))
+        out.index_add_(0, tokens, down * topk_weights[tokens, slots, None])
+    return out
+
+
+def _local(topk_ids: Tensor, expert_map: Tensor | None, experts: int) -> Tensor:
+    """Which expert that is here each slot asks for, -1 for none."""
+    table = torch.arange(experts) if expert_map is None else expert_map.long()
+    known = (topk_ids >= 0) & (topk_ids < len(table))
+    return torch.where(known, table[topk_ids.clamp(0, len(table) - 1).long()], -1)

@@ -1,0 +1,143 @@
+"""The kernel's PyTorch operator without a GPU: what it means, and that torch.compile may have it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from layout import reference_values
+
+from dgx_vllm.kernels import NoLibraryError, find, operators, reference
+from dgx_vllm.nvfp4 import Nvfp4Tensor, quantize
+
+pytest.importorskip("vllm")
+
+from vllm.model_executor.layers.quantization.utils.nvfp4_utils import swizzle_blockscale
+
+HIDDEN, INTERMEDIATE, EXPERTS, TOP_K, TOKENS = 128, 64, 6, 3, 5
+GATES = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's `swizzle_blockscale`, whose layout the operator takes, moves its result to one."""
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
+
+
+def experts(seed: int, rows: int, columns: int) -> Nvfp4Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return quantize(torch.randn(EXPERTS, rows, columns, generator=generator))
+
+
+def scales_as_bytes(tensor: Nvfp4Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `swizzled`; opcheck compares tensors, and torch compares no float8."""
+    weight, scale, global_scale = swizzled(tensor)
+    return weight, scale.view(torch.uint8), global_scale
+
+
+def swizzled(tensor: Nvfp4Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return tensor.weight, swizzle_blockscale(tensor.weight_scale), tensor.weight_scale_2
+
+
+def values(tensor: Nvfp4Tensor, expert: int) -> np.ndarray:
+    one = Nvfp4Tensor(tensor.weight[expert], tensor.weight_scale[expert], tensor.weight_scale_2[expert])
+    return reference_values(one).astype(np.float64)
+
+
+@pytest.fixture
+def w13() -> Nvfp4Tensor:
+    return experts(0, 2 * INTERMEDIATE, HIDDEN)
+
+
+@pytest.fixture
+def w2() -> Nvfp4Tensor:
+    return experts(
+        1,  # vLLM's, whose layout the operator takes, moves its result to a GPU.
+        HIDDEN,
+        INTERMEDIATE,
+    )
+
+
+@pytest.fixture
+def routed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x, ids with one expert twice in a token and one slot empty, and weights."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(TOKENS, HIDDEN, generator=generator).bfloat16()
+    ids = torch.randint(0, EXPERTS, (TOKENS, TOP_K), generator=generator, dtype=torch.int32)
+    ids[0, 1] = ids[0, 0]
+    ids[1, 2] = -1
+    return x, ids, torch.rand(TOKENS, TOP_K, generator=generator)
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(128, 4), (1, 1), (130, 7), (300, 32)])
+def test_unswizzling_undoes_what_vllm_does(rows: int, blocks: int) -> None:
+    scale = torch.randint(0, 127, (rows, blocks), dtype=torch.uint8).view(torch.float8_e4m3fn)
+    got = reference.unswizzle(swizzle_blockscale(scale), rows, blocks)
+    assert torch.equal(got.view(torch.uint8), scale.view(torch.uint8))
+
+
+@pytest.mark.parametrize("activation", sorted(GATES))
+@pytest.mark.parametrize("mapped", [False, True])
+def test_moe_decode_is_the_weighted_sum_of_its_experts(
+    w13: Nvfp4Tensor,
+    w2: Nvfp4Tensor,
+    routed: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    activation: str,
+    mapped: bool,
+) -> None:
+    x, ids, weights = routed
+    # With a map, half of the experts are elsewhere and the rest have other places.
+    places = [3, -1, 0, -1, 5, -1] if mapped else list(range(EXPERTS))
+    expected = np.zeros((TOKENS, HIDDEN))
+    for token, slot in np.ndindex(TOKENS, TOP_K):
+        place = places[ids[token, slot]] if ids[token, slot] >= 0 else -1
+        if place < 0:
+            continue
+        gate, up = np.split(values(w13, place) @ x[token].double().numpy(), 2)
+        expected[token] += float(weights[token, slot]) * (values(w2, place) @ (GATES[activation](gate) * up))
+    out = torch.full((TOKENS, HIDDEN), float("nan"), dtype=torch.bfloat16)
+    expert_map = torch.tensor(places, dtype=torch.int32) if mapped else None
+    operators.moe_decode(out, x, *swizzled(w13), *swizzled(w2), ids, weights, expert_map, activation)
+    error = np.linalg.norm(out.double().numpy() - expected) / np.linalg.norm(expected)
+    assert error < 2**-8  # one rounding to bfloat16
+
+
+def test_opcheck(
+    w13: Nvfp4Tensor, w2: Nvfp4Tensor, routed: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    """The schema says what is written to, and the fake implementation what comes out."""
+    x, ids, weights = routed
+    out = torch.empty_like(x)
+    arguments = (out, x, *scales_as_bytes(w13), *scales_as_bytes(w2), ids, weights, None, "silu")
+    torch.library.opcheck(operators.moe_decode, arguments)
+
+
+def test_a_compiled_graph_holds_the_operator_whole(
+    w13: Nvfp4Tensor, w2: Nvfp4Tensor, routed: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> None:
+    x, ids, weights = routed
+    seen: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    def layer(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        torch.ops.dgx_vllm.moe_decode(out, x, *swizzled_13, *swizzled_2, ids, weights, None, "silu")
+        return out
+
+    swizzled_13, swizzled_2 = swizzled(w13), swizzled(w2)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=backend)
+    assert torch.equal(compiled(x), layer(x))
+    assert len([name for name in seen if "dgx_vllm.moe_decode" in name]) == 1
+
+
+def test_without_a_library_it_says_where_it_looked(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", f"{tmp_path}/absent.so")
+    with pytest.raises(NoLibraryError, match=r"there is no kernel library .*/absent\.so"):
+        find()

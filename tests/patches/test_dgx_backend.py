@@ -1,0 +1,330 @@
+"""`--moe-backend dgx` on a GB10: which layers get the decode kernel, and what becomes of the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("vllm")
+
+from vllm import platforms
+from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+from vllm.model_executor.layers.fused_moe.config import (
+    FusedMoEConfig,
+    FusedMoEParallelConfig,
+    RoutingMethodType,
+    nvfp4_moe_quant_config,
+)
+from vllm.model_executor.layers.fused_moe.experts import flashinfer_cutlass_moe
+from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpertsFp4
+from vllm.model_executor.layers.fused_moe.oracle import nvfp4 as oracle
+from vllm.model_executor.layers.fused_moe.oracle.nvfp4 import NvFp4MoeBackend, select_nvfp4_moe_backend
+from vllm.model_executor.layers.quantization.utils.quant_utils import kNvfp4Dynamic, kNvfp4Static
+from vllm.platforms.interface import DeviceCapability
+
+from dgx_vllm.kernels import operators
+from dgx_vllm.plugin import experts
+from dgx_vllm.plugin.experts import CROSSOVER, DecodeExperts, SlicedExperts
+
+pytestmark = pytest.mark.usefixtures("on_gb10", "library", "plugin")
+
+PARALLEL = FusedMoEParallelConfig.make_no_parallel()
+
+
+def layer(**changes: Any) -> FusedMoEConfig:
+    """The experts of Qwen3-Next-80B-A3B on one GPU, but for `changes`."""
+    fields: dict[str, Any] = {
+        "num_experts": 512,
+        "experts_per_token": 10,
+        "hidden_dim": 2048,
+        "intermediate_size": 512,
+        "num_local_experts": 512,
+        "num_logical_experts": 512,
+        "activation": MoEActivation.SILU,
+        "device": "cpu",
+        "routing_method": RoutingMethodType.Renormalize,
+        "moe_parallel_config": PARALLEL,
+        "in_dtype": torch.bfloat16,
+        "moe_backend": "dgx",
+    }
+    return FusedMoEConfig(**{**fields, **changes})
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file where the kernels' library would be: choosing does not load it."""
+    path = tmp_path / "libdgx_kernels.so"
+    path.touch()
+    monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def without_flashinfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flashinfer_cutlass_moe, "has_flashinfer_cutlass_fused_moe", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What the plugin logs at level WARNING, from a state in which nothing was logged once."""
+    from vllm import logger
+
+    logger._print_warning_once.cache_clear()
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Keep(logging.WARNING)
+    log = logging.getLogger("vllm.plugins.dgx_vllm")
+    log.addHandler(handler)
+    yield lines
+    log.removeHandler(handler)
+
+
+def chosen(config: FusedMoEConfig, activation_key: Any = kNvfp4Dynamic) -> tuple[NvFp4MoeBackend, type]:
+    return select_nvfp4_moe_backend(config, kNvfp4Static, activation_key)
+
+
+def test_the_plugin_is_found_by_its_entry_point(logged: list[str]) -> None:
+    """The backend is CUTLASS's, whose layout the weights are brought into."""
+    oracle._plugins.cache_clear()
+    assert chosen(layer()) == (NvFp4MoeBackend.VLLM_CUTLASS, DecodeExperts)
+    assert logged == []
+
+
+def test_without_being_asked_it_stays_out() -> None:
+    assert chosen(layer(moe_backend="auto")) == (NvFp4MoeBackend.VLLM_CUTLASS, CutlassExpertsFp4)
+
+
+def test_other_schemes_see_auto() -> None:
+    config = layer()
+    assert (config.moe_backend, config.prefers_dgx) == ("auto", True)
+    assert replace(config).prefers_dgx
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hidden_dim": 2080}, "the hidden size 2080 is no multiple of 64"),
+        ({"intermediate_size": 480}, "the intermediate size 480 is no multiple of 64"),
+        (
+            {"moe_parallel_config": replace(PARALLEL, tp_size=16)},
+            "the intermediate size 32 is no multiple of 64",
+        ),
+        ({"experts_per_token": 33}, "33 experts a token are more than 32"),
+        ({"in_dtype": torch.float16}, "activations are torch.float16 and not torch.bfloat16"),
+        ({"activation": MoEActivation.RELU2}, "kernel does not support MoEActivation.RELU2 activation"),
+        ({"activation": MoEActivation.RELU2_NO_MUL}, "kernel does not support no act_and_mul MLP layer"),
+        ({"has_bias": True}, "the experts have a bias"),
+        ({"swiglu_limit": 7.0}, "the model's SwiGLU is clamped or scaled"),
+        ({"is_lora_enabled": True}, "kernel does not support LoRA"),
+        (
+            {"moe_parallel_config": replace(PARALLEL, enable_eplb=True)},
+            "EPLB moves experts, and the kernel's copy of their global scales would stay",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_layer_that_it_cannot_serve_is_vllms_with_one_line(
+    changes: dict[str, Any], why: str, logged: list[str]
+) -> None:
+    config = layer(**changes)
+    for _ in range(3):  # layers of a model
+        assert (
+            experts.select(config, kNvfp4Static, kNvfp4Dynamic, CutlassExpertsFp4.activation_format()) is None
+        )
+    assert logged == [f"moe_backend 'dgx' leaves a layer to vLLM: {why}"]
+
+
+def test_what_it_leaves_is_selected_automatically(logged: list[str]) -> None:
+    assert chosen(layer(hidden_dim=2080)) == (NvFp4MoeBackend.VLLM_CUTLASS, CutlassExpertsFp4)
+    assert len(logged) == 1
+
+
+def test_weights_alone_in_fp4_are_not_for_it(logged: list[str]) -> None:
+    """Its prefill would quantize activations, which a W4A16 checkpoint does not ask for."""
+    assert not issubclass(chosen(layer(), None)[1], DecodeExperts)
+    assert "quantization scheme" in logged[0]
+
+
+def test_without_its_library_it_stays_out(library: Path, logged: list[str]) -> None:
+    library.unlink()
+    assert chosen(layer())[1] is CutlassExpertsFp4
+    assert logged == [f"moe_backend 'dgx' leaves a layer to vLLM: there is no kernel library {library}"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((9, 0), SlicedExperts), ((12, 0), None), ((10, 0), None)]
+)
+def test_other_gpus(
+    capability: tuple[int, int], expected: type | None, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    monkeypatch.setattr(
+        type(platforms.current_platform),
+        "get_device_capability",
+        classmethod(lambda cls, device_id=0: DeviceCapability(*capability)),
+    )
+    got = experts.select(layer(), kNvfp4Static, kNvfp4Dynamic, CutlassExpertsFp4.activation_format())
+    assert got is expected
+    shown = "{}.{}".format(*capability)
+    refusal = f"its kernels are for compute capability 12.1 (9.0 to verify), not {shown}"
+    assert logged == ([] if expected else [f"moe_backend 'dgx' leaves a layer to vLLM: {refusal}"])
+
+
+HIDDEN, INTERMEDIATE, EXPERTS = 128, 64, 4
+
+
+class Layer(torch.nn.Module):
+    """What vLLM's method leaves in a layer of experts: packed weights and swizzled scales, all at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+
+        def codes(*shape: int) -> torch.Tensor:
+            return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+        def scales(*shape: int) -> torch.Tensor:
+            drawn = torch.randint(0x30, 0x48, shape, dtype=torch.uint8, generator=generator)
+            return drawn.view(torch.float8_e4m3fn)
+
+        for name, value in {
+            "w13_weight": codes(EXPERTS, 2 * INTERMEDIATE, HIDDEN // 2),
+            "w13_weight_scale": scales(EXPERTS, 128, HIDDEN // 16),
+            "w13_weight_scale_2": torch.rand(EXPERTS, generator=generator),
+            "w13_input_scale": torch.rand(EXPERTS, generator=generator),
+            "w2_weight": codes(EXPERTS, HIDDEN, INTERMEDIATE // 2),
+            "w2_weight_scale": scales(EXPERTS, 128, INTERMEDIATE // 16),
+            "w2_weight_scale_2": torch.rand(EXPERTS, generator=generator),
+            "w2_input_scale": torch.rand(EXPERTS, generator=generator),
+        }.items():
+            setattr(self, name, torch.nn.Parameter(value, requires_grad=False))
+
+
+class Call:
+    """One layer, and what its experts are called with."""
+
+    def __init__(self, kind: type[DecodeExperts], tokens: int) -> None:
+        self.layer = held = Layer()
+        config = layer(
+            num_experts=EXPERTS,
+            num_local_experts=EXPERTS,
+            num_logical_experts=EXPERTS,
+            hidden_dim=HIDDEN,
+            intermediate_size=INTERMEDIATE,
+        )
+        self.experts = kind(
+            config,
+            nvfp4_moe_quant_config(
+                g1_alphas=held.w13_weight_scale_2,
+                g2_alphas=held.w2_weight_scale_2,
+                a1_gscale=1 / held.w13_input_scale,
+                a2_gscale=1 / held.w2_input_scale,
+                w1_scale=held.w13_weight_scale,
+                w2_scale=held.w2_weight_scale,
+            ),
+        )
+        self.globals = held.w13_weight_scale_2.clone(), held.w2_weight_scale_2.clone()
+        self.experts.process_weights_after_loading(held)
+        generator = torch.Generator().manual_seed(tokens)
+        self.x = torch.randn(tokens, HIDDEN, generator=generator).bfloat16()
+        self.ids = torch.randint(0, EXPERTS, (tokens, 2), generator=generator)
+        self.weights = torch.rand(tokens, 2, generator=generator)
+        self.map = torch.tensor([1, -1, 0, 2], dtype=torch.int32)
+
+    def __call__(self, weight_on_input: bool = False) -> torch.Tensor:
+        out = torch.full_like(self.x, float("nan"))
+        self.experts.apply(
+            out,
+            self.x,
+            self.layer.w13_weight,
+            self.layer.w2_weight,
+            self.weights,
+            self.ids,
+            MoEActivation.SILU,
+            EXPERTS,
+            self.map,
+            None,
+            None,
+            torch.empty(0),
+            torch.empty(0),
+            None,
+            weight_on_input,
+        )
+        return out
+
+    def expected(self, weights: torch.Tensor) -> torch.Tensor:
+        """By the operator, on the checkpoint's own global scales."""
+        out = torch.empty_like(self.x)
+        held = self.layer
+        operators.moe_decode(
+            out,
+            self.x,
+            held.w13_weight,
+            held.w13_weight_scale,
+            self.globals[0],
+            held.w2_weight,
+            held.w2_weight_scale,
+            self.globals[1],
+            self.ids.int(),
+            weights,
+            self.map,
+            "silu",
+        )
+        return out
+
+
+@pytest.mark.parametrize("tokens", [1, CROSSOVER])
+def test_a_few_tokens_get_the_kernel(tokens: int) -> None:
+    call = Call(DecodeExperts, tokens)
+    assert torch.equal(call(), call.expected(call.weights))
+
+
+def test_a_weight_that_is_on_the_input_counts_once() -> None:
+    call = Call(DecodeExperts, 3)
+    assert torch.equal(call(weight_on_input=True), call.expected(torch.ones_like(call.weights)))
+
+
+@pytest.mark.parametrize("weight_on_input", [False, True])
+def test_more_tokens_are_vllms_on_the_same_weights(
+    weight_on_input: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUTLASS gets the tensors that the kernel reads, no copies, and scales with the activations' in them."""
+    seen: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(CutlassExpertsFp4, "apply", lambda self, *arguments: seen.append(arguments))
+    call = Call(DecodeExperts, CROSSOVER + 1)
+    call(weight_on_input)
+    ((_, x, w13, w2, weights, *_, on_input),) = seen
+    assert x is call.x
+    assert (w13.data_ptr(), w2.data_ptr()) == (
+        call.layer.w13_weight.data_ptr(),
+        call.layer.w2_weight.data_ptr(),
+    )
+    assert torch.equal(weights, torch.ones_like(weights) if weight_on_input else call.weights)
+    assert on_input is weight_on_input
+    assert call.experts.g1_alphas is not None
+    assert torch.equal(call.experts.g1_alphas, call.globals[0] * call.layer.w13_input_scale)
+    assert torch.equal(call.experts.w13_global, call.globals[0])
+
+
+def test_to_verify_any_number_of_tokens_gets_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    decode = SlicedExperts.decode
+
+    def counting(self: SlicedExperts, output: torch.Tensor, x: torch.Tensor, *rest: Any) -> None:
+        sizes.append(len(x))
+        decode(self, output, x, *rest)
+
+    monkeypatch.setattr(SlicedExperts, "decode", counting)
+    call = Call(SlicedExperts, 37)
+    # Not bit by bit: how many rows a CPU's product has decides how it sums.
+    torch.testing.assert_close(call(), call.expected(call.weights), rtol=2**-7, atol=1)
+    assert sizes == [16, 16, 5]
