@@ -256,7 +256,8 @@ def measure(name: str, options: argparse.Namespace, library, bounds, marlin) -> 
             us = microseconds(graph_of(calls)) / options.layers
             if peer and (how, with_shared) not in peers:
                 calls = [
-                    marlin.Call(peer[0], (with_shared and peer[1]) or None, g, x, i, w) for x, i, w, g in drawn
+                    marlin.Call(peer[0], (with_shared and peer[1]) or None, g, x, i, w)
+                    for x, i, w, g in drawn
                 ]
                 peers[how, with_shared] = microseconds(graph_of(calls)) / options.layers
                 record(f"Marlin, {case}", tokens, peers[how, with_shared], size)
