@@ -3,6 +3,7 @@
 import errno
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from dgx_vllm.errors import FAILURE, UserError
@@ -12,19 +13,34 @@ from dgx_vllm.plan.units import gb
 MARGIN = GIB
 """Bytes to leave free."""
 
-_REMEDY = "make room, or set HF_HOME to a larger disk"
+
+@dataclass(frozen=True)
+class Purpose:
+    """What room is needed for, as messages say it.
+
+    Args:
+        doing, done: the verb, with "into" what is being filled.
+        place: what the user sets to another place.
+    """
+
+    doing: str
+    done: str
+    place: str
 
 
-def check(directory: Path, needed: int, model: str) -> None:
+DOWNLOAD = Purpose("downloading", "downloaded", "HF_HOME")
+
+
+def check(directory: Path, needed: int, model: str, purpose: Purpose = DOWNLOAD) -> None:
     """Refuses before the first byte.
 
     Args:
-        directory: the cache, which need not exist.
+        directory: what is filled, such as the cache; it need not exist.
         needed: bytes still to come.
-        model: for the message.
+        model, purpose: for the message.
 
     Raises:
-        UserError: they do not fit with the margin, or the cache cannot be written.
+        UserError: they do not fit with the margin, or the directory cannot be written.
     """
     existing = next(each for each in (directory, *directory.absolute().parents) if each.exists())
     try:
@@ -33,29 +49,29 @@ def check(directory: Path, needed: int, model: str) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"{directory} cannot be written ({error.strerror}), and downloading {model} needs it; "
-            "set HF_HOME to a directory that can",
+            f"{directory} cannot be written ({error.strerror}), and {purpose.doing} {model} needs it; "
+            f"set {purpose.place} to a directory that can",
             FAILURE,
         ) from error
     free = shutil.disk_usage(existing).free
     if needed and free < needed + MARGIN:
         raise UserError(
             f"the disk is too full: {model} needs {gb(needed)} more and {gb(MARGIN)} to spare "
-            f"in {directory}, where {gb(free)} are free; {_REMEDY}",
+            f"in {directory}, where {gb(free)} are free; make room, or set {purpose.place} to a larger disk",
             FAILURE,
         )
 
 
-def fault(error: OSError, directory: Path, model: str) -> UserError:
+def fault(error: OSError, directory: Path, model: str, purpose: Purpose = DOWNLOAD) -> UserError:
     """What a failed write means, in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
-            f"the disk filled up while {model} was downloaded into {directory}; what came is kept; "
-            f"{_REMEDY}, then run this again",
+            f"the disk filled up while {model} was {purpose.done} into {directory}; what came is kept; "
+            f"make room, or set {purpose.place} to a larger disk, then run this again",
             FAILURE,
         )
     return UserError(
         f"{model} cannot be stored in {directory} ({error.strerror or error}); what came is kept; "
-        "mend that, or set HF_HOME to another disk",
+        f"mend that, or set {purpose.place} to another disk",
         FAILURE,
     )

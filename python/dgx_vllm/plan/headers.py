@@ -1,7 +1,7 @@
 """Headers: what a checkpoint on disk really holds, tensor by tensor, without reading a weight."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def present(directory: Path) -> bool:
 
 def whole(directory: Path) -> bool:
     """Whether every file that the index names is there; a download may be under way."""
-    return all(path.is_file() for path in _files(directory))
+    return all(path.is_file() for path in files(directory))
 
 
 def read(directory: Path) -> dict[str, Stored]:
@@ -51,10 +51,15 @@ def read(directory: Path) -> dict[str, Stored]:
     Raises:
         UserError: a file is missing, cut short or no safetensors file.
     """
-    return {name: tensor for path in _files(directory) for name, tensor in _tensors(path)}
+    return {name: tensor for path in files(directory) for name, tensor in header(path).tensors.items()}
 
 
-def _files(directory: Path) -> list[Path]:
+def files(directory: Path) -> list[Path]:
+    """The safetensors files that vLLM would load, by name; the index may name some that are not there.
+
+    Raises:
+        UserError: the index is none.
+    """
     index = directory / "model.safetensors.index.json"
     if not index.is_file():
         # Mistral's own checkpoints hold the same weights a second time.
@@ -67,13 +72,30 @@ def _files(directory: Path) -> list[Path]:
         raise UserError(f"{index} has no weight_map; fetch the checkpoint again") from error
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, Stored]]:
+class Header(msgspec.Struct, frozen=True):
+    """What stands at the head of a safetensors file.
+
+    Args:
+        begin: the byte at which tensors' offsets begin to count.
+        tensors: by name.
+    """
+
+    begin: int
+    tensors: Mapping[str, Stored]
+
+
+def header(path: Path) -> Header:
+    """The head of one file.
+
+    Raises:
+        UserError: it is missing, cut short or no safetensors file.
+    """
     try:
         with path.open("rb") as file:
             length, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
             # Read no gigabytes because eight bytes are wrong.
-            header = file.read(length) if length <= size else b""
-        fields = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
+            head = file.read(length) if length <= size else b""
+        fields = msgspec.json.decode(head, type=dict[str, msgspec.Raw])
         fields.pop("__metadata__", None)
         tensors = {name: msgspec.json.decode(raw, type=Stored) for name, raw in fields.items()}
         if 8 + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0) != size:
@@ -82,4 +104,4 @@ def _tensors(path: Path) -> Iterator[tuple[str, Stored]]:
         raise UserError(f"{path} is not there; fetch the checkpoint again") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is truncated or no safetensors file; fetch the checkpoint again") from error
-    yield from tensors.items()
+    return Header(8 + length, tensors)
