@@ -175,6 +175,78 @@ def download(
 
 
 @app.command()
+def prune(
+    model: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or a downloaded model's id.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write, or to go on with.")],
+    method: Annotated[
+        str, typer.Option(metavar="magnitude|activation", help="How to choose what is zeroed.")
+    ] = "activation",
+    pattern: Annotated[
+        str, typer.Option(metavar="2:4|4:8-pairs", help="Two of four values, or two of four pairs.")
+    ] = "2:4",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `dgx-vllm calibrate` wrote; makes activation much better."),
+    ] = None,
+    shared_expert: Annotated[
+        bool, typer.Option("--shared-expert", help="Prune shared experts too; every token passes them.")
+    ] = False,
+) -> None:
+    """Zero half of the weights of CHECKPOINT's routed experts, in a pattern that kernels can skip. Lossy."""
+    from dgx_vllm.prune import command
+
+    command.prune(
+        model,
+        out,
+        os.environ,
+        method=method,
+        pattern=pattern,
+        calibration=calibration,
+        shared=shared_expert,
+    )
+
+
+@app.command()
+def calibrate(
+    model: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or a downloaded model's id.")
+    ],
+    text: Annotated[Path, typer.Argument(metavar="TEXT", help="Such as the model will read and write.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="The file to write.")],
+    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of TEXT to run.")] = 4096,
+) -> None:
+    """Run TEXT through CHECKPOINT and keep what reaches its experts, for `prune --calibration`."""
+    from dgx_vllm.prune import calibrate
+
+    calibrate.calibrate(model, os.environ, text, out, tokens)
+
+
+@app.command()
+def eval_prune(
+    model: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="The one that was pruned.")],
+    pruned: Annotated[str, typer.Argument(metavar="PRUNED", help="What `dgx-vllm prune` wrote.")],
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare predictions on this text, by vLLM: two runs."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=2, metavar="N", help="Tokens of the text to look at.")] = 8192,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare experts on these inputs; not those that were pruned by."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Say what pruning cost: each layer's output error; with --text perplexity and KL."""
+    from dgx_vllm.prune import evaluate
+
+    evaluate.evaluate(
+        model, pruned, os.environ, text=text, tokens=tokens, calibration=calibration, as_json=as_json
+    )
+
+
+@app.command()
 def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What `--config` would be given.")],
 ) -> None:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dgx_vllm import sparsity
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan import families, headers, quantization, weights
 from dgx_vllm.plan.architecture import Architecture
 from dgx_vllm.plan.source import Source
 from dgx_vllm.plan.weights import Weight
+from dgx_vllm.sparsity import Sparsity
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Model:
         known: whether the architecture is.
         quantization: the method's name.
         cache_dtype: what the checkpoint asks the KV cache to be, None for nothing.
+        sparsity: how the checkpoint was pruned, if it was.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Model:
     known: bool
     quantization: str
     cache_dtype: str | None
+    sparsity: Sparsity | None = None
 
     def bytes(self, drafting: bool) -> int:
         """What vLLM loads."""
@@ -47,6 +51,7 @@ def understand(source: Source) -> Model:
             weights are here to look at.
     """
     held = stored(source.directory)
+    pruned = sparsity.declared(source.config, source.beside)
     known = True
     try:
         architecture = families.read(source.model, source.config)
@@ -60,9 +65,11 @@ def understand(source: Source) -> Model:
     except UserError:
         if held is None:
             raise
-        return Model(source.model, architecture, held, True, known, "unknown", None)
+        return Model(source.model, architecture, held, True, known, "unknown", None, pruned)
     found = held if held is not None else weights.planned(architecture, method)
-    return Model(source.model, architecture, found, held is not None, known, method.name, method.cache)
+    return Model(
+        source.model, architecture, found, held is not None, known, method.name, method.cache, pruned
+    )
 
 
 def stored(directory: Path | None) -> tuple[Weight, ...] | None:

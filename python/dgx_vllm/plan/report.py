@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +31,13 @@ def show(outlook: Outlook, console: Console) -> None:
             Text(
                 f"The architecture {model.architecture.family} is unknown: parts go by tensor names, "
                 "and every layer is taken to keep every token."
+            )
+        )
+    if model.sparsity:
+        console.print(
+            Text(
+                f"Pruned to {model.sparsity.pattern} by {model.sparsity.method}: "
+                f"{', '.join(model.sparsity.targets)}. The zeros are stored, and read, like other weights."
             )
         )
     tables = (_weights, _traffic, _speed, _drafts, _sequence, _memory)
@@ -65,6 +73,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
         "architecture": model.architecture.family,
         "quantization": model.quantization,
         "exact": model.exact,
+        "sparsity": msgspec.to_builtins(model.sparsity),
         "weights": [
             {
                 "part": str(each.part),

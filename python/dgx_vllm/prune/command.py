@@ -1,0 +1,144 @@
+"""`dgx-vllm prune`: from words to a pruned checkpoint."""
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dgx_vllm import __version__, sparsity
+from dgx_vllm.download import ending, room
+from dgx_vllm.download.progress import say
+from dgx_vllm.errors import UserError
+from dgx_vllm.nvfp4.pattern import PATTERNS
+from dgx_vllm.plan.units import gb
+from dgx_vllm.prune import blocks, progress, shard
+from dgx_vllm.prune.blocks import Block
+from dgx_vllm.prune.calibration import Calibration
+from dgx_vllm.prune.destination import Destination, Record
+from dgx_vllm.prune.method import ACTIVATION, MAGNITUDE, Method
+from dgx_vllm.prune.source import Source
+from dgx_vllm.sparsity import Sparsity
+
+#: They say how the weights are stored, and are written when the weights are.
+_LAST = ("hf_quant_config.json", "config.json")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+_PURPOSE = room.Purpose("pruning", "pruned", "OUT")
+_STOPPED = "dgx-vllm: stopped by SIGTERM; whole files are kept, and the same command goes on from there"
+
+
+def prune(
+    model: str,
+    out: Path,
+    environ: Mapping[str, str],
+    *,
+    method: str,
+    pattern: str,
+    calibration: Path | None,
+    shared: bool,
+) -> None:
+    """Writes a pruned checkpoint, or what is missing of one.
+
+    Args:
+        model: a directory, a profile's name or a Hugging Face id in the cache.
+        out: the directory to write.
+        environ: the process's environment.
+        method: `magnitude` or `activation`.
+        pattern: `2:4` or `4:8-pairs`.
+        calibration: a file of `dgx-vllm calibrate`, for `activation`.
+        shared: whether shared experts are pruned too.
+
+    Raises:
+        UserError: whatever is the user's to mend.
+    """
+    _check_words(method, pattern, calibration)
+    source = Source(model, environ)
+    if source.sparsity:
+        raise UserError(
+            f"{model} is pruned to {source.sparsity.pattern} already; give the unpruned checkpoint"
+        )
+    if out.resolve() == source.directory.resolve():
+        raise UserError(f"OUT is the checkpoint itself; give an OUT that is not {source.directory}")
+    found = blocks.find(model, source.tensors, shared)
+    targets = (sparsity.ROUTED, *((sparsity.SHARED,) if any(b.indices == (None,) for b in found) else ()))
+    inputs = Calibration(calibration) if calibration else None
+    files = _files(source)
+    record = Record(
+        method=method,
+        pattern=pattern,
+        targets=targets,
+        calibration=_digest(calibration) if calibration else None,
+        files={name: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items()},
+        version=__version__,
+    )
+    destination = Destination(out, record)
+    if destination.finished:
+        print(f"dgx-vllm: {out} is finished: {model}, {pattern} by {method}")
+        return
+    missing = {name: path for name, path in files.items() if not destination.has(name)}
+    size = sum(path.stat().st_size for path in files.values())
+    needed = sum(path.stat().st_size for path in missing.values())
+    room.check(out, needed, model, _PURPOSE)
+    try:
+        with (
+            ending.on_sigterm(_STOPPED),
+            destination.held(),
+            progress.shown(size, size - needed, f"{model}, {pattern}") as tell,
+        ):
+            way = Method(method, PATTERNS[pattern], source, inputs)
+            for name, path in missing.items():
+                if path in source.shards:
+                    shard.write(path, source.shards[path], found, way, destination, tell)
+                elif name not in _LAST:
+                    destination.copy(path, name)
+                    tell(path.stat().st_size)
+            _describe(source, destination, Sparsity(pattern, targets, method))
+    except OSError as error:
+        raise room.fault(error, out, model, _PURPOSE) from error
+    print(f"dgx-vllm: {out} is written: {gb(size)}, {_said(found)} {pattern} by {method}")
+
+
+def _check_words(method: str, pattern: str, calibration: Path | None) -> None:
+    if method not in (MAGNITUDE, ACTIVATION):
+        raise UserError(f"--method {method!r} is unknown; choose {MAGNITUDE} or {ACTIVATION}")
+    if pattern not in PATTERNS:
+        raise UserError(f"--pattern {pattern!r} is unknown; choose one of {', '.join(PATTERNS)}")
+    if calibration and method != ACTIVATION:
+        raise UserError("--calibration is for --method activation; leave one of them out")
+
+
+def _files(source: Source) -> dict[str, Path]:
+    """What is to be written, by its name in the destination: the shards first, config.json last."""
+    shards = {path.name: path for path in source.shards}
+    others: dict[str, Path] = {}
+    for path in sorted(source.directory.rglob("*")):
+        name = path.relative_to(source.directory)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if not path.is_file() or hidden or str(name) in shards:
+            continue
+        if path.suffix in _WEIGHTS:
+            say(f"{name} is left out: it holds weights that are not the checkpoint's own")
+            continue
+        others[str(name)] = path
+    last = {name: others.pop(name) for name in _LAST if name in others}
+    return {**shards, **others, **last}
+
+
+def _describe(source: Source, destination: Destination, found: Sparsity) -> None:
+    config = copy.deepcopy(dict(source.config))
+    beside = copy.deepcopy(dict(source.beside)) if source.beside is not None else None
+    sparsity.declare(found, config, beside)
+    if beside is not None:
+        destination.json(_LAST[0], beside)
+    destination.json(_LAST[1], config)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _said(found: Sequence[Block]) -> str:
+    routed = [block for block in found if block.indices != (None,)]
+    experts = sum(len(block.indices) for block in routed)
+    shared = f" and {len(found) - len(routed)} shared" if len(found) > len(routed) else ""
+    return f"{experts} experts in {len(routed)} layers{shared}"

@@ -1,0 +1,71 @@
+"""Engine: vLLM in this process, for passes over a text."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from dgx_vllm.errors import UserError
+
+#: Tokens in a window of the text; each window is a sequence of its own.
+WINDOW = 512
+_CACHE_BYTES = 2**30
+
+_SETTINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    # In this process, so that hooks can be set on the model.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
+
+def start(directory: Path, logprobs: int = 0) -> Any:
+    """A `vllm.LLM` without compilation, drafts or prefix cache, and with little room for sequences.
+
+    Args:
+        directory: the checkpoint.
+        logprobs: how many of a prompt's log-probabilities a token may be asked for; -1 for all.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import torch
+    from vllm import LLM
+
+    return LLM(
+        model=str(directory),
+        dtype="bfloat16",
+        max_model_len=WINDOW + 1,
+        max_num_batched_tokens=max(2 * WINDOW, 2048),
+        max_num_seqs=8,
+        max_logprobs=logprobs,
+        enforce_eager=True,
+        enable_prefix_caching=False,
+        kv_cache_memory_bytes=_CACHE_BYTES if torch.cuda.is_available() else None,
+    )
+
+
+def text(file: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        UserError: it cannot be read, is not UTF-8 or says nothing.
+    """
+    try:
+        found = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text; convert it, or give another file") from error
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; give a text file that exists") from error
+    if not found.strip():
+        raise UserError(f"{file} holds no text; give one with some thousand words")
+    return found
+
+
+def windows(llm: Any, words: str, tokens: int) -> list[list[int]]:
+    """The text's first tokens, cut into windows of two tokens or more."""
+    ids = llm.get_tokenizer().encode(words, add_special_tokens=False)[:tokens]
+    cut = [ids[begin : begin + WINDOW] for begin in range(0, len(ids), WINDOW)]
+    return [window for window in cut if len(window) > 1]
