@@ -22,14 +22,17 @@ CACHE_BYTES = GIB // 2
 
 #: What somebody who leaves out the command's own name gives as the model.
 COMMANDS = (
+    "calibrate",
     "check-config",
     "doctor",
     "download",
+    "eval-prune",
     "exec",
     "health",
     "install-service",
     "plan",
     "profiles",
+    "prune",
     "serve",
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
