@@ -28,15 +28,24 @@ SCRATCH_FACTOR = 2
 
 
 def _batches(pins: Iterable[Pin]) -> list[list[Pin]]:
-    batches: list[list[Pin]] = [[]]
-    size = 0
+    """Pins that are asked for together; no package twice, since pip brings one wheel for a name."""
+    batches: list[list[Pin]] = []
     for pin in sorted(pins, key=lambda pin: -pin.size):
-        if batches[-1] and (size + pin.size > BATCH_BYTES or len(batches[-1]) == BATCH_FILES):
-            batches.append([])
-            size = 0
-        batches[-1].append(pin)
-        size += pin.size
-    return [batch for batch in batches if batch]
+        for batch in batches[-2:]:
+            if _fits(pin, batch):
+                batch.append(pin)
+                break
+        else:
+            batches.append([pin])
+    return batches
+
+
+def _fits(pin: Pin, batch: list[Pin]) -> bool:
+    return (
+        len(batch) < BATCH_FILES
+        and sum(each.size for each in batch) + pin.size <= BATCH_BYTES
+        and all(each.name != pin.name for each in batch)
+    )
 
 
 def _verify(pin: Pin, path: Path | None) -> Path:

@@ -57,7 +57,7 @@ class Machine:
         path.chmod(0o755)
 
     def _fill(self) -> None:
-        """A package of one name for two architectures, one for all, an epoch, a tilde, three wheels."""
+        """Packages of one name for two architectures and for all, an epoch, a tilde; wheels likewise."""
         for architecture in DEBIAN_ARCHITECTURES.values():
             self._deb("libfoo", "1:2.0~rc1-1", architecture, architecture)
         self._deb("data", "5-1", "all", "amd64")
@@ -67,6 +67,9 @@ class Machine:
         for name, size in (("small", 10), ("middle", 1000), ("large", 2000)):
             file = f"{name}-1.0-py3-none-any.whl"
             self._pypi[file] = self._entry(name, "1.0", self.root / "index" / file, name.encode() * size)
+        for machine in ("x86_64", "aarch64"):
+            file = f"both-1.0-py3-none-manylinux2014_{machine}.whl"
+            self._pypi[file] = self._entry("both", "1.0", self.root / "index" / file, machine.encode() * 20)
         self.save()
 
     def _deb(self, name: str, version: str, architecture: str, index: str, content: bytes = b"") -> str:

@@ -30,7 +30,7 @@ def test_what_is_missing_is_fetched_and_nix_runs(machine: Machine) -> None:
 def test_says_what_is_fetched_from_where(machine: Machine) -> None:
     first = machine.run().stderr.splitlines()[0]
     assert first.startswith(
-        "offline: fetching 8 pinned files, 0 MB, from http://mirror.test/debian/ by apt and "
+        "offline: fetching 10 pinned files, 0 MB, from http://mirror.test/debian/ by apt and "
     )
 
 

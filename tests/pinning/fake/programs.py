@@ -105,10 +105,14 @@ def nix(arguments: list[str]) -> None:
 def pip(arguments: list[str]) -> None:
     directory = Path(arguments[arguments.index("--dest") + 1])
     requirements = Path(arguments[arguments.index("--requirement") + 1]).read_text()
-    wanted = [line.split()[0] for line in requirements.splitlines()]
+    hashes = {line.split()[0]: line.rpartition("sha256:")[2] for line in requirements.splitlines()}
+    wanted = list(hashes)
     wait("pip", wanted, Path(os.environ["TMPDIR"]) / "partial.whl")
     for each in wanted:
-        for found in (MACHINE / "index").glob(f"{each.replace('==', '-')}-*.whl"):
+        # For each name one, whatever is asked for in more than one line.
+        named = sorted((MACHINE / "index").glob(f"{each.replace('==', '-')}-*.whl"))
+        meant = [path for path in named if hashlib.sha256(path.read_bytes()).hexdigest() == hashes[each]]
+        for found in (meant or named)[:1]:
             shutil.copy(found, directory)
 
 
