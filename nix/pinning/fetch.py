@@ -31,7 +31,7 @@ def _batches(pins: Iterable[Pin]) -> list[list[Pin]]:
     """Pins that are asked for together; no package twice, since pip brings one wheel for a name."""
     batches: list[list[Pin]] = []
     for pin in sorted(pins, key=lambda pin: -pin.size):
-        for batch in batches[-2:]:
+        for batch in batches[-2:]:  # a package's wheel for the other architecture goes into the other
             if _fits(pin, batch):
                 batch.append(pin)
                 break
