@@ -198,6 +198,15 @@ struct Runs {
   }
 };
 
+// Row `row` of a tile's hidden state, as moe_down's products want it.
+template <Shapes kShapes>
+__device__ __forceinline__ void write_hidden(const Layer& p, bool shared, int member, int tile, int row, float gate, float up) {
+  const float input = p.weight_on_input && !shared ? p.router_weights[member] : 1.0f;
+  const int k = tile_row<8>(strided<kShapes>(shared ? p.shared : p.routed, (shared ? p.shared : p.routed).intermediate), tile, row);
+  const float value = apply_gate(p.gate, gate * input) * (up * input);
+  hidden_row(p, shared, member)[nvfp4::run_position(k)] = to_bf16(value * nvfp4::kRunScale);
+}
+
 template <Shapes kShapes>
 __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gate_up(const __grid_constant__ Layer p) {
   uint4* shared_memory = ptx::dynamic_shared_memory();
@@ -274,11 +283,7 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
 
   const auto finish = [&](int column, int row, float gate, float up) {
     const int mine = column ? pair.second : pair.first;
-    if (mine < 0) return;
-    const float input = p.weight_on_input && !shared ? p.router_weights[mine] : 1.0f;
-    const int k = tile_row<8>(strided<kShapes>(e, e.intermediate), tile, row);
-    const float value = apply_gate(p.gate, gate * (gate_scale * input)) * (up * (up_scale * input));
-    hidden_row(p, shared, mine)[nvfp4::run_position(k)] = to_bf16(value * nvfp4::kRunScale);
+    if (mine >= 0) write_hidden<kShapes>(p, shared, mine, tile, row, gate * gate_scale, up * up_scale);
   };
   if (warps == 1) {
     if (t % 2 == 0) finish(own_column, g, sum[0], sum[1]);

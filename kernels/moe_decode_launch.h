@@ -5,6 +5,7 @@
 
 #include <common/launch.h>
 #include <moe_decode.cuh>
+#include <moe_direct.cuh>
 
 namespace dgx {
 namespace moe {
@@ -59,11 +60,47 @@ inline Shapes shapes(const Layer& p) {
   return p.routed.layout == ScaleLayout::kSwizzled ? Shapes::kSwizzled : Shapes::kLinear;
 }
 
+inline int gate_up_direct_warps(const Layer& p) { return p.hidden / (kGateUpChunks * nvfp4::kChunk); }
+
+// One token wants its rows spread over more warps.
+inline int down_direct_chunks(const Layer& p) { return p.tokens == 1 ? 2 : 4; }
+
+inline int down_direct_warps(const Layer& p) {
+  const int chunks = down_direct_chunks(p);
+  return p.top_k * down_parts(p.routed.intermediate, chunks) +
+         (p.shared.weight13 ? down_parts(p.shared.intermediate, chunks) : 0);
+}
+
+// Whether the direct kernels take a layer whose sizes are multiples of 256.
+inline bool direct(const Layer& p) {
+  return p.tokens <= kDirectTokens && gate_up_direct_warps(p) <= kGateUpDirectMaxWarps &&
+         down_direct_warps(p) * down_direct_chunks(p) <= kDownWarpChunks;
+}
+
+inline Plan direct_plan(const Layer& p) {
+  const bool shared = p.shared.weight13 != nullptr;
+  const int intermediate = std::max(p.routed.intermediate, shared ? p.shared.intermediate : 0);
+  const int gate_up_warps = gate_up_direct_warps(p), down_warps = down_direct_warps(p);
+  return {{dim3(intermediate / (8 * kDirectTiles), p.top_k + shared, p.tokens), dim3(gate_up_warps * 32),
+           direct_bytes(gate_up_warps, kGateUpChunks, kDirectTiles * 16)},
+          {dim3(p.hidden / 16, p.tokens), dim3(down_warps * 32), direct_bytes(down_warps, down_direct_chunks(p), 16)}};
+}
+
+inline cudaError_t launch_both(void (*gate_up)(Layer), void (*down)(Layer), const Layer& p, const Plan& plan,
+                               cudaStream_t stream, bool overlap) {
+  const cudaError_t error = launch(gate_up, plan.gate_up, stream, overlap, p);
+  return error != cudaSuccess ? error : launch(down, plan.down, stream, overlap, p);
+}
+
 template <Shapes kShapes>
-inline cudaError_t run(const Layer& p, const Plan& plan, cudaStream_t stream, bool overlap) {
-  const cudaError_t error = launch(moe_gate_up<kShapes>, plan.gate_up, stream, overlap, p);
-  if (error != cudaSuccess) return error;
-  return launch(moe_down<kShapes>, plan.down, stream, overlap, p);
+inline cudaError_t run(Layer& p, const Chip& chip, cudaStream_t stream, bool overlap) {
+  if constexpr (kShapes != Shapes::kAny)
+    if (direct(p)) {
+      const auto down = down_direct_chunks(p) == 2 ? moe_down_direct<kShapes, 2> : moe_down_direct<kShapes, 4>;
+      return launch_both(moe_gate_up_direct<kShapes>, down, p, direct_plan(p), stream, overlap);
+    }
+  const Plan grids = plan(p, chip);
+  return launch_both(moe_gate_up<kShapes>, moe_down<kShapes>, p, grids, stream, overlap);
 }
 
 // `overlap`: the first grid may start before the one in front of it ends.
@@ -73,11 +110,10 @@ inline cudaError_t run(Layer p, cudaStream_t stream, bool overlap) {
   Chip chip;
   cudaError_t error = this_chip(chip);
   if (error != cudaSuccess) return error;
-  const Plan grids = plan(p, chip);
   switch (shapes(p)) {
-    case Shapes::kSwizzled: return run<Shapes::kSwizzled>(p, grids, stream, overlap);
-    case Shapes::kLinear: return run<Shapes::kLinear>(p, grids, stream, overlap);
-    default: return run<Shapes::kAny>(p, grids, stream, overlap);
+    case Shapes::kSwizzled: return run<Shapes::kSwizzled>(p, chip, stream, overlap);
+    case Shapes::kLinear: return run<Shapes::kLinear>(p, chip, stream, overlap);
+    default: return run<Shapes::kAny>(p, chip, stream, overlap);
   }
 }
 

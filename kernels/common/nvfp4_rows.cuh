@@ -218,27 +218,26 @@ __device__ __forceinline__ void decode_scales(uint32_t four, uint32_t selector, 
   scales[1] = ptx::cvt_f32_f16(static_cast<uint16_t>(halves >> 16));
 }
 
-// Adds the products of a chunk of a stage, of rows g and g + 8 with column t / 2; `add_runs` brings the lanes' parts together.
+// One lane's part of a chunk of 16 rows: run t of rows g and g + 8, and the scales of runs 2t and 2t+1 (mod 4).
+struct LaneChunk {
+  uint4 rows[2];
+  uint32_t scales[2];
+};
+
+// Adds a chunk's products, of rows g and g + 8 with column t / 2; `add_runs` brings the lanes' parts together.
 // `run`: run t of column g / 4 where t = g % 4, else kRunBytes of zeros.
-__device__ __forceinline__ void multiply_runs(const char* stage, ScaleSlot scales, int chunk, const char* run, float (&sum)[2],
-                                              int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const char* row = stage + g * kRowBytes + ((chunk * 4 + t) ^ (g & 1) * 4) * 16;
-  const uint4 rows[2] = {*reinterpret_cast<const uint4*>(row), *reinterpret_cast<const uint4*>(row + 8 * kRowBytes)};
-  const char* scale = stage + scales.offset + chunk * scales.step;
-  const uint32_t low_scales = *reinterpret_cast<const uint32_t*>(scale);
-  const uint32_t high_scales = *reinterpret_cast<const uint32_t*>(scale + 8 * kScaleBytes);
+__device__ __forceinline__ void multiply_runs(const LaneChunk& chunk, const char* run, float (&sum)[2]) {
   float even[2][2], odd[2][2];  // of the runs, for each of their two blocks
-  decode_scales(low_scales, 0x4140, even[0]), decode_scales(low_scales, 0x4342, odd[0]);
-  decode_scales(high_scales, 0x4140, even[1]), decode_scales(high_scales, 0x4342, odd[1]);
+#pragma unroll
+  for (int r = 0; r < 2; r++) decode_scales(chunk.scales[r], 0x4140, even[r]), decode_scales(chunk.scales[r], 0x4342, odd[r]);
 #pragma unroll
   for (int block = 0; block < 2; block++) {
     float c[4];
 #pragma unroll
     for (int i = 2 * block; i < 2 * block + 2; i++) {
       uint32_t low[4], high[4];
-      decode_e2m1(word(rows[0], i), low);
-      decode_e2m1(word(rows[1], i), high);
+      decode_e2m1(word(chunk.rows[0], i), low);
+      decode_e2m1(word(chunk.rows[1], i), high);
       const uint4 x = *reinterpret_cast<const uint4*>(run + i * 16);
       if (i % 2 == 0) ptx::mma_m16n8k16_bf16_zero(c, low[0], high[0], low[1], high[1], x.x, x.y);
       else ptx::mma_m16n8k16_bf16(c, low[0], high[0], low[1], high[1], x.x, x.y);
@@ -247,6 +246,17 @@ __device__ __forceinline__ void multiply_runs(const char* stage, ScaleSlot scale
     sum[0] += c[0] * even[0][block] + c[1] * odd[0][block];
     sum[1] += c[2] * even[1][block] + c[3] * odd[1][block];
   }
+}
+
+// The same of a chunk of a stage in shared memory.
+__device__ __forceinline__ void multiply_runs(const char* stage, ScaleSlot scales, int chunk, const char* run, float (&sum)[2],
+                                              int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  const char* row = stage + g * kRowBytes + ((chunk * 4 + t) ^ (g & 1) * 4) * 16;
+  const char* scale = stage + scales.offset + chunk * scales.step;
+  multiply_runs({{*reinterpret_cast<const uint4*>(row), *reinterpret_cast<const uint4*>(row + 8 * kRowBytes)},
+                 {*reinterpret_cast<const uint32_t*>(scale), *reinterpret_cast<const uint32_t*>(scale + 8 * kScaleBytes)}},
+                run, sum);
 }
 
 // Lanes with even t then hold rows g and g + 8 of column t / 2.

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <vector_types.h>
+
 namespace ptx {
 
 // A value that another block wrote: taken from L2, never from a stale line of L1.
@@ -15,6 +17,32 @@ __device__ __forceinline__ int32_t ld_relaxed(const int32_t* address) {
 __device__ __forceinline__ float ld_relaxed(const float* address) {
   float value;
   asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(value) : "l"(address) : "memory");
+  return value;
+}
+
+// 16 bytes that another block wrote.
+__device__ __forceinline__ uint4 ld_cg_16(const void* address) {
+  uint4 v;
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(address)
+               : "memory");
+  return v;
+}
+
+// 16 bytes that nobody writes and nobody reads again.
+__device__ __forceinline__ uint4 ld_once_16(const void* address) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(address));
+  return v;
+}
+
+// 4 bytes that nobody writes.
+__device__ __forceinline__ uint32_t ld_constant_4(const void* address) {
+  uint32_t value;
+  asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(value) : "l"(address));
   return value;
 }
 

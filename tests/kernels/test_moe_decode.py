@@ -181,6 +181,15 @@ CASES = {
         swizzled=True, hidden=256, intermediate=192, shared=64, up_first=True
     ),
     "extreme scales": Case(scales="extreme", tokens=2),
+    "direct, swizzled": Case(swizzled=True, hidden=512, intermediate=256, top_k=2, shared=512, up_first=True),
+    "direct, linear, two globals": Case(hidden=256, intermediate=512, top_k=2, tokens=2, globals13=2),
+    "direct, two warps a slot": Case(
+        swizzled=True, intermediate=768, shared=256, top_k=2, gate_value=True, logit=True
+    ),
+    "direct, experts elsewhere": Case(tokens=2, intermediate=256, mapped=True, experts=3, top_k=3),
+    "direct, duplicates": Case(tokens=2, intermediate=256, experts=2, top_k=4, duplicates=True),
+    "direct, weight on input": Case(intermediate=256, weight_on_input=True, top_k=1, shared=256),
+    "direct, extreme scales": Case(scales="extreme", intermediate=256, swizzled=True),
 }
 
 
@@ -218,6 +227,18 @@ def test_random_shapes(emulated: ctypes.CDLL, seed: int) -> None:
         assert_close(out, expected)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_random_whole_shapes_of_few_tokens(emulated: ctypes.CDLL, seed: int) -> None:
+    """These the direct kernels take."""
+    rng = np.random.default_rng(2000 + seed)
+    case = Case(
+        tokens=int(rng.integers(1, 3)), hidden=256 * int(rng.integers(1, 4)), intermediate=256 * int(rng.integers(1, 4)),  # noqa: E501
+        experts=4, top_k=int(rng.integers(1, 4)), shared=256 * int(rng.integers(0, 3)), swizzled=bool(rng.integers(2)),
+        up_first=bool(rng.integers(2)), globals13=int(rng.integers(1, 3)), gate=GATES[rng.integers(3)], seed=seed,
+    )  # fmt: skip
+    assert_close(*run(emulated, case))
+
+
 def test_no_expert_here_gives_zeros(emulated: ctypes.CDLL) -> None:
     case = Case(tokens=2, mapped=True, top_k=1, experts=1, hidden=64, intermediate=64)
     for seed in range(20):
@@ -235,6 +256,14 @@ def test_special_values_stay_in_their_token(emulated: ctypes.CDLL, value: float)
     out, expected = run(emulated, case)
     assert np.isnan(out[1]).any() or np.isinf(out[1]).any()
     assert_close(out[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_special_values_stay_in_their_token_of_two(emulated: ctypes.CDLL, value: float) -> None:
+    case = Case(tokens=2, experts=3, top_k=2, intermediate=256, special={(1, 5): value})
+    out, expected = run(emulated, case)
+    assert np.isnan(out[1]).any() or np.isinf(out[1]).any()
+    assert_close(out[:1], expected[:1])
 
 
 @pytest.mark.parametrize("exponent", [-30, 15])

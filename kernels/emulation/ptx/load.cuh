@@ -1,11 +1,26 @@
 // ptx/load.cuh on a CPU.
 #pragma once
 
-#include <cstdint>
+#include <cuda_runtime.h>
 
 namespace ptx {
 
 inline int32_t ld_relaxed(const int32_t* address) { return *address; }
 inline float ld_relaxed(const float* address) { return *address; }
+
+template <class T>
+inline T ld_aligned(const void* address) {
+  if (reinterpret_cast<uintptr_t>(address) % sizeof(T)) {
+    std::fprintf(stderr, "a load of %zu bytes is not aligned\n", sizeof(T));
+    std::abort();
+  }
+  T value;
+  std::memcpy(&value, address, sizeof(T));
+  return value;
+}
+
+inline uint4 ld_cg_16(const void* address) { return ld_aligned<uint4>(address); }
+inline uint4 ld_once_16(const void* address) { return ld_aligned<uint4>(address); }
+inline uint32_t ld_constant_4(const void* address) { return ld_aligned<uint32_t>(address); }
 
 }  // namespace ptx

@@ -1,0 +1,185 @@
+// The layer of moe_decode.cuh for one or two tokens, whose few bytes are under way at once: weights go straight to registers,
+// all that a warp needs before it waits for any, and there are no stages to take turns.
+//
+//   moe_gate_up_direct   one block a slot and kDirectTiles tiles of 8 values, one warp kGateUpChunks chunks of the hidden size
+//   moe_down_direct      one block a token and 16 values, one warp kChunks chunks of a slot's hidden state
+//
+// A slot has a product of its own. Two tokens that chose the same expert read it from DRAM once and once more from L2.
+#pragma once
+
+#include <common/nvfp4_rows.cuh>
+#include <moe_decode.cuh>
+#include <ptx/grid.cuh>
+#include <ptx/load.cuh>
+#include <ptx/shared.cuh>
+
+namespace dgx {
+namespace moe {
+
+constexpr int kDirectTokens = 2;
+constexpr int kDirectTiles = 2, kGateUpChunks = 2, kGateUpDirectMaxWarps = 8;
+constexpr int kDownWarpChunks = 48;  // the most of one token: warps of a block times chunks of a warp
+constexpr int kRunsBytes = nvfp4::kChunk * 2;  // of a chunk of a column
+
+// Where a lane reads its part of the chunks of two octets of rows.
+struct LaneRows {
+  const uint8_t* weight[2];
+  const uint8_t* scale[2];
+  int scale_step;  // bytes from one chunk's scales to the next
+
+  __device__ __forceinline__ LaneRows(const uint8_t* weights, const uint8_t* scales, ScaleLayout layout, int row_low,
+                                      int row_high, int k, int first_chunk, int lane) {
+    const int t = lane & 3, group = scale_group_stride(layout);
+    const int rows[2] = {row_low, row_high};
+    scale_step = 2 * group;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      weight[i] = weights + (static_cast<uint32_t>(rows[i]) * (k / 2) + first_chunk * (nvfp4::kChunk / 2) + t * 16);
+      scale[i] = scales + (scale_row_offset(layout, rows[i], k / 16) + first_chunk * scale_step + (t & 1) * group);
+    }
+  }
+
+  __device__ __forceinline__ nvfp4::LaneChunk chunk(int index) const {
+    nvfp4::LaneChunk chunk;
+#pragma unroll
+    for (int i = 0; i < 2; i++) chunk.rows[i] = ptx::ld_once_16(weight[i] + index * (nvfp4::kChunk / 2));
+#pragma unroll
+    for (int i = 0; i < 2; i++) chunk.scales[i] = ptx::ld_constant_4(scale[i] + index * scale_step);
+    return chunk;
+  }
+};
+
+// The run that a lane multiplies in the first of `runs`' chunks: of the one column, or zeros; and the bytes to the next.
+struct LaneRun {
+  const char* first;
+  int next;
+
+  __device__ __forceinline__ LaneRun(const char* runs, const char* zeros, int lane) {
+    const bool mine = lane >> 2 == (lane & 3);
+    first = mine ? runs + (lane & 3) * nvfp4::kRunBytes : zeros;
+    next = mine ? kRunsBytes : 0;
+  }
+};
+
+__host__ __device__ inline size_t direct_bytes(int warps, int chunks, int rows) {
+  return nvfp4::kRunBytes + warps * (chunks * kRunsBytes + rows * sizeof(float));
+}
+
+template <Shapes kShapes>
+__global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, 3) moe_gate_up_direct(const __grid_constant__ Layer p) {
+  constexpr int kUnits = kGateUpChunks * nvfp4::kChunk / 8;
+  static_assert(kUnits == 32, "A lane brings one unit of 16 bytes of the warp's part of x.");
+  char* zeros = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
+  char* runs = zeros + nvfp4::kRunBytes + warp * kGateUpChunks * kRunsBytes;
+  float* sums = reinterpret_cast<float*>(zeros + nvfp4::kRunBytes + warps * kGateUpChunks * kRunsBytes);  // [warp][tile][row]
+  const bool shared = has_shared(p) && blockIdx.y == 0;
+  const int tile = blockIdx.x * kDirectTiles, token = blockIdx.z;
+  const int slot = token * p.top_k + static_cast<int>(blockIdx.y) - has_shared(p);
+  const Experts& e = shared ? p.shared : p.routed;
+  if (tile * 8 >= e.intermediate) return;
+  if (threadIdx.x < nvfp4::kRunBytes / 16) reinterpret_cast<uint4*>(zeros)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+  __syncthreads();
+
+  ptx::griddepcontrol_wait();
+  ptx::griddepcontrol_launch_dependents();
+  const int first = warp * kGateUpChunks;
+  const uint4 x = ptx::ld_cg_16(p.x + token * p.x_stride + first * nvfp4::kChunk + lane * 8);
+  const int expert = shared ? 0 : local_expert(p, p.ids[slot]);
+  if (expert < 0) return;
+  const uint8_t* weights = e.weight13 + expert * e.weight13_stride;
+  const uint8_t* scales = e.scale13 + expert * e.scale13_stride;
+  nvfp4::LaneChunk chunks[kDirectTiles][kGateUpChunks];
+#pragma unroll
+  for (int i = 0; i < kDirectTiles; i++) {
+    const int row = tile_row<8>(strided<kShapes>(e, e.intermediate), tile + i, g), gate = e.up_first ? e.intermediate : 0;
+    const LaneRows rows(weights, scales, layout<kShapes>(e), gate + row, e.intermediate - gate + row, p.hidden, first, lane);
+#pragma unroll
+    for (int c = 0; c < kGateUpChunks; c++) chunks[i][c] = rows.chunk(c);
+  }
+  const float* global = e.global13 + expert * e.globals13;
+  const float gate_scale = global[0] * nvfp4::kRunProductScale, up_scale = global[e.globals13 - 1] * nvfp4::kRunProductScale;
+  *reinterpret_cast<uint4*>(runs + lane * 16) = nvfp4::run_unit(x);
+  __syncwarp();
+  const LaneRun run(runs, zeros, lane);
+#pragma unroll
+  for (int i = 0; i < kDirectTiles; i++) {
+    float sum[2] = {};
+#pragma unroll
+    for (int c = 0; c < kGateUpChunks; c++) nvfp4::multiply_runs(chunks[i][c], run.first + c * run.next, sum);
+    nvfp4::add_runs(sum);
+    float* at = sums + (warp * kDirectTiles + i) * 16 + g;
+    if (t == 0) at[0] = sum[0], at[8] = sum[1];
+  }
+  __syncthreads();
+  if (threadIdx.x >= kDirectTiles * 8) return;
+  const int i = threadIdx.x / 8, row = threadIdx.x % 8;
+  float gate = 0.0f, up = 0.0f;
+  for (int w = 0; w < warps; w++) {
+    const float* from = sums + (w * kDirectTiles + i) * 16 + row;
+    gate += from[0], up += from[8];
+  }
+  write_hidden<kShapes>(p, shared, shared ? token : slot, tile + i, row, gate * gate_scale, up * up_scale);
+}
+
+// Warps of moe_down_direct for one slot of an expert of this intermediate size.
+__host__ __device__ inline int down_parts(int intermediate, int chunks) {
+  return (intermediate + chunks * nvfp4::kChunk - 1) / (chunks * nvfp4::kChunk);
+}
+
+template <Shapes kShapes, int kChunks>
+__global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direct(const __grid_constant__ Layer p) {
+  static_assert(kChunks % 2 == 0, "The lanes of a warp bring two chunks of a hidden state at a time.");
+  char* zeros = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
+  char* runs = zeros + nvfp4::kRunBytes + warp * kChunks * kRunsBytes;
+  float* sums = reinterpret_cast<float*>(zeros + nvfp4::kRunBytes + warps * kChunks * kRunsBytes);  // [warp][row]
+  const int tile = blockIdx.x, token = blockIdx.y, parts = down_parts(p.routed.intermediate, kChunks);
+  const bool shared = warp >= p.top_k * parts;
+  const Experts& e = shared ? p.shared : p.routed;
+  const int item = shared ? warp - p.top_k * parts : warp, slot = token * p.top_k + (shared ? 0 : item / parts);
+  const int first = (shared ? item : item % parts) * kChunks;
+  if (threadIdx.x < nvfp4::kRunBytes / 16) reinterpret_cast<uint4*>(zeros)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+  __syncthreads();
+
+  // The grid in front is moe_gate_up_direct, which lets this one start only after its own wait: the ids are there to be read.
+  const int expert = shared ? 0 : local_expert(p, ptx::ld_relaxed(p.ids + slot));
+  const int count = expert < 0 ? 0 : nvfp4::chunks(e.intermediate) - first;
+  nvfp4::LaneChunk chunks[kChunks];
+  float factor = 0.0f;
+  if (expert >= 0) {
+    const LaneRows rows(e.weight2 + expert * e.weight2_stride, e.scale2 + expert * e.scale2_stride, layout<kShapes>(e),
+                        down_row<kShapes>(p, e, tile, g), down_row<kShapes>(p, e, tile, 8 + g), e.intermediate, first, lane);
+#pragma unroll
+    for (int c = 0; c < kChunks; c++)
+      if (c < count) chunks[c] = rows.chunk(c);
+    factor = e.global2[expert] * nvfp4::kRunProductScale;
+    if (!shared && !p.weight_on_input) factor *= ptx::ld_relaxed(p.router_weights + slot);
+  }
+  ptx::griddepcontrol_wait();
+  ptx::griddepcontrol_launch_dependents();
+  const bf16_bits* hidden = hidden_row(p, shared, shared ? token : slot) + first * nvfp4::kChunk + lane * 8;
+#pragma unroll
+  for (int c = 0; c < kChunks; c += 2)
+    if (c < count) *reinterpret_cast<uint4*>(runs + c * kRunsBytes + lane * 16) = ptx::ld_cg_16(hidden + c * nvfp4::kChunk);
+  if (shared) factor *= shared_weight(p, token);
+  __syncwarp();
+  const LaneRun run(runs, zeros, lane);
+  float sum[2] = {};
+#pragma unroll
+  for (int c = 0; c < kChunks; c++)
+    if (c < count) nvfp4::multiply_runs(chunks[c], run.first + c * run.next, sum);
+  nvfp4::add_runs(sum);
+  float* at = sums + warp * 16 + g;
+  if (t == 0) at[0] = sum[0] * factor, at[8] = sum[1] * factor;
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  const int row = threadIdx.x % 16;
+  float out = 0.0f;
+  for (int w = threadIdx.x / 16; w < warps; w += 2) out += sums[w * 16 + row];
+  out += __shfl_xor_sync(kAllLanes, out, 16);
+  if (threadIdx.x < 16) p.out[static_cast<int64_t>(token) * p.hidden + down_row<kShapes>(p, p.routed, tile, row)] = to_bf16(out);
+}
+
+}  // namespace moe
+}  // namespace dgx
