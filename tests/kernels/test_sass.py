@@ -18,8 +18,9 @@ from dgx_vllm.doctor import fatbin
 COMPILED = dict(
     each.split("=", 1) for each in os.environ.get("DGX_VLLM_KERNELS_COMPILED", "").split(":") if each
 )
-#: How a decode kernel fetches weights past the registers, and multiplies them.
-FETCHES, MULTIPLIES = "LDGSTS.E.BYPASS.LTC256B.128", "HMMA.16816.F32.BF16"
+MULTIPLIES = "HMMA.16816.F32.BF16"
+#: How a decode kernel fetches weights: past the registers, or straight into them.
+FETCHES, FETCHES_DIRECT = "LDGSTS.E.BYPASS.LTC256B.128", "LDG.E.NA.LTC256B.128.CONSTANT"
 
 if not COMPILED or not shutil.which("cuobjdump") or not shutil.which("nvdisasm"):
     pytest.skip("needs DGX_VLLM_KERNELS_COMPILED, cuobjdump and nvdisasm", allow_module_level=True)
@@ -65,7 +66,14 @@ def test_every_cubin_is_for_the_architecture_specific_target(target: str) -> Non
 def test_decode_kernels_multiply_on_the_tensor_cores(target: str, kernel: tuple[str, ...]) -> None:
     for sass in named(target, *kernel):
         assert MULTIPLIES in sass
-        assert FETCHES in sass
+        assert FETCHES in sass or FETCHES_DIRECT in sass
+
+
+@each_target
+def test_few_tokens_fetch_weights_straight_into_registers(target: str) -> None:
+    for sass in named(target, "_direct"):
+        assert sass.count(FETCHES_DIRECT) >= 4
+        assert "LDGSTS" not in sass
 
 
 @each_target
