@@ -232,10 +232,18 @@ def test_random_whole_shapes_of_few_tokens(emulated: ctypes.CDLL, seed: int) -> 
     """These the direct kernels take."""
     rng = np.random.default_rng(2000 + seed)
     case = Case(
-        tokens=int(rng.integers(1, 3)), hidden=256 * int(rng.integers(1, 4)), intermediate=256 * int(rng.integers(1, 4)),  # noqa: E501
-        experts=4, top_k=int(rng.integers(1, 4)), shared=256 * int(rng.integers(0, 3)), swizzled=bool(rng.integers(2)),
-        up_first=bool(rng.integers(2)), globals13=int(rng.integers(1, 3)), gate=GATES[rng.integers(3)], seed=seed,
-    )  # fmt: skip
+        tokens=int(rng.integers(1, 3)),
+        hidden=256 * int(rng.integers(1, 4)),
+        intermediate=256 * int(rng.integers(1, 4)),
+        experts=4,
+        top_k=int(rng.integers(1, 4)),
+        shared=256 * int(rng.integers(0, 3)),
+        swizzled=bool(rng.integers(2)),
+        up_first=bool(rng.integers(2)),
+        globals13=int(rng.integers(1, 3)),
+        gate=GATES[rng.integers(3)],
+        seed=seed,
+    )
     assert_close(*run(emulated, case))
 
 
