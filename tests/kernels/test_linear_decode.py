@@ -72,6 +72,8 @@ def test_nvfp4(emulated: ctypes.CDLL, swizzled: bool, tokens: int, rows: int, k:
         (5, 16, 144, False),
         (9, 32, 2320, True),
         (16, 48, 256, False),
+        (3, 32, 1280, True),
+        (9, 784, 4096, False),  # more tiles than blocks
     ],
 )
 def test_fp8(emulated: ctypes.CDLL, kind: int, tokens: int, rows: int, k: int, biased: bool) -> None:
