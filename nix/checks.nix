@@ -42,7 +42,7 @@ in
     cp -r --no-preserve=mode ${source ../python} python
     cp -r --no-preserve=mode ${source ../nix} nix
     cp -r --no-preserve=mode ${source ../kernels} kernels
-    ruff check --no-cache --config python/pyproject.toml python tests nix
+    ruff check --no-cache --config python/pyproject.toml python tests nix kernels
     ruff format --check --no-cache --config python/pyproject.toml .
     (cd python && mypy --cache-dir=/dev/null)
     (cd nix && mypy --cache-dir=/dev/null --strict --package pinning)
@@ -64,13 +64,13 @@ in
     { SERVICE_MATRIX = builtins.toFile "matrix.json" (builtins.toJSON (import ./service/matrix.nix)); }
     "tests/service";
 
-  kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64" { DGX_VLLM_KERNELS = source ../kernels; } "tests/kernels";
+  kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64; the documents show what was measured" { DGX_VLLM_KERNELS = source ../kernels; DOCS = source ../docs; } "tests/kernels";
 
   sass = check "sass" "The compiled kernels hold the instructions that they must, and take what we call them with" { } ''
     export PATH=${sassTools}/lib/python3.11/site-packages/nvidia/cu13/bin:$PATH
     DGX_VLLM_KERNELS_COMPILED=${builtins.concatStringsSep ":" (map (each: "${each.gpu}=${each.library}") kernels)} \
       pytest -p no:cacheprovider tests/kernels/test_sass.py
-    DGX_VLLM_KERNELS_LIBRARY=$(echo ${(builtins.head kernels).library}/lib/python3.11/site-packages/dgx_vllm/kernels/*.so) \
+    DGX_VLLM_KERNELS_LIBRARY=${(builtins.head kernels).library}/lib/python3.11/site-packages/dgx_vllm/kernels/libdgx_kernels.so \
       LD_LIBRARY_PATH=${(builtins.head kernels).library.runtime}/lib pytest -p no:cacheprovider tests/kernels/test_calls.py
   '';
 } // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {

@@ -14,7 +14,7 @@ __device__ __forceinline__ uint4 read_once(const uint4* address) {
   return v;
 }
 
-constexpr int kThreads = 256, kUnroll = 8;
+constexpr int kThreads = 256, kUnroll = 8, kBlocks = 8;  // kBlocks on a multiprocessor
 
 // Folds the words `start + thread`, a block's share apart, so that no load can be left out.
 __device__ __forceinline__ uint32_t fold(const uint4* words, int64_t count, int64_t start, int64_t step) {
@@ -54,7 +54,9 @@ __global__ void __launch_bounds__(kThreads) expert_bytes(const uint8_t* weight, 
 }
 
 void stream_read(TensorView buffer, TensorView sink) {
-  check_cuda(launch(stream, {dim3(132 * 8), dim3(kThreads), 0}, current_stream(buffer.device()), false,
+  int multiprocessors;
+  check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, buffer.device().device_id), "stream_read");
+  check_cuda(launch(stream, {dim3(multiprocessors * kBlocks), dim3(kThreads), 0}, current_stream(buffer.device()), false,
                     static_cast<const uint4*>(buffer.data_ptr()), static_cast<int64_t>(buffer.numel() / 16),
                     static_cast<uint32_t*>(sink.data_ptr())),
              "stream_read");

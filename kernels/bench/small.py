@@ -5,7 +5,9 @@ import sys
 import torch
 import tvm_ffi
 
-kernels = tvm_ffi.load_module(sys.argv[1])
+# tokens, hidden, intermediate, swizzled scales: one slice of K with a rest, an odd half, many rows
+CASES = ((1, 1152, 128, True), (3, 1088, 64, False), (10, 128, 640, True))
+EXPERTS, TOP_K, SHARED_INTERMEDIATE, ROWS = 4, 2, 128, 128
 
 
 def codes(*shape: int) -> torch.Tensor:
@@ -16,30 +18,51 @@ def scales(*shape: int) -> torch.Tensor:
     return torch.randint(0x30, 0x50, shape, dtype=torch.uint8).cuda()
 
 
-def experts(count: int, h: int, i: int) -> list:
-    return [codes(count, 2 * i, h // 2), scales(count, 2 * i, h // 16), torch.rand(count).cuda(), codes(count, h, i // 2),
-            scales(count, h, i // 16), torch.rand(count).cuda()]  # fmt: skip
+def floats(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape).cuda()
 
 
-for tokens, h, i, swizzled in ((1, 1152, 128, True), (3, 1088, 64, False), (10, 128, 640, True)):
-    x = torch.randn(tokens, h).bfloat16().cuda()
-    out = torch.zeros_like(x)
-    ids = torch.stack([torch.randperm(4)[:2] for _ in range(tokens)]).int().cuda()
-    workspace = torch.zeros(tokens * (2 * i + 128), dtype=torch.bfloat16).cuda()
-    kernels.moe_decode(out, x, *experts(4, h, i), ids, torch.rand(tokens, 2).cuda(), None, *experts(1, h, 128), torch.rand(tokens).cuda(),
-                       workspace, "silu", False, False, False, True, True)  # fmt: skip
-    if swizzled and h % 128 == 0 and i % 128 == 0:
-        kernels.moe_decode(out, x, *experts(4, h, i), ids, torch.rand(tokens, 2).cuda(), None, *experts(1, h, 128), None, workspace,
-                           "gelu", True, True, False, True, True)  # fmt: skip
-    y = torch.zeros(tokens, 128, dtype=torch.bfloat16).cuda()
+def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype).cuda()
+
+
+def experts(count: int, hidden: int, intermediate: int) -> list[torch.Tensor]:
+    gate_up = codes(count, 2 * intermediate, hidden // 2), scales(count, 2 * intermediate, hidden // 16)
+    down = codes(count, hidden, intermediate // 2), scales(count, hidden, intermediate // 16)
+    return [*gate_up, floats(count), *down, floats(count)]
+
+
+def run(kernels, tokens: int, hidden: int, intermediate: int, swizzled: bool) -> None:
+    x = torch.randn(tokens, hidden).bfloat16().cuda()
+    ids = torch.stack([torch.randperm(EXPERTS)[:TOP_K] for _ in range(tokens)]).int().cuda()
+    workspace = empty(tokens * (TOP_K * intermediate + SHARED_INTERMEDIATE))
+
+    def moe(activation: str, gate: torch.Tensor | None, *flags: bool) -> None:
+        kernels.moe_decode(
+            *(torch.zeros_like(x), x, *experts(EXPERTS, hidden, intermediate), ids, floats(tokens, TOP_K)),
+            *(None, *experts(1, hidden, SHARED_INTERMEDIATE), gate, workspace, activation, *flags),
+        )
+
+    # swizzled, up_first, weight_on_input, shared_gate_logit, overlap
+    moe("silu", floats(tokens), False, False, False, True, True)
+    if swizzled and hidden % 128 == 0 and intermediate % 128 == 0:  # no padding, so that the shapes agree
+        moe("gelu", None, True, True, False, True, True)
+    out = empty(tokens, ROWS)
     kernels.linear_decode_nvfp4(
-        y, x, codes(128, h // 2), scales(128, h // 16), torch.rand(1).cuda(), None, swizzled, True
+        out, x, codes(ROWS, hidden // 2), scales(ROWS, hidden // 16), floats(1), None, swizzled, True
     )
-    for shape in ((1,), (128,), (1, -(-h // 128))):
-        kernels.linear_decode_fp8(y, x, codes(128, h), torch.rand(*shape).cuda(), None, True)
-    packed, block = (
-        torch.zeros(tokens, h // 2, dtype=torch.uint8).cuda(),
-        torch.zeros(128, h // 16, dtype=torch.uint8).cuda(),
-    )
-    kernels.quantize_nvfp4(packed, block, x, torch.ones(1).cuda(), True)
-torch.cuda.synchronize()
+    for shape in ((1,), (ROWS,), (1, -(-hidden // 128))):
+        kernels.linear_decode_fp8(out, x, codes(ROWS, hidden), floats(*shape), None, True)
+    packed = empty(tokens, hidden // 2, dtype=torch.uint8)
+    kernels.quantize_nvfp4(packed, empty(128, hidden // 16, dtype=torch.uint8), x, torch.ones(1).cuda(), True)
+
+
+def main() -> None:
+    kernels = tvm_ffi.load_module(sys.argv[1])
+    for case in CASES:
+        run(kernels, *case)
+    torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

@@ -247,6 +247,28 @@ def eval_prune(
 
 
 @app.command()
+def bench_kernels(
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="qwen3-next, qwen3.6-35b, awkward, o_proj, in_proj_qkvz, lm_head, or a MoE layer's "
+            "HIDDEN/INTERMEDIATE/EXPERTS/TOP_K/SHARED_INTERMEDIATE; by default all that have names.",
+        ),
+    ] = None,
+    tokens: Annotated[str, typer.Option(metavar="N,...", help="Tokens in a call, 1 to 16.")] = "1,2,4,8,16",
+    peers: Annotated[
+        str, typer.Option(metavar="NAME,...", help="vLLM's own to measure beside: marlin, humming; or none.")
+    ] = "marlin,humming",
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows there too.")] = None,
+) -> None:
+    """Time the decode kernels on this machine's GPU, beside vLLM's own and beside their bytes only read."""
+    from dgx_vllm.bench import command
+
+    command.bench_kernels(sys.argv[1:], os.environ, named=shapes, tokens=tokens, peers=peers, file=json)
+
+
+@app.command()
 def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What `--config` would be given.")],
 ) -> None:

@@ -88,8 +88,9 @@ def test_programs_and_libraries_are_for_arm(site: Path) -> None:
     assert foreign == []
 
 
-def test_the_kernels_are_for_this_gpu_alone(site: Path) -> None:
-    found = fatbin.architectures(site / "dgx_vllm/kernels/libdgx_kernels.so", 12)
+@pytest.mark.parametrize("name", ["kernels", "bounds"])
+def test_the_kernels_are_for_this_gpu_alone(site: Path, name: str) -> None:
+    found = fatbin.architectures(site / f"dgx_vllm/kernels/libdgx_{name}.so", 12)
     assert set(found.cubins) == {"sm_121a"}
     assert not found.ptx
 

@@ -31,8 +31,8 @@ decode_kernels = pytest.mark.parametrize(
 )
 
 
-def library(target: str) -> Path:
-    (found,) = Path(COMPILED[target]).rglob("libdgx_kernels.so")
+def library(target: str, name: str = "kernels") -> Path:
+    (found,) = Path(COMPILED[target]).rglob(f"libdgx_{name}.so")
     return found
 
 
@@ -53,10 +53,11 @@ def named(target: str, *words: str) -> Iterator[str]:
 
 
 @each_target
-def test_every_cubin_is_for_the_architecture_specific_target(target: str) -> None:
+@pytest.mark.parametrize("name", ["kernels", "bounds"])
+def test_every_cubin_is_for_the_architecture_specific_target(target: str, name: str) -> None:
     """By ptxas's own note: an entry's header says 121 for sm_121 and sm_121a alike."""
     major = int(target.removeprefix("sm_").removesuffix("a")) // 10
-    found = fatbin.architectures(library(target), major)
+    found = fatbin.architectures(library(target, name), major)
     assert set(found.cubins) == {target}
     assert not found.ptx
 

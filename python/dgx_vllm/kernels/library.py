@@ -1,45 +1,46 @@
-"""Finding the kernels' library, and loading it through TVM-FFI."""
+"""Finding the kernels' libraries, and loading them through TVM-FFI."""
 
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-#: Names another library than the environment's own, for trying one out.
+#: Names another library than the environment's own, for trying one out; with _BOUNDS behind, the other.
 VARIABLE = "DGX_VLLM_KERNELS_LIBRARY"
-_NAME = "libdgx_kernels.so"
-
 
 #: A loaded library: its functions, as kernels/README.md lists them, are attributes.
 Library = Any
+
+#: `kernels` computes; `bounds` reads the same bytes and computes nothing, for benchmarks.
+Name = Literal["kernels", "bounds"]
 
 
 class NoLibraryError(Exception):
     """There is no library here; the message says where it was looked for."""
 
 
-def find() -> Path:
-    """The library's path: the one that DGX_VLLM_KERNELS_LIBRARY names, else the one beside this file.
+def find(name: Name = "kernels") -> Path:
+    """The library's path: the one that its variable names, else the one beside this file.
 
     Raises:
         NoLibraryError: it is not there.
     """
-    named = os.environ.get(VARIABLE)
-    path = Path(named) if named else Path(__file__).with_name(_NAME)
+    named = os.environ.get(VARIABLE if name == "kernels" else f"{VARIABLE}_{name.upper()}")
+    path = Path(named) if named else Path(__file__).with_name(f"libdgx_{name}.so")
     if not path.is_file():
         raise NoLibraryError(f"there is no kernel library {path}")
     return path
 
 
 @functools.cache
-def load() -> Library:
+def load(name: Name = "kernels") -> Library:
     """The library that `find` finds.
 
     Raises:
         NoLibraryError: it is not there.
         RuntimeError: it does not load.
     """
-    path = find()
+    path = find(name)
     import tvm_ffi
 
     return tvm_ffi.load_module(str(path))

@@ -22,6 +22,7 @@ CACHE_BYTES = GIB // 2
 
 #: What somebody who leaves out the command's own name gives as the model.
 COMMANDS = (
+    "bench-kernels",
     "calibrate",
     "check-config",
     "doctor",

@@ -1,0 +1,179 @@
+"""`dgx-vllm bench-kernels`."""
+
+import datetime
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from dgx_vllm import driver
+from dgx_vllm.bench import rows, shapes
+from dgx_vllm.bench.implementation import Implementation, Unavailable
+from dgx_vllm.bench.rows import Row, Timed
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.kernels import NoLibraryError, library
+
+PEERS = ("Marlin", "Humming")
+_MOST_TOKENS = 16
+
+
+def bench_kernels(
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    named: str | None,
+    tokens: str,
+    peers: str,
+    file: Path | None,
+) -> None:
+    """Measures, prints a table, and writes the rows.
+
+    Args:
+        arguments: the command's, for the file's head and for starting over with the driver in reach.
+        environ: the process's environment.
+        named: shapes, `shapes.parse` takes them; all by default.
+        tokens: numbers from 1 to 16, comma-separated.
+        peers: some of marlin and humming, comma-separated, or none.
+        file: where to write the rows as JSON.
+
+    Raises:
+        UserError: whatever is the user's to mend.
+    """
+    wanted = shapes.parse(named) if named else list(shapes.SHAPES.values())
+    counts, beside = _counts(tokens), _peers(peers)
+    if file and not file.parent.is_dir():
+        raise UserError(f"there is no directory {file.parent} for {file.name}; make it first")
+    try:
+        library.find()
+        library.find("bounds")
+    except NoLibraryError as error:
+        raise UserError(
+            f"bench-kernels: {error}; the build for a GB10 has it, and {library.VARIABLE} names another",
+            FAILURE,
+        ) from error
+    _with_driver(arguments, environ)
+    device = _device()
+    read_gbps, found = _measure(wanted, counts, beside)
+    from dgx_vllm.bench import report
+
+    report.show(found, device, read_gbps)
+    if file:
+        head = {
+            "date": datetime.date.today().isoformat(),
+            "device": device,
+            "command": shlex.join(("dgx-vllm", *arguments)),
+            "read_gbps": round(read_gbps),
+        }
+        rows.write(file, head, found)
+
+
+def _counts(text: str) -> list[int]:
+    found = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if not all(1 <= count <= _MOST_TOKENS for count in found):
+        raise UserError(f"--tokens takes numbers from 1 to {_MOST_TOKENS}, such as 1,2,4, not {text}")
+    return sorted(set(found))
+
+
+def _peers(text: str) -> list[str]:
+    if text.strip() == "none":
+        return []
+    names = {peer.lower(): peer for peer in PEERS}
+    wanted = [part.strip().lower() for part in text.split(",")]
+    if unknown := [name for name in wanted if name not in names]:
+        raise UserError(f"--peers takes {', '.join(names)} or none, not {unknown[0] or 'nothing'}")
+    return [names[name] for name in names if name in wanted]
+
+
+def _with_driver(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Becomes the same command in an environment where the loader finds the driver, unless this is one."""
+    found = driver.find(environ)
+    if not found:
+        return
+    wanted = driver.variables(found, environ)
+    place = str(driver.place(found, environ))
+    if place in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
+        return
+    driver.link(found, environ)
+    os.execve(sys.executable, [sys.executable, "-m", "dgx_vllm.cli", *arguments], {**environ, **wanted})
+
+
+def _device() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            "bench-kernels needs an NVIDIA GPU, and PyTorch finds none; `dgx-vllm doctor` says why", FAILURE
+        )
+    return str(torch.cuda.get_device_name())
+
+
+def _measure(
+    wanted: Sequence[shapes.Shape], counts: Sequence[int], peers: Sequence[str]
+) -> tuple[float, list[Row]]:
+    """The streaming read in GB/s, and the rows.
+
+    Peers come last: what one of them breaks, such as the GPU's context, has been measured before.
+    """
+    from dgx_vllm.bench import bounds, linear, moe
+    from dgx_vllm.bench.bounds import BytesOnly
+    from dgx_vllm.bench.linear import LinearDecode, MarlinProduct
+    from dgx_vllm.bench.moe_decode import MoeDecode
+
+    kernels, limits = library.load(), library.load("bounds")
+    layers = [shape for shape in wanted if isinstance(shape, shapes.Moe)]
+    projections = [shape for shape in wanted if isinstance(shape, shapes.Linear)]
+    timed: list[Timed] = []
+    try:
+        read_gbps = bounds.streaming_read(limits)
+        for implementation in (BytesOnly(limits), MoeDecode(kernels)):
+            for layer in layers:
+                timed += moe.measure(implementation, layer, counts, read_gbps, _say)
+        for projection in projections:
+            timed += linear.measure(LinearDecode(kernels), projection, counts, read_gbps, _say)
+    except (RuntimeError, moe.WrongError) as error:
+        raise UserError(f"bench-kernels: {_first_line(error)}", FAILURE) from error
+    for peer in (found for name in peers if (found := _peer(name))):
+        for layer in layers:
+            _beside(f"{peer.name} on {layer.name}", timed, moe.measure(peer, layer, counts, read_gbps, _say))
+        for projection in projections if peer.name == MarlinProduct.name else ():
+            measured = linear.measure(MarlinProduct(), projection, counts, read_gbps, _say)
+            _beside(f"{peer.name} on {projection.name}", timed, measured)
+    return read_gbps, rows.compare(timed, PEERS)
+
+
+def _say(row: Row) -> None:
+    from dgx_vllm.bench.report import line
+
+    print(line(row), flush=True)
+
+
+def _beside(what: str, timed: list[Timed], measured: Iterator[Timed]) -> None:
+    """Adds what a peer gives until it fails, if it does, which is said: ours is worth having without it."""
+    try:
+        for each in measured:
+            timed.append(each)
+    except Exception as error:
+        _left_out(what, error)
+
+
+def _peer(name: str) -> Implementation | None:
+    """None where it is not here, which is said."""
+    from dgx_vllm.bench.humming import Humming
+    from dgx_vllm.bench.marlin import Marlin
+
+    makers: dict[str, Callable[[], Implementation]] = {"Marlin": Marlin, "Humming": Humming}
+    try:
+        return makers[name]()
+    except Unavailable as error:
+        _left_out(name, error)
+        return None
+
+
+def _left_out(what: str, error: Exception) -> None:
+    print(f"{what} is left out: {_first_line(error)}", file=sys.stderr, flush=True)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
