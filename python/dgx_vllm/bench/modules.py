@@ -5,6 +5,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import torch  # noqa: F401 - whose libraries they are linked to
+
 from dgx_vllm.bench.implementation import Unavailable
 
 _NAMES = ("_C_stable_libtorch", "_moe_C_stable_libtorch")
