@@ -84,3 +84,13 @@ def test_a_wrong_name_of_a_peer_does_not_pass_for_none() -> None:
         command._peers("")
     assert command._peers("none") == []
     assert command._peers(" Humming,marlin") == ["Marlin", "Humming"]
+
+
+def test_the_file_s_head_names_the_file_and_not_its_place() -> None:
+    from dgx_vllm.bench import command
+
+    file = Path("/some/where/rows.json")
+    assert command._without_directory("--json=/some/where/rows.json", file) == "--json=rows.json"
+    assert command._without_directory("/some/where/rows.json", file) == "rows.json"
+    assert command._without_directory("qwen3-next", file) == "qwen3-next"
+    assert command._without_directory("qwen3-next", None) == "qwen3-next"

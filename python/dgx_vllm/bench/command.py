@@ -53,19 +53,25 @@ def bench_kernels(
             FAILURE,
         ) from error
     _with_driver(arguments, environ)
-    device = _device()
-    read_gbps, found = _measure(wanted, counts, beside)
+    head = {
+        "date": datetime.date.today().isoformat(),
+        "device": _device(),
+        # Where the file lies says nothing about what is in it.
+        "command": shlex.join(("dgx-vllm", *(_without_directory(word, file) for word in arguments))),
+    }
+
+    def keep(read_gbps: float, found: list[Row]) -> None:
+        if file:
+            rows.write(file, {**head, "read_gbps": round(read_gbps)}, found)
+
+    read_gbps, found = _measure(wanted, counts, beside, keep)
     from dgx_vllm.bench import report
 
-    report.show(found, device, read_gbps)
-    if file:
-        head = {
-            "date": datetime.date.today().isoformat(),
-            "device": device,
-            "command": shlex.join(("dgx-vllm", *arguments)),
-            "read_gbps": round(read_gbps),
-        }
-        rows.write(file, head, found)
+    report.show(found, head["device"], read_gbps)
+
+
+def _without_directory(word: str, file: Path | None) -> str:
+    return word.replace(str(file), file.name) if file and word.endswith(str(file)) else word
 
 
 def _counts(text: str) -> list[int]:
@@ -109,11 +115,15 @@ def _device() -> str:
 
 
 def _measure(
-    wanted: Sequence[shapes.Shape], counts: Sequence[int], peers: Sequence[str]
+    wanted: Sequence[shapes.Shape],
+    counts: Sequence[int],
+    peers: Sequence[str],
+    keep: Callable[[float, list[Row]], None],
 ) -> tuple[float, list[Row]]:
     """The streaming read in GB/s, and the rows.
 
-    Peers come last: what one of them breaks, such as the GPU's context, has been measured before.
+    Peers come last, one after another, and `keep` gets what there is before each: one of them may break the
+    GPU's context, or end the process.
     """
     from dgx_vllm.bench import bounds, linear, moe
     from dgx_vllm.bench.bounds import BytesOnly
@@ -133,12 +143,14 @@ def _measure(
             timed += linear.measure(LinearDecode(kernels), projection, counts, read_gbps, _say)
     except (RuntimeError, moe.WrongError) as error:
         raise UserError(f"bench-kernels: {_first_line(error)}", FAILURE) from error
+    keep(read_gbps, rows.compare(timed, PEERS))
     for peer in (found for name in peers if (found := _peer(name))):
         for layer in layers:
             _beside(f"{peer.name} on {layer.name}", timed, moe.measure(peer, layer, counts, read_gbps, _say))
         for projection in projections if peer.name == MarlinProduct.name else ():
             measured = linear.measure(MarlinProduct(), projection, counts, read_gbps, _say)
             _beside(f"{peer.name} on {projection.name}", timed, measured)
+        keep(read_gbps, rows.compare(timed, PEERS))
     return read_gbps, rows.compare(timed, PEERS)
 
 
