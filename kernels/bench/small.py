@@ -5,9 +5,17 @@ import sys
 import torch
 import tvm_ffi
 
-# tokens, hidden, intermediate, swizzled scales: one slice of K with a rest, an odd half, many rows
-CASES = ((1, 1152, 128, True), (3, 1088, 64, False), (10, 128, 640, True))
-EXPERTS, TOP_K, SHARED_INTERMEDIATE, ROWS = 4, 2, 128, 128
+# tokens, hidden, intermediate, shared intermediate, swizzled scales: slices of K with a rest, an odd half,
+# many rows; then whole slices, which have kernels of their own
+CASES = (
+    (1, 1152, 128, 128, True),
+    (3, 1088, 64, 128, False),
+    (10, 128, 640, 128, True),
+    (1, 1024, 256, 512, True),
+    (2, 512, 512, 256, True),
+    (9, 512, 256, 256, True),
+)
+EXPERTS, TOP_K, ROWS = 4, 2, 128
 
 
 def codes(*shape: int) -> torch.Tensor:
@@ -32,15 +40,15 @@ def experts(count: int, hidden: int, intermediate: int) -> list[torch.Tensor]:
     return [*gate_up, floats(count), *down, floats(count)]
 
 
-def run(kernels, tokens: int, hidden: int, intermediate: int, swizzled: bool) -> None:
+def run(kernels, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool) -> None:
     x = torch.randn(tokens, hidden).bfloat16().cuda()
     ids = torch.stack([torch.randperm(EXPERTS)[:TOP_K] for _ in range(tokens)]).int().cuda()
-    workspace = empty(tokens * (TOP_K * intermediate + SHARED_INTERMEDIATE))
+    workspace = empty(tokens * (TOP_K * intermediate + shared))
 
     def moe(activation: str, gate: torch.Tensor | None, *flags: bool) -> None:
         kernels.moe_decode(
             *(torch.zeros_like(x), x, *experts(EXPERTS, hidden, intermediate), ids, floats(tokens, TOP_K)),
-            *(None, *experts(1, hidden, SHARED_INTERMEDIATE), gate, workspace, activation, *flags),
+            *(None, *experts(1, hidden, shared), gate, workspace, activation, *flags),
         )
 
     # swizzled, up_first, weight_on_input, shared_gate_logit, overlap

@@ -1,4 +1,4 @@
-"""The compiled library takes the call of `dgx_vllm.kernels.launch`: it refuses it for the right reason.
+"""The compiled library takes the calls of our Python: it refuses them for the right reason.
 
 DGX_VLLM_KERNELS_LIBRARY names a library for this machine's processor. No GPU is needed, and none is used.
 """
@@ -8,7 +8,11 @@ import os
 import pytest
 import torch
 
-from dgx_vllm.kernels import launch
+from dgx_vllm.bench import inputs, linear, moe_decode
+from dgx_vllm.bench.experts import Experts, Weights
+from dgx_vllm.bench.implementation import CASES, Case
+from dgx_vllm.bench.shapes import Moe
+from dgx_vllm.kernels import launch, library
 
 if "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
     pytest.skip("needs DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)
@@ -41,3 +45,27 @@ def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu() -> None:
             torch.zeros(EXPERTS, dtype=torch.int32),
             "silu",
         )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_so_it_is_with_the_benchmark_s_layers(case: Case) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weights = Weights(
+        Experts(EXPERTS, HIDDEN, INTERMEDIATE, generator), Experts(1, HIDDEN, 2 * INTERMEDIATE, generator)
+    )
+    shape = Moe("", HIDDEN, INTERMEDIATE, EXPERTS, TOP_K, 2 * INTERMEDIATE)
+    (given,) = inputs.draw(shape, TOKENS, 1, overlap=True, device="cpu")
+    (layer,) = moe_decode.Prepared(library.load(), weights).layers(case, given)
+    with pytest.raises(ValueError, match="x must be on a CUDA device"):
+        layer()
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "scale"),
+    [("NVFP4", HIDDEN // 2, codes(128, HIDDEN // 16)), ("FP8", HIDDEN, torch.ones(128))],
+)
+def test_and_with_its_projections(kind: linear.Kind, width: int, scale: torch.Tensor) -> None:
+    multiply = linear.LinearDecode(library.load()).prepare(kind, codes(128, width), scale)
+    x, out = (torch.zeros(TOKENS, size, dtype=torch.bfloat16) for size in (HIDDEN, 128))
+    with pytest.raises(ValueError, match="x must be on a CUDA device"):
+        multiply(x, out)
