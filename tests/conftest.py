@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,39 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> None:
 def session_environment(plugin: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """`clean_environment` for all of the session's servers: the second finds the first one's caches."""
     return clean_environment(tmp_path_factory.mktemp("session"))
+
+
+@pytest.fixture
+def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's Python takes this machine for a GB10. What asks on import has been imported before."""
+    import vllm.model_executor.layers.fused_moe.oracle.nvfp4  # noqa: F401
+    from vllm import platforms
+    from vllm.platforms.interface import DeviceCapability
+
+    platform = type(platforms.current_platform)
+    monkeypatch.setattr(platform, "_enum", platforms.PlatformEnum.CUDA)
+    monkeypatch.setattr(
+        platform, "get_device_capability", classmethod(lambda cls, device_id=0: DeviceCapability(12, 1))
+    )
+    monkeypatch.setattr(platform, "get_device_name", classmethod(lambda cls, device_id=0: "NVIDIA GB10"))
+
+
+@pytest.fixture(scope="module")
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The groups of one process that vLLM's layers look for."""
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.distributed import (
+        cleanup_dist_env_and_memory,
+        init_distributed_environment,
+        initialize_model_parallel,
+    )
+
+    meeting = tmp_path_factory.mktemp("group") / "meeting"
+    with set_current_vllm_config(VllmConfig()):
+        init_distributed_environment(1, 0, f"file://{meeting}", 0, "gloo")
+        initialize_model_parallel()
+    yield
+    cleanup_dist_env_and_memory()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -69,3 +69,15 @@ def test_and_with_its_projections(kind: linear.Kind, width: int, scale: torch.Te
     x, out = (torch.zeros(TOKENS, size, dtype=torch.bfloat16) for size in (HIDDEN, 128))
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
         multiply(x, out)
+
+
+def test_the_same_of_a_linear_layer_in_fp8() -> None:
+    rows, k = 48, 32
+    with pytest.raises(ValueError, match="x must be on a CUDA device"):
+        launch.linear_decode_fp8(
+            torch.zeros(TOKENS, rows, dtype=torch.bfloat16),
+            torch.zeros(TOKENS, k, dtype=torch.bfloat16),
+            scales(rows, k),
+            torch.ones(rows, 1),
+            torch.zeros(rows, dtype=torch.bfloat16),
+        )

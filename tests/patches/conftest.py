@@ -1,9 +1,8 @@
-"""The environment that a GB10 runs, looked at; and vLLM's CPU build, told that it runs on one."""
+"""The environment that a GB10 runs, looked at."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from arm_functions import Extension
     from cubins import Cubin
 
-GB10 = (12, 1)
 EXTENSIONS = ("_C_stable_libtorch", "_moe_C_stable_libtorch")
 
 
@@ -46,36 +44,3 @@ def extension(gb10_site: Path) -> Extension:
     from arm_functions import Extension
 
     return Extension(gb10_site / "vllm/_C_stable_libtorch.abi3.so")
-
-
-@pytest.fixture
-def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM's Python takes this machine for a GB10. What asks on import has been imported before."""
-    import vllm.model_executor.layers.fused_moe.oracle.nvfp4  # noqa: F401
-    from vllm import platforms
-    from vllm.platforms.interface import DeviceCapability
-
-    platform = type(platforms.current_platform)
-    monkeypatch.setattr(platform, "_enum", platforms.PlatformEnum.CUDA)
-    monkeypatch.setattr(
-        platform, "get_device_capability", classmethod(lambda cls, device_id=0: DeviceCapability(*GB10))
-    )
-    monkeypatch.setattr(platform, "get_device_name", classmethod(lambda cls, device_id=0: "NVIDIA GB10"))
-
-
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The groups of one process that vLLM's layers look for."""
-    from vllm.config import VllmConfig, set_current_vllm_config
-    from vllm.distributed import (
-        cleanup_dist_env_and_memory,
-        init_distributed_environment,
-        initialize_model_parallel,
-    )
-
-    meeting = tmp_path_factory.mktemp("group") / "meeting"
-    with set_current_vllm_config(VllmConfig()):
-        init_distributed_environment(1, 0, f"file://{meeting}", 0, "gloo")
-        initialize_model_parallel()
-    yield
-    cleanup_dist_env_and_memory()

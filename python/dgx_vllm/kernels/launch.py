@@ -1,7 +1,7 @@
 """Calling the library with PyTorch's tensors, on their device's current stream.
 
 NVFP4 weights are as a checkpoint has them; block scales are float8_e4m3fn or its bytes, in the 128x4 layout
-of the FP4 tensor cores (vLLM's `swizzle_blockscale`).
+of the FP4 tensor cores (vLLM's `swizzle_blockscale`). FP8 weights are rows of float8_e4m3fn.
 """
 
 import torch
@@ -57,6 +57,24 @@ def moe_decode(
         *(out, x, *routed, topk_ids, topk_weights, expert_map, *shared_expert, workspace, activation),
         *(swizzled, up_first, weight_on_input, shared_gate_logit, overlap),
     )
+
+
+def linear_decode_fp8(out: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+    """A linear layer for 1 to 16 tokens: `x @ (weight * scale).T + bias`.
+
+    Args:
+        out: bfloat16 [tokens, rows]; every element is written.
+        x: bfloat16 [tokens, k]; its rows may lie apart, at multiples of 16 bytes.
+        weight: float8_e4m3fn [rows, k].
+        scale: float32 [rows, 1], of each output.
+        bias: bfloat16 [rows].
+
+    Raises:
+        ValueError, TypeError: a shape, type, device, stride or alignment that the kernel does not take.
+        dgx_vllm.kernels.NoLibraryError: there is no library.
+    """
+    overlap = True
+    library.load().linear_decode_fp8(out, x, weight, scale, bias, overlap)
 
 
 def _workspace(kernels: library.Library, device: torch.device, *shape: int) -> Tensor:

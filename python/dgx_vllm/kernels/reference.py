@@ -1,4 +1,4 @@
-"""The operator in plain PyTorch and float32, for the CPU and for tests; slow, an expert at a time."""
+"""The operators in plain PyTorch and float32, for the CPU and for tests; slow, a piece at a time."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,28 @@ _GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
 }
+
+
+#: Values of a weight that are expanded to float32 at a time.
+_CHUNK = 1 << 22
+
+
+def linear_fp8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """`x @ (weight * scale).T + bias`, float32 [tokens, rows], with x [tokens, k].
+
+    Args:
+        x: of any type.
+        weight: float8_e4m3fn [rows, k].
+        scale: float32 [rows, 1].
+        bias: [rows], of any type.
+    """
+    rows, k = weight.shape
+    out = torch.empty(len(x), rows, dtype=torch.float32, device=x.device)
+    step = max(1, _CHUNK // k)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        out[:, part] = functional.linear(x.float(), weight[part].float() * scale[part])
+    return out if bias is None else out + bias.float()
 
 
 def unswizzle(scale: Tensor, rows: int, blocks: int) -> Tensor:

@@ -9,11 +9,11 @@ from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
 from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpertsFp4
 from vllm.model_executor.layers.fused_moe.modular_kernel import ExpertTokensMetadata, FusedMoEActivationFormat
 from vllm.model_executor.layers.quantization.utils.quant_utils import QuantKey
-from vllm.platforms import current_platform
 
 from dgx_vllm import kernels
 from dgx_vllm.kernels.launch import MOST_TOKENS
 from dgx_vllm.kernels.operators import moe_decode
+from dgx_vllm.plugin import device
 
 #: Calls with more tokens go to vLLM's experts. The kernel's limit; on a GB10 they may cross before it.
 CROSSOVER = MOST_TOKENS
@@ -51,7 +51,7 @@ class DecodeExperts(CutlassExpertsFp4):
 
     @staticmethod
     def _supports_current_device() -> bool:
-        return _capability() == (12, 1)
+        return device.capability() == (12, 1)
 
     @staticmethod
     def _supports_no_act_and_mul() -> bool:
@@ -155,7 +155,7 @@ class SlicedExperts(DecodeExperts):
 
     @staticmethod
     def _supports_current_device() -> bool:
-        return _capability() == (9, 0)
+        return device.capability() == (9, 0)
 
     def apply(
         self,
@@ -219,8 +219,9 @@ def _refusals(
     activation_key: QuantKey | None,
     activation_format: FusedMoEActivationFormat,
 ) -> Iterator[str]:
-    if not experts._supports_current_device():
-        yield f"its kernels are for compute capability 12.1 (9.0 to verify), not {_shown(_capability())}"
+    elsewhere = device.refusal()
+    if elsewhere is not None:
+        yield elsewhere
     try:
         kernels.find()
     except kernels.NoLibraryError as error:
@@ -248,14 +249,3 @@ def _refusals(
         yield "the model's SwiGLU is clamped or scaled"
     if config.moe_parallel_config.enable_eplb:
         yield "EPLB moves experts, and the kernel's copy of their global scales would stay"
-
-
-def _capability() -> tuple[int, int] | None:
-    if not current_platform.is_cuda():
-        return None
-    capability = current_platform.get_device_capability()
-    return None if capability is None else (capability.major, capability.minor)
-
-
-def _shown(capability: tuple[int, int] | None) -> str:
-    return "none" if capability is None else f"{capability[0]}.{capability[1]}"
