@@ -76,7 +76,7 @@ def serve(
     ] = None,
     dense_dtype: Annotated[
         Dtype | None,
-        typer.Option(help="What projections that the checkpoint left in BF16 become."),
+        typer.Option(help="What linear layers that the checkpoint left in BF16 become, lm_head among them."),
     ] = None,
     watchdog: Annotated[
         float | None,

@@ -93,11 +93,12 @@ def test_registering_twice_registers_once() -> None:
     assert get_quantization_config("modelopt_fp4") is CpuModelOptNvFp4Config
 
 
-def test_on_another_platform_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_another_platform_nothing_of_the_cpus_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     from vllm import platforms
 
+    from dgx_vllm.plugin import layers
     from dgx_vllm.plugin import register as entry
     from dgx_vllm.plugin.register import register
 
@@ -105,8 +106,26 @@ def test_on_another_platform_nothing_is_imported(monkeypatch: pytest.MonkeyPatch
     assert entry is register
     monkeypatch.setattr(module, "_registered", False)
     monkeypatch.setattr(platforms.current_platform, "is_cpu", lambda: False, raising=False)
+    registered: list[str] = []
+    monkeypatch.setattr(layers, "register", lambda: registered.append("layers"))
     for name in ("linear", "moe"):
         monkeypatch.delitem(sys.modules, f"dgx_vllm.plugin.{name}", raising=False)
     register()
+    register()
     assert not {"dgx_vllm.plugin.linear", "dgx_vllm.plugin.moe"} & set(sys.modules)
-    assert not module._registered
+    assert registered == ["layers"]
+
+
+def test_what_quantizes_is_imported_where_it_is_asked_for() -> None:
+    """vLLM loads the plugin in every process, the API server's among them."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, dgx_vllm.plugin as p; p.register(); print('dgx_vllm.plugin.fp8_method' in sys.modules)"
+    )
+    environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "HOME": "/nonexistent"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split()[-1] == "False"

@@ -1,10 +1,13 @@
 """What --dense-dtype changes in the plan and in the command."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from shapes import QWEN3_NEXT_NVFP4, understood
 
+from dgx_vllm import dense
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command
 from dgx_vllm.launch.command import Request
@@ -22,26 +25,109 @@ def test_the_projections_bytes_are_halved() -> None:
     bf16, fp8 = (
         outlook.of(model, None, Wish(10**12, "given", dense_dtype=dtype)) for dtype in ("bf16", "fp8")
     )
-    # (1812 + 453) MB, less a float32 scale for each of 36 * 12288 + 12 * 9216 outputs.
-    halved = 36 * 12288 * 2048 + 12 * 9216 * 2048
-    scales = 4 * (36 * 12288 + 12 * 9216)
-    assert bf16.steps[0].bytes - fp8.steps[0].bytes == halved - scales
-    assert {w.precision for w in fp8.model.weights if w.part.value == "lm_head"} == {"BF16"}
+    # in_proj_qkvz, q/k/v and lm_head, less a float32 scale for each output.
+    outputs = 36 * 12288 + 12 * 9216 + 151936
+    assert bf16.steps[0].bytes - fp8.steps[0].bytes == outputs * 2048 - outputs * 4
+
+
+def test_the_drafts_bytes_are_halved_but_for_experts_and_routers() -> None:
+    model = understood(QWEN3_NEXT_NVFP4)
+    bf16, fp8 = (
+        {
+            w.part.value: w
+            for w in outlook.of(model, None, Wish(10**12, "given", dense_dtype=dtype)).model.weights
+            if w.draft
+        }
+        for dtype in ("bf16", "fp8")
+    )
+    assert {part for part in fp8 if fp8[part].precision == "FP8"} == {
+        "draft's fc", "attention q/k/v", "attention o_proj", "shared expert"
+    }  # fmt: skip
+    # fc reads two hidden states, o_proj 16 heads of 256.
+    for part, outputs, inputs in (("draft's fc", 2048, 4096), ("attention o_proj", 2048, 4096)):
+        assert fp8[part].bytes == outputs * (inputs + 4)
+        assert bf16[part].bytes == 2 * outputs * inputs
+
+
+def test_a_tied_head_stays() -> None:
+    """Its embedding is there in BF16 for the tokens that are read."""
+    model = understood(QWEN3_NEXT_NVFP4, tie_word_embeddings=True)
+    fp8 = outlook.of(model, None, Wish(10**12, "given", dense_dtype="fp8"))
+    assert {w.precision for w in fp8.model.weights if w.part.value in ("embedding", "lm_head")} == {"BF16"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "lm_head",
+        "language_model.lm_head",
+        "model.layers.0.linear_attn.in_proj_qkvz",
+        "model.layers.0.linear_attn.in_proj_qkv",
+        "model.layers.0.linear_attn.out_proj",
+        "model.layers.3.self_attn.q_proj",
+        "model.layers.3.self_attn.qkv_proj",
+        "model.layers.3.self_attn.o_proj",
+        "model.layers.3.mlp.gate_up_proj",
+        "model.layers.3.mlp.shared_expert.down_proj",
+        "mtp.fc",
+        "mtp.layers.0.self_attn.k_proj",
+    ],
+)
+def test_projections_are_covered(module: str) -> None:
+    """By the names of checkpoints and by vLLM's, which fuses some."""
+    assert dense.covers(module)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "model.embed_tokens",
+        "model.layers.0.input_layernorm",
+        "model.layers.0.linear_attn.conv1d",
+        "model.layers.0.linear_attn.in_proj_ba",
+        "model.layers.0.linear_attn.in_proj_b",
+        "model.layers.0.linear_attn.norm",
+        "model.layers.0.mlp.gate",
+        "model.layers.0.mlp.shared_expert_gate",
+        "model.layers.0.mlp.experts.7.up_proj",
+        "model.visual.blocks.0.mlp.up_proj",
+        "vision_tower.layers.0.self_attn.q_proj",
+        "backbone.layers.0.mixer.in_proj",
+    ],
+)
+def test_what_decides_or_is_small_is_not_covered(module: str) -> None:
+    assert not dense.covers(module)
 
 
 @pytest.mark.parametrize("dtype", [None, "bf16"])
 def test_nothing_is_quantized_unasked(dtype: str | None) -> None:
     launch = command.plan(Request({}, {}, dense_dtype=dtype), MACHINE, KNOWN)  # type: ignore[arg-type]
-    assert "quantization-config" not in launch.settings
+    assert "additional-config" not in launch.settings
 
 
-def test_fp8_is_vllms_own_quantization_config() -> None:
+def test_fp8_is_told_to_the_plugin_in_vllms_additional_config() -> None:
     launch = command.plan(Request({}, {}, dense_dtype="fp8"), MACHINE, KNOWN)
-    setting = launch.settings["quantization-config"]
+    setting = launch.settings["additional-config"]
     assert setting.source is Source.FLAG
     assert setting.origin == "--dense-dtype fp8"
-    assert '"fp8_per_channel"' in setting.text
-    assert "--quantization-config" in launch.argv
+    assert dense.asked(json.loads(setting.text)) == "fp8"
+    assert "--additional-config" in launch.argv
+
+
+def test_an_additional_config_of_ones_own_says_it_itself() -> None:
+    request = Request({"additional-config": '{"gdn_prefill_backend": "triton"}'}, {}, dense_dtype="fp8")
+    with pytest.raises(
+        UserError,
+        match=r'fp8 would replace --additional-config: put "dgx_dense_dtype": "fp8" into the latter',
+    ):
+        command.plan(request, MACHINE, KNOWN)
+    assert "additional-config" in command.plan(replace(request, dense_dtype="bf16"), MACHINE, KNOWN).settings
+
+
+def test_what_is_asked_for_is_a_dtype() -> None:
+    assert dense.asked({}) == dense.asked(None) == "bf16"
+    with pytest.raises(ValueError, match="dgx_dense_dtype must be one of bf16, fp8, not 'int8'"):
+        dense.asked({"dgx_dense_dtype": "int8"})
 
 
 def test_two_who_say_what_is_quantized() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from transcripts import Transcript
 
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.dense import Dtype, quantization
+from dgx_vllm.dense import Dtype, additional_config
 
 MAX_TOKENS = 64
 #: <|endoftext|> and <|im_end|>.
@@ -40,7 +40,7 @@ class Engine:
             enable_prefix_caching=False,
             disable_log_stats=False,
             speculative_config=speculative,
-            quantization_config=quantization(dense),
+            additional_config=additional_config(dense) or {},
         )
 
     def answer(self, prompts: list[tuple[int, ...]], max_tokens: int = MAX_TOKENS) -> list[Answer]:

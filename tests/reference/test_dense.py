@@ -1,7 +1,7 @@
-"""--dense-dtype fp8: projections that the checkpoint left in BF16, quantized at load by vLLM itself."""
+"""--dense-dtype fp8: what the checkpoint left in BF16, quantized while it is loaded."""
 
-import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -11,7 +11,7 @@ from engine import Engine
 from test_log_probabilities import of_answers
 from transcripts import Transcript
 
-from dgx_vllm import dense
+from dgx_vllm import dense, fp8
 from dgx_vllm.nvfp4 import dequantize, quantize
 
 #: Nats, between the same engine's BF16 and FP8 projections.
@@ -22,42 +22,74 @@ ERROR_SHARE = 0.1
 
 
 @pytest.fixture(scope="module")
-def fp8_engine(vllm_environment: None) -> Iterator[Engine]:
+def fp8_engine(engine: Engine) -> Iterator[Engine]:
+    """Started after the other one, for vLLM's metrics are those of the last."""
     engine = Engine(drafts=2, dense="fp8")
     yield engine
     engine.close()
 
 
 def dense_weights(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What `dense` names, by vLLM's names of its shards."""
-    config = dense.quantization("fp8")
-    assert config is not None
-    patterns = [re.compile(target.removeprefix("re:")) for target in config["targets"]]
+    """What `dense` covers and is in BF16."""
     modules = {name.removesuffix(".weight"): tensor for name, tensor in tensors.items()}
     return {
         module: tensor.astype(np.float32)
         for module, tensor in modules.items()
-        if any(pattern.match(module) for pattern in patterns)
+        if dense.covers(module) and tensor.dtype == ml_dtypes.bfloat16
     }
 
 
 def test_every_projection_that_is_meant_is_found(tensors: dict[str, np.ndarray]) -> None:
-    found = {module.rpartition(".")[2] for module in dense_weights(tensors)}
-    assert found == {"in_proj_qkvz", "q_proj", "k_proj", "v_proj"}
+    found = {
+        ("the draft's " if module.startswith("mtp.") else "") + module.rpartition(".")[2]
+        for module in dense_weights(tensors)
+    }
+    attention = {"q_proj", "k_proj", "v_proj"}
+    drafts = {"fc", "o_proj", "gate_proj", "up_proj", "down_proj"} | attention
+    assert found == {"in_proj_qkvz", "lm_head"} | attention | {f"the draft's {name}" for name in drafts}
 
 
 def test_fp8_costs_a_tenth_of_what_nvfp4_does(
     tensors: dict[str, np.ndarray], record_property: Callable[[str, object], None]
 ) -> None:
-    """By ml_dtypes' E4M3 with a scale for each output, as vLLM's online path has it."""
     ratios = []
     for weight in dense_weights(tensors).values():
-        scale = np.abs(weight).max(axis=1, keepdims=True) / 448
-        fp8 = (weight / scale).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+        quantized = fp8.quantize(torch.from_numpy(weight))
+        codes = quantized.weight.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn)
+        restored = codes.astype(np.float32) * quantized.scale.numpy()
         nvfp4 = dequantize(quantize(torch.from_numpy(weight)), torch.float32).numpy()
-        ratios.append(((fp8 - weight) ** 2).sum() / ((nvfp4 - weight) ** 2).sum())
+        ratios.append(((restored - weight) ** 2).sum() / ((nvfp4 - weight) ** 2).sum())
     record_property("squared error, FP8 to NVFP4, by layer", f"{min(ratios):.3f} to {max(ratios):.3f}")
     assert max(ratios) < ERROR_SHARE
+
+
+def in_fp8(worker: Any) -> set[str]:
+    """Names of the layers of the model and of its draft that are in FP8 in a vLLM worker."""
+    runner = worker.model_runner
+    models = {"": runner.model, "draft: ": runner.drafter.model}
+    return {
+        prefix + name
+        for prefix, model in models.items()
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "weight", None), torch.Tensor)
+        and module.weight.dtype == torch.float8_e4m3fn
+    }
+
+
+@pytest.mark.engine
+def test_vllm_serves_them_in_fp8(fp8_engine: Engine) -> None:
+    (found,) = fp8_engine.llm.collective_rpc(in_fp8)
+    assert found == {
+        *(f"model.layers.{i}.linear_attn.in_proj_qkvz" for i in range(3)),
+        "model.layers.3.self_attn.qkv_proj",
+        "lm_head",
+        "draft: model.fc",
+        "draft: model.layers.0.self_attn.qkv_proj",
+        "draft: model.layers.0.self_attn.o_proj",
+        "draft: model.layers.0.mlp.shared_expert.gate_up_proj",
+        "draft: model.layers.0.mlp.shared_expert.down_proj",
+        "draft: lm_head",
+    }
 
 
 @pytest.mark.engine

@@ -1,11 +1,12 @@
 """The command: a pure function from what was asked and what is known to what will be run, and why."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dgx_vllm import driver
+from dgx_vllm import dense, driver
 from dgx_vllm.admission.middleware import HEARTBEAT, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.dense import Dtype
@@ -196,10 +197,17 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
 
 
 def _check_dense(ranked: Sequence[Layer], dtype: Dtype | None) -> None:
-    """--dense-dtype is written as a quantization config, of which there can be one."""
-    own = next((each["quantization-config"] for each in ranked[:4] if "quantization-config" in each), None)
+    """--dense-dtype is written as an additional config, of which there can be one; vLLM has its own way."""
+    given = {name: setting for each in reversed(ranked[:4]) for name, setting in each.items()}
+    own = given.get("quantization-config")
     if own and dtype is not None:
         raise UserError(f"--dense-dtype {dtype} and {own.origin} both say what is quantized; keep one")
+    other, config = given.get("additional-config"), dense.additional_config(dtype or "bf16")
+    if other and config:
+        raise UserError(
+            f"--dense-dtype {dtype} would replace {other.origin}: "
+            f"put {json.dumps(config)[1:-1]} into the latter, and leave out the former"
+        )
 
 
 def _give_way(winners: Layer, machine: Machine) -> tuple[Layer, list[Overruled], list[str]]:

@@ -83,10 +83,10 @@ def from_profile(profile: Profile | None, machine: Machine) -> Layer:
 def from_dense_dtype(asked: Dtype | None, profile: Profile | None) -> list[Layer]:
     """What --dense-dtype stands for or, without it, the profile's."""
     dtype = asked or (profile.dense_dtype if profile else "bf16")
-    config = dense.quantization(dtype)
+    config = dense.additional_config(dtype)
     if config is None:
         return []
-    values: Values = {"quantization-config": json.dumps(config)}
+    values: Values = {"additional-config": json.dumps(config)}
     if asked or profile is None:
         return [layer(values, Source.FLAG, f"--dense-dtype {dtype}")]
     return [layer(values, Source.PROFILE, f"profile {profile.name}")]

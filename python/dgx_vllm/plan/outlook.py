@@ -91,7 +91,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     """
     architecture = model.architecture
     dense = wish.dense_dtype or (profile.dense_dtype if profile else "bf16")
-    model = replace(model, weights=weights.with_dense(model.weights, dense, architecture.hidden))
+    model = replace(model, weights=weights.with_dense(model.weights, dense))
     if wish.drafts and architecture.draft is None:
         raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")
     settings = profile.values("cuda") if profile else {}

@@ -1,8 +1,10 @@
 """Weights: parameters and bytes by part and precision, planned from a config or taken from a checkpoint."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
 from dgx_vllm.plan import parts
 from dgx_vllm.plan.architecture import Architecture
@@ -33,8 +35,7 @@ _SUFFIXES = {
     ".weight": True,
 }
 
-#: What `dense` quantizes, and a scale for each output.
-_DENSE = (Part.GDN_IN, Part.ATTENTION_QKV)
+#: Of an output's scale, of weights that `dense` quantizes.
 _SCALE_BYTES = 4
 
 _DTYPES = {"BF16": "BF16", "F16": "FP16", "F32": "F32", "F64": "F64", "F8_E4M3": "FP8", "I8": "INT8"}
@@ -50,6 +51,7 @@ class Weight:
         draft: whether they belong to the MTP layers.
         parameters: how many.
         bytes: with every scale.
+        outputs: of all its matrices together.
     """
 
     part: Part
@@ -57,6 +59,7 @@ class Weight:
     draft: bool
     parameters: int
     bytes: int
+    outputs: int
 
 
 def planned(architecture: Architecture, quantization: Quantization) -> tuple[Weight, ...]:
@@ -72,6 +75,7 @@ def planned(architecture: Architecture, quantization: Quantization) -> tuple[Wei
                 parts.is_draft(tensor.name),
                 tensor.parameters,
                 size,
+                _outputs(tensor.shape) * tensor.copies,
             )
         )
     return _summed(found)
@@ -89,17 +93,18 @@ def stored(tensors: Mapping[str, Stored]) -> tuple[Weight, ...]:
         name = f"{module}.weight" if main else module
         precision, parameters = _unpacked(main, held)
         size = sum(tensor.size for tensor in held.values())
-        found.append(Weight(parts.of(name), precision, parts.is_draft(name), parameters, size))
+        outputs = _outputs(held[main].shape) if main else 0
+        found.append(Weight(parts.of(name), precision, parts.is_draft(name), parameters, size, outputs))
     return _summed(found)
 
 
-def with_dense(weights: Iterable[Weight], dtype: Dtype, hidden: int) -> tuple[Weight, ...]:
-    """The weights as vLLM holds them with `dense.quantization(dtype)`, of layers of `hidden` inputs."""
+def with_dense(weights: Iterable[Weight], dtype: Dtype) -> tuple[Weight, ...]:
+    """The weights as vLLM holds them with `--dense-dtype`."""
     if dtype == "bf16":
         return tuple(weights)
     return tuple(
-        replace(weight, precision="FP8", bytes=weight.parameters + weight.parameters // hidden * _SCALE_BYTES)
-        if weight.part in _DENSE and weight.precision == "BF16"
+        replace(weight, precision="FP8", bytes=weight.parameters + weight.outputs * _SCALE_BYTES)
+        if weight.part in dense.PARTS and weight.precision == "BF16"
         else weight
         for weight in weights
     )
@@ -108,6 +113,10 @@ def with_dense(weights: Iterable[Weight], dtype: Dtype, hidden: int) -> tuple[We
 def total(weights: Iterable[Weight], drafting: bool) -> int:
     """Bytes that vLLM loads: MTP layers only where they draft."""
     return sum(weight.bytes for weight in weights if drafting or not weight.draft)
+
+
+def _outputs(shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:-1]) if len(shape) > 1 else 0
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -146,14 +155,14 @@ def _integer_bits(weight: Stored, held: Mapping[str, Stored]) -> int:
 
 
 def _summed(weights: Iterable[Weight]) -> tuple[Weight, ...]:
-    sums: dict[tuple[bool, Part, str], tuple[int, int]] = {}
+    sums: dict[tuple[bool, Part, str], tuple[int, int, int]] = {}
     for each in weights:
         key = (each.draft, each.part, each.precision)
-        parameters, size = sums.get(key, (0, 0))
-        sums[key] = (parameters + each.parameters, size + each.bytes)
+        parameters, size, outputs = sums.get(key, (0, 0, 0))
+        sums[key] = (parameters + each.parameters, size + each.bytes, outputs + each.outputs)
     order = list(Part)
     ranked = sorted(sums.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2]))
     return tuple(
-        Weight(part, precision, draft, parameters, size)
-        for (draft, part, precision), (parameters, size) in ranked
+        Weight(part, precision, draft, parameters, size, outputs)
+        for (draft, part, precision), (parameters, size, outputs) in ranked
     )

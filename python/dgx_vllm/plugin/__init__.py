@@ -1,8 +1,10 @@
-"""What we put into vLLM: decode kernels for NVFP4 experts on GPUs (experts.py), and NVFP4 on the CPU backend.
+"""What we put into vLLM: decode kernels for NVFP4 experts on GPUs (experts.py), FP8 for linear layers that a
+checkpoint left in BF16 (layers.py, fp8_method.py, fp8_linear.py), and NVFP4 on the CPU backend.
 
-The kernels come in by an entry point of their own, which vLLM as we patch it asks when `--moe-backend dgx` is
-given; docs/kernels.md says why so. The rest of this page is about the CPU, where the reference path serves
-every NVFP4 layer, by that name and without it.
+The experts come in by an entry point of their own, which vLLM as we patch it asks when `--moe-backend dgx` is
+given; docs/kernels.md says why so. The linear layers come in by vLLM's registry for layers from outside, and
+are vLLM's own until `--dense-dtype` is given: docs/decode.md. The rest of this page is about the CPU, where
+the reference path serves every NVFP4 layer.
 
 vLLM 0.32 reads ModelOpt NVFP4 checkpoints on GPUs only: on its CPU backend no linear kernel is listed for
 NVFP4 and the table of NVFP4 MoE backends is closed. This plugin adds both, so that the checkpoint that a
@@ -22,7 +24,7 @@ The way in is vLLM's two public registries, and nothing is monkey-patched:
   backend's scale handling, and a source patch that opens the backend enum, which every later pin would have
   to carry.
 
-Both act on the CPU platform only. On CUDA `register` changes nothing.
+Both act on the CPU platform only.
 """
 
 from dgx_vllm.plugin.register import register

@@ -4,18 +4,25 @@ _registered = False
 
 
 def register() -> None:
-    """Give vLLM's CPU backend NVFP4 linear and MoE layers.
+    """Give vLLM layers for `--dense-dtype` and, on its CPU backend, for NVFP4.
 
     vLLM calls this once in every process that it starts, possibly more than once: later calls do nothing.
-    On any platform but the CPU it does nothing and imports nothing beyond vLLM's platform detection.
     """
     global _registered
-    from vllm.platforms import current_platform
-
-    if _registered or not current_platform.is_cpu():
+    if _registered:
         return
     _registered = True
 
+    from vllm.platforms import current_platform
+
+    from dgx_vllm.plugin import layers
+
+    layers.register()
+    if current_platform.is_cpu():
+        _register_nvfp4()
+
+
+def _register_nvfp4() -> None:
     from vllm.logger import init_logger
     from vllm.model_executor.kernels.linear import register_linear_kernel
     from vllm.model_executor.layers.quantization import register_quantization_config
