@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,29 @@ def clean_environment(directory: Path) -> dict[str, str]:
 def environment(tmp_path: Path) -> dict[str, str]:
     """`clean_environment` below the test's own directory."""
     return clean_environment(tmp_path)
+
+
+@pytest.fixture
+def run(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process: its status, output and errors."""
+    from dgx_vllm import cli
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["dgx-vllm", *map(str, words)])
+            for name in list(os.environ):
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        captured = capsys.readouterr()
+        status = ended.value.code
+        return status if isinstance(status, int) else 0, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -246,6 +246,39 @@ def eval_prune(
     )
 
 
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A directory, a profile or a downloaded model's id.")
+    ],
+    dense_dtype: Annotated[Dtype, typer.Option(help="As for serve: the option to measure.")] = "bf16",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT", help="Measure from this checkpoint; by default from MODEL as it is."
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare predictions on this text, by vLLM: two runs."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=2, metavar="N", help="Tokens of the text to look at.")] = 8192,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Say what an option costs in quality: each layer's relative error; with --text perplexity and KL."""
+    from dgx_vllm.evaluation import command
+
+    command.evaluate(
+        model,
+        os.environ,
+        dense_dtype=dense_dtype,
+        against=against,
+        text=text,
+        tokens=tokens,
+        as_json=as_json,
+    )
+
+
 @app.command()
 def bench_kernels(
     shapes: Annotated[

@@ -1,9 +1,6 @@
-"""A small checkpoint in two files, and the command in this process."""
+"""A small checkpoint in two files."""
 
 import json
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from dgx_vllm.nvfp4 import quantize
-
-Run = Callable[..., tuple[int, str, str]]
 
 HIDDEN, INNER, EXPERTS = 64, 32, 10
 
@@ -75,26 +70,3 @@ def calibration(tmp_path: Path) -> Path:
     path = tmp_path / "calibration.safetensors"
     save_file({"layers.0.mlp.experts": x.bfloat16()}, path)
     return path
-
-
-@pytest.fixture
-def run(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """The command in this process: its status, output and errors."""
-    from dgx_vllm import cli
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["dgx-vllm", *map(str, words)])
-            for name in list(os.environ):
-                patch.delenv(name)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        captured = capsys.readouterr()
-        status = ended.value.code
-        return status if isinstance(status, int) else 0, captured.out, captured.err
-
-    return call

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sparse_reference import best_choice, values, zeros_fit
 
+from dgx_vllm.norms import norm_rms
 from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, quantize
 from dgx_vllm.nvfp4.pattern import PAIRS, TWO_OF_FOUR, Pattern
 from dgx_vllm.prune import experts, inputs
@@ -89,8 +90,8 @@ def test_the_inner_rms_is_what_sampling_gives(gated: bool) -> None:
 
 def test_norms_by_model() -> None:
     weight = torch.tensor([-0.25, 0.5])
-    assert inputs.norm_rms(weight, "qwen3_next").tolist() == [0.75, 1.5]
-    assert inputs.norm_rms(weight, "qwen3_moe").tolist() == [0.25, 0.5]
+    assert norm_rms(weight, "qwen3_next").tolist() == [0.75, 1.5]
+    assert norm_rms(weight, "qwen3_moe").tolist() == [0.25, 0.5]
     assert "model.layers.3.post_attention_layernorm.weight" in inputs.norm_names("model.layers.3.mlp.experts")
 
 

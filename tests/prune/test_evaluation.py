@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from sparse_reference import read, values
 
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.prune.divergence import compare
+from dgx_vllm.evaluation.divergence import compare
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "check-config",
     "doctor",
     "download",
+    "eval",
     "eval-prune",
     "exec",
     "health",

@@ -10,7 +10,8 @@ from safetensors.torch import save
 
 from dgx_vllm.download.progress import say
 from dgx_vllm.errors import UserError
-from dgx_vllm.prune import calibration, engine
+from dgx_vllm.evaluation import engine
+from dgx_vllm.prune import calibration
 from dgx_vllm.prune.source import Source
 
 

@@ -5,13 +5,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dgx_vllm import __version__, sparsity
+from dgx_vllm import __version__, progress, sparsity
 from dgx_vllm.download import ending, room
 from dgx_vllm.download.progress import say
 from dgx_vllm.errors import UserError
 from dgx_vllm.nvfp4.pattern import PATTERNS
 from dgx_vllm.plan.units import gb
-from dgx_vllm.prune import blocks, progress, shard
+from dgx_vllm.prune import blocks, shard
 from dgx_vllm.prune.blocks import Block
 from dgx_vllm.prune.calibration import Calibration
 from dgx_vllm.prune.destination import Destination, Record

@@ -3,17 +3,16 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from dgx_vllm import sparsity
 from dgx_vllm.errors import UserError
-from dgx_vllm.prune import blocks, deviation, divergence, engine
+from dgx_vllm.evaluation import divergence, engine, report
+from dgx_vllm.evaluation.divergence import Divergence, Subject
+from dgx_vllm.prune import blocks, deviation
 from dgx_vllm.prune.calibration import Calibration
 from dgx_vllm.prune.deviation import Deviation
-from dgx_vllm.prune.divergence import Divergence
 from dgx_vllm.prune.source import Source
 from dgx_vllm.sparsity import Sparsity
 
@@ -50,10 +49,14 @@ def evaluate(
     inputs = Calibration(calibration) if calibration else None
     found = blocks.find(model, before.tensors, shared=sparsity.SHARED in said.targets)
     layers = list(deviation.of(before, after, found, inputs))
-    told = divergence.measure(before.directory, after.directory, text, tokens) if text else None
+    told = (
+        divergence.measure(Subject(before.directory), Subject(after.directory), text, tokens)
+        if text
+        else None
+    )
     if as_json:
         values = {"sparsity": said, "blocks": layers, "text": told}
-        print(msgspec.json.format(msgspec.json.encode(values), indent=1).decode())
+        report.dump(values)
     else:
         _show(pruned, said, layers, told, "the calibration's inputs" if inputs else "drawn inputs")
 
@@ -61,8 +64,7 @@ def evaluate(
 def _show(
     name: str, said: Sparsity, layers: Sequence[Deviation], told: Divergence | None, inputs: str
 ) -> None:
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=160)
+    console = report.console()
     console.print(f"{name}: {said.pattern} by {said.method}, {', '.join(said.targets)}", markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"relative error on {inputs}", overflow="fold")
@@ -73,16 +75,4 @@ def _show(
         table.add_row(layer.block, *("" if figure is None else f"{figure:.4f}" for figure in figures))
     console.print(table)
     if told:
-        console.print(_text(told))
-
-
-def _text(told: Divergence) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"over {told.tokens:,} tokens")
-    for header in ("before", "after"):
-        table.add_column(header, justify="right")
-    table.add_row("perplexity", f"{told.perplexity_before:.4f}", f"{told.perplexity_after:.4f}")
-    bound = "" if told.exact else "at least "
-    table.add_row("KL from before, nats a token", "", f"{bound}{told.kl:.4f}")
-    table.add_row("same likeliest token", "", f"{told.agreement:.2%}")
-    return table
+        console.print(report.text(told))

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 
 _NODES = 32
-#: Model types whose RMSNorm multiplies by 1 + weight.
-_ZERO_CENTRED = ("qwen3_next", "qwen3_5", "gemma")
 _NORMS = (
     "pre_feedforward_layernorm",
     "pre_mlp_layernorm",
@@ -29,17 +27,6 @@ def norm_names(block: str) -> list[str]:
     words = block.split(".")
     layer = next((i for i, word in enumerate(words) if word.isdigit()), None)
     return [] if layer is None else [".".join((*words[: layer + 1], name, "weight")) for name in _NORMS]
-
-
-def norm_rms(weight: torch.Tensor, model_type: str) -> torch.Tensor:
-    """Each channel's root mean square behind a norm, float32 [hidden].
-
-    Args:
-        weight: [hidden], the norm's.
-        model_type: config.json's.
-    """
-    centre = 1.0 if model_type.startswith(_ZERO_CENTRED) else 0.0
-    return (weight.float() + centre).abs()
 
 
 def inner_rms(

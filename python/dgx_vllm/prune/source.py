@@ -1,20 +1,17 @@
-"""Source: the checkpoint to prune, its tensors read one at a time."""
+"""Source: the checkpoint to prune, and what it says of its experts."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from dgx_vllm import checkpoint, sparsity
+from dgx_vllm import sparsity
 from dgx_vllm.errors import UserError
+from dgx_vllm.norms import norm_rms
 from dgx_vllm.nvfp4 import Nvfp4Tensor
-from dgx_vllm.plan import headers, source
-from dgx_vllm.plan.headers import Header
 from dgx_vllm.prune import inputs
 from dgx_vllm.prune.blocks import Block
 from dgx_vllm.prune.experts import Activation, Experts
+from dgx_vllm.tensors import Tensors
 
 _ACTIVATIONS: Mapping[str, Activation] = {
     "silu": torch.nn.functional.silu,
@@ -25,8 +22,8 @@ _ACTIVATIONS: Mapping[str, Activation] = {
 }
 
 
-class Source:
-    """A checkpoint in a directory.
+class Source(Tensors):
+    """A checkpoint in a directory, as `Tensors` has it, and what it says of its experts.
 
     Args:
         model: a directory, a profile's name or a Hugging Face id in the cache.
@@ -37,38 +34,8 @@ class Source:
     """
 
     def __init__(self, model: str, environ: Mapping[str, str]) -> None:
-        found = source.find(model, environ, fetch=False)
-        if found.directory is None:
-            raise UserError(f"{model} is a file; give the directory that holds the weights too")
-        checkpoint.check(str(found.directory))
-        if not headers.present(found.directory):
-            raise UserError(f"{model} has no *.safetensors; give a checkpoint in ModelOpt's NVFP4")
-        self.model = model
-        self.directory: Path = found.directory
-        self.config: Mapping[str, Any] = found.config
-        self.beside: Mapping[str, Any] | None = found.beside
-        self.sparsity = sparsity.declared(found.config, found.beside)
-        self.shards: dict[Path, Header] = {
-            path: headers.header(path) for path in headers.files(found.directory)
-        }
-        self.tensors = {name: held for shard in self.shards.values() for name, held in shard.tensors.items()}
-        self._where = {name: path for path, shard in self.shards.items() for name in shard.tensors}
-        self._open: dict[Path, Any] = {}
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """One tensor, by name.
-
-        Raises:
-            UserError: its file cannot be read.
-        """
-        path = self._where[name]
-        try:
-            if path not in self._open:
-                self._open[path] = safe_open(path, framework="pt")
-            found: torch.Tensor = self._open[path].get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read ({error}); fetch the checkpoint again") from error
-        return found
+        super().__init__(model, environ)
+        self.sparsity = sparsity.declared(self.config, self.beside)
 
     def experts(self, block: Block, indices: tuple[int | None, ...]) -> Experts:
         """Some of a block's experts.
@@ -84,13 +51,13 @@ class Source:
         """The channels' root mean squares behind a block's norm, float32 [hidden]; None if it has none."""
         for name in inputs.norm_names(block.name):
             if name in self.tensors and self.tensors[name].shape == (hidden,):
-                return inputs.norm_rms(self.tensor(name), str(self._text.get("model_type", "")))
+                return norm_rms(self.tensor(name), str(self.text.get("model_type", "")))
         return None
 
     def router(self, block: Block) -> tuple[torch.Tensor, int] | None:
         """A block's router [experts, hidden] and how many it chooses, where it goes by the largest logits."""
         gate = f"{block.name.removesuffix('.experts')}.gate"
-        top = self._text.get("num_experts_per_tok")
+        top = self.text.get("num_experts_per_tok")
         wanted = (len(block.indices),)
         if block.indices != tuple(range(*wanted)):
             return None
@@ -101,13 +68,8 @@ class Source:
             return None
         return self.tensor(f"{gate}.weight").float(), top
 
-    @property
-    def _text(self) -> Mapping[str, Any]:
-        text = self.config.get("text_config")
-        return text if isinstance(text, Mapping) else self.config
-
     def _activation(self) -> Activation:
-        text = self._text
+        text = self.text
         name = text.get("hidden_act") or text.get("mlp_hidden_act") or text.get("hidden_activation") or "silu"
         if name not in _ACTIVATIONS:
             raise UserError(

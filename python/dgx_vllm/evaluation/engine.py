@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dgx_vllm import dense
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 
 #: Tokens in a window of the text; each window is a sequence of its own.
@@ -22,12 +24,13 @@ _SETTINGS = {
 }
 
 
-def start(directory: Path, logprobs: int = 0) -> Any:
+def start(directory: Path, logprobs: int = 0, dense_dtype: Dtype = "bf16") -> Any:
     """A `vllm.LLM` without compilation, drafts or prefix cache, and with little room for sequences.
 
     Args:
         directory: the checkpoint.
         logprobs: how many of a prompt's log-probabilities a token may be asked for; -1 for all.
+        dense_dtype: what the layers that the checkpoint left in BF16 become.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -41,6 +44,7 @@ def start(directory: Path, logprobs: int = 0) -> Any:
         max_num_batched_tokens=max(2 * WINDOW, 2048),
         max_num_seqs=8,
         max_logprobs=logprobs,
+        additional_config=dense.additional_config(dense_dtype) or {},
         enforce_eager=True,
         enable_prefix_caching=False,
         kv_cache_memory_bytes=_CACHE_BYTES if torch.cuda.is_available() else None,

@@ -1,20 +1,42 @@
-"""Divergence: how far a pruned model's predictions are from the unpruned one's, on a text."""
+"""Divergence: how far a model's predictions are from those that it gave before a change, on a text."""
 
+import contextlib
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from dgx_vllm import progress
+from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import FAILURE, UserError
 
 _SAID = 300
+_SCORED = re.compile(r"scored (\d+) of (\d+)")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to run.
+
+    Args:
+        directory: the checkpoint.
+        dense_dtype: what the layers that it left in BF16 become.
+    """
+
+    directory: Path
+    dense_dtype: Dtype = "bf16"
+
+    def __str__(self) -> str:
+        option = "" if self.dense_dtype == "bf16" else f" --dense-dtype {self.dense_dtype}"
+        return f"{self.directory}{option}"
 
 
 @dataclass(frozen=True)
@@ -38,11 +60,11 @@ class Divergence:
     agreement: float
 
 
-def measure(before: Path, after: Path, text: Path, tokens: int) -> Divergence:
+def measure(before: Subject, after: Subject, text: Path, tokens: int) -> Divergence:
     """Runs both models over a text, one after the other.
 
     Args:
-        before, after: checkpoints.
+        before, after: what to compare.
         text: UTF-8.
         tokens: of the text to look at.
 
@@ -50,14 +72,51 @@ def measure(before: Path, after: Path, text: Path, tokens: int) -> Divergence:
         UserError: a model does not run here, or the text is too short.
     """
     with tempfile.TemporaryDirectory() as place:
-        scores = [_score(path, text, Path(place) / f"{i}", tokens) for i, path in enumerate((before, after))]
+        scores = [
+            score(each, text, Path(place) / f"{i}", tokens, f"tokens, run {i + 1} of 2")
+            for i, each in enumerate((before, after))
+        ]
     if not torch.equal(scores[0]["token"], scores[1]["token"]):
         raise UserError(
-            f"{after} cuts the text into other tokens than {before}; give checkpoints of one model"
+            f"{after.directory} cuts the text into other tokens than {before.directory}; "
+            "give checkpoints of one model"
         )
     if not scores[0]["token"].numel():
         raise UserError(f"{text} is too short to predict anything; give more text")
     return compare(*scores)
+
+
+def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> dict[str, torch.Tensor]:
+    """Runs a model over a text; see `dgx_vllm.evaluation.score`.
+
+    Args:
+        subject: what to run.
+        text: UTF-8.
+        out: the file that the run writes.
+        tokens: of the text to look at.
+        what: is shown beside the progress.
+
+    Raises:
+        UserError: the model does not run here.
+    """
+    words = (subject.directory, text, out, tokens, subject.dense_dtype)
+    command = [sys.executable, "-m", "dgx_vllm.evaluation.score", *map(str, words)]
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=os.environ, text=True) as process,
+    ):
+        assert process.stdout is not None
+        _show(process.stdout, what)
+        process.wait()
+        said.seek(0)
+        last = next(iter(reversed(said.read().strip().splitlines())), f"status {process.returncode}")
+    if process.returncode or not out.is_file():
+        raise UserError(
+            f"vLLM does not run {subject} here ({last[:_SAID]}); `dgx-vllm serve {subject} --dry-run` "
+            "and `dgx-vllm doctor` say more",
+            FAILURE,
+        )
+    return load_file(out)
 
 
 def compare(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> Divergence:
@@ -96,24 +155,15 @@ def _rest(known: Mapping[int, float], common: set[int]) -> float:
     return max(1 - sum(math.exp(known[each]) for each in common), 0.0)
 
 
-def _score(checkpoint: Path, text: Path, out: Path, tokens: int) -> dict[str, torch.Tensor]:
-    command = [
-        sys.executable,
-        "-m",
-        "dgx_vllm.prune.score",
-        str(checkpoint),
-        str(text),
-        str(out),
-        str(tokens),
-    ]
-    done = subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ, text=True
-    )
-    if done.returncode or not out.is_file():
-        last = next(iter(reversed(done.stderr.strip().splitlines())), f"status {done.returncode}")
-        raise UserError(
-            f"vLLM does not run {checkpoint} here ({last[:_SAID]}); `dgx-vllm serve {checkpoint} --dry-run` "
-            "and `dgx-vllm doctor` say more",
-            FAILURE,
-        )
-    return load_file(out)
+def _show(lines: Iterable[str], what: str) -> None:
+    """Turns what `score` prints into progress; vLLM prints among it."""
+    with contextlib.ExitStack() as stack:
+        tell: Callable[[int], None] | None = None
+        before = 0
+        for line in lines:
+            found = _SCORED.fullmatch(line.strip())
+            if found:
+                done, total = int(found[1]), int(found[2])
+                tell = tell or stack.enter_context(progress.counted(total, what))
+                tell(done - before)
+                before = done
