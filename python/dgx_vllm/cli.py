@@ -133,7 +133,11 @@ def plan(
         int, typer.Option(min=0, metavar="N", help="Tokens that the MTP layer drafts for each step.")
     ] = 0,
     acceptance: Annotated[
-        float | None, typer.Option(metavar="TOKENS", help="Tokens that a step with drafts yields.")
+        str | None,
+        typer.Option(
+            metavar="SHARE,...",
+            help="Weigh drafts by the share of steps that keeps the first, the second, such as 0.84,0.58.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     plot: Annotated[

@@ -76,7 +76,7 @@ def test_json_says_the_same(plan: Run, config_file: Path) -> None:
         - sum(each["bytes"] for each in memory["overheads"])
     )
     assert said["decode"]["predicted"] is True
-    assert [each["drafts"] for each in said["decode"]["drafts"]] == [1, 2, 3]
+    assert [each["drafts"] for each in said["decode"]["drafts"]] == [0, 1, 2, 3]
 
 
 def test_on_a_spark_mem_available_counts(
@@ -167,8 +167,12 @@ def test_bad_configs_are_one_line_with_a_remedy(
         (["CONFIG", "--plot", "plan.pdf"], "neither .svg nor .png"),
         (["CONFIG", "--plot", "/nowhere/plan.svg"], "No such file"),
         (["CONFIG", "--kv-cache-dtype", "int3"], "'int3' is unknown"),
-        (["CONFIG", "--acceptance", "2"], "--drafts"),
-        (["CONFIG", "--drafts", "2", "--acceptance", "4"], "from 1 to one more"),
+        (["CONFIG", "--acceptance", "2.4"], "from 0 to 1 and none above"),
+        (["CONFIG", "--acceptance", "0.5,0.6"], "none above the one before"),
+        (["CONFIG", "--acceptance", "0.5,"], "no list of shares"),
+        (["CONFIG", "--acceptance", "nan"], "no list of shares"),
+        (["CONFIG", "--acceptance", "0.9,0.8,0.7,0.6,0.5"], "use at most 4"),
+        (["CONFIG", "--drafts", "2", "--acceptance", "0.8"], "says nothing of draft 2"),
         (["CONFIG", "--context", "0"], "--context"),
         (["CONFIG", "--frobnicate"], "--frobnicate"),
         ([], "MODEL"),

@@ -11,6 +11,7 @@ from dgx_vllm.dense import Dtype
 from dgx_vllm.drafts import check as check_drafts
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source, units
+from dgx_vllm.plan.acceptance import parse as parse_acceptance
 from dgx_vllm.plan.outlook import Wish
 
 
@@ -24,7 +25,7 @@ def plan(
     cache_dtype: str | None,
     dense_dtype: Dtype | None,
     drafts: int,
-    acceptance: float | None,
+    acceptance: str | None,
     as_json: bool,
     plot: Path | None,
 ) -> None:
@@ -40,7 +41,7 @@ def plan(
         cache_dtype: the KV cache's.
         dense_dtype: what the projections that the checkpoint left in BF16 become.
         drafts: speculative tokens.
-        acceptance: tokens that a step with drafts yields.
+        acceptance: the share of steps that keeps the draft at each position, such as `0.84,0.58`.
         as_json: JSON instead of tables.
         plot: a picture's file, .svg or .png.
 
@@ -49,10 +50,11 @@ def plan(
     """
     if plot:
         chart.check(plot)
-    if acceptance is not None and not (drafts and 1 <= acceptance <= drafts + 1):
+    accepted = None if acceptance is None else parse_acceptance(acceptance)
+    if accepted and drafts > len(accepted.shares):
         raise UserError(
-            "--acceptance is the tokens that a step yields, from 1 to one more than --drafts; "
-            "give both, such as --drafts 2 --acceptance 2.4"
+            f"--acceptance {acceptance} says nothing of draft {len(accepted.shares) + 1}; "
+            f"give {drafts} shares, or lower --drafts {drafts}"
         )
     available, origin = _memory(memory)
     wish = Wish(
@@ -63,10 +65,13 @@ def plan(
         cache_dtype=cache_dtype,
         dense_dtype=dense_dtype,
         drafts=drafts,
-        acceptance=acceptance,
+        acceptance=accepted,
     )
     found = source.find(argument, environ)
-    check_drafts(drafts, checkpoint.has_gated_delta_net(found.config), "--drafts")
+    gdn = checkpoint.has_gated_delta_net(found.config)
+    check_drafts(drafts, gdn, "--drafts")
+    if accepted:
+        check_drafts(len(accepted.shares), gdn, "--acceptance")
     planned = outlook.of(model.understand(found), found.profile, wish)
     if plot:
         chart.draw(planned, plot)

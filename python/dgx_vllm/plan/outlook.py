@@ -1,12 +1,13 @@
 """Outlook: the whole plan of one model on one memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.plan import cache, decode, gb10, memory, overheads, weights
+from dgx_vllm.plan import cache, decode, memory, overheads, weights
+from dgx_vllm.plan.acceptance import Acceptance, published
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.decode import Step
 from dgx_vllm.plan.memory import Budget, Row
@@ -14,6 +15,8 @@ from dgx_vllm.plan.model import Model
 from dgx_vllm.profile import Profile
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+#: Sequences decoded together for which drafts are weighed.
+DRAFT_BATCHES = (1, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Wish:
         dense_dtype: --dense-dtype, None for the profile's.
         state_dtype: --mamba-ssm-cache-dtype.
         drafts: speculative tokens, 0 for none.
-        acceptance: tokens that a step with drafts yields, None for the published ones.
+        acceptance: of drafts, None for the published one.
     """
 
     available: int
@@ -40,22 +43,31 @@ class Wish:
     dense_dtype: Dtype | None = None
     state_dtype: str = "auto"
     drafts: int = 0
-    acceptance: float | None = None
+    acceptance: Acceptance | None = None
 
 
 @dataclass(frozen=True)
 class Drafting:
-    """Decoding with drafts.
+    """Decoding with a number of drafts, 0 among them.
 
     Args:
-        step: one step.
+        steps: one step for each of `DRAFT_BATCHES`.
         accepted: tokens that it yields for each sequence.
         origin: where that figure is from.
     """
 
-    step: Step
+    steps: tuple[Step, ...]
     accepted: float
     origin: str
+
+    @property
+    def drafts(self) -> int:
+        return self.steps[0].drafts
+
+    @property
+    def speeds(self) -> tuple[float, ...]:
+        """Tokens per second of all sequences, for each of `DRAFT_BATCHES`."""
+        return tuple(step.expected(self.accepted) for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class Outlook:
         budget: how the memory is divided.
         rows: what context and concurrency fit.
         steps: decode by batch, without drafts.
-        drafting: decode at batch 1 with drafts; empty for models without MTP layers.
+        drafting: decode with no drafts, with one, and so on; empty for models without MTP layers.
     """
 
     model: Model
@@ -81,6 +93,12 @@ class Outlook:
     rows: tuple[Row, ...]
     steps: tuple[Step, ...]
     drafting: tuple[Drafting, ...]
+
+    @property
+    def best_drafts(self) -> tuple[int, ...]:
+        """The number of drafts with the most tokens per second, for each of `DRAFT_BATCHES`."""
+        by_batch = zip(*(each.speeds for each in self.drafting), strict=True)
+        return tuple(self.drafting[speeds.index(max(speeds))].drafts for speeds in by_batch)
 
 
 def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
@@ -122,16 +140,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         steps=tuple(
             decode.step(architecture, model.weights, plain, batch, wish.context) for batch in BATCHES
         ),
-        drafting=tuple(
-            Drafting(
-                decode.step(
-                    architecture, model.weights, cache.of(architecture, options(n)), 1, wish.context, n
-                ),
-                accepted,
-                why,
-            )
-            for n, accepted, why in _acceptance(architecture.draft is not None, wish)
-        ),
+        drafting=_drafting(model, wish, lambda drafts: cache.of(architecture, options(drafts))),
     )
 
 
@@ -153,14 +162,19 @@ def _number(settings: Mapping[str, Any], name: str, default: int) -> int:
     return int(value) if isinstance(value, str) and value.isdigit() else default
 
 
-def _acceptance(drafts: bool, wish: Wish) -> list[tuple[int, float, str]]:
-    if not drafts:
-        return []
-    if wish.acceptance is not None:
-        return [(wish.drafts, wish.acceptance, "--acceptance")]
-    wanted = (wish.drafts,) if wish.drafts else tuple(gb10.PUBLISHED_ACCEPTANCE)
-    return [
-        (count, gb10.PUBLISHED_ACCEPTANCE[count], "published for Qwen3-Next-80B-A3B")
-        for count in wanted
-        if count in gb10.PUBLISHED_ACCEPTANCE
-    ]
+def _drafting(model: Model, wish: Wish, kept: Callable[[int], Cache]) -> tuple[Drafting, ...]:
+    if model.architecture.draft is None:
+        return ()
+    acceptance = wish.acceptance or published()
+
+    def step(batch: int, drafts: int) -> Step:
+        return decode.step(model.architecture, model.weights, kept(drafts), batch, wish.context, drafts)
+
+    return tuple(
+        Drafting(
+            tuple(step(batch, drafts) for batch in DRAFT_BATCHES),
+            acceptance.tokens(drafts),
+            acceptance.origin,
+        )
+        for drafts in range(len(acceptance.shares) + 1)
+    )

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dgx_vllm.plan import gb10
 from dgx_vllm.plan.memory import Budget
-from dgx_vllm.plan.outlook import Outlook
+from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook
 from dgx_vllm.plan.units import GB, MB, gb
 
 _BAR = 24
@@ -126,13 +126,21 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
             ],
             "drafts": [
                 {
-                    "drafts": each.step.drafts,
+                    "drafts": each.drafts,
                     "accepted": each.accepted,
-                    "bytes": round(each.step.bytes),
-                    "bytes_only_tokens_per_second": round(each.step.ceiling(each.accepted), 2),
-                    "tokens_per_second": round(each.step.expected(each.accepted), 2),
+                    "bytes": round(each.steps[0].bytes),
+                    "bytes_only_tokens_per_second": round(each.steps[0].ceiling(each.accepted), 2),
+                    "tokens_per_second": round(each.speeds[0], 2),
+                    "batches": [
+                        {"batch": step.batch, "tokens_per_second": round(speed, 2)}
+                        for step, speed in zip(each.steps, each.speeds, strict=True)
+                    ],
                 }
                 for each in outlook.drafting
+            ],
+            "best_drafts": [
+                {"batch": batch, "drafts": drafts}
+                for batch, drafts in zip(DRAFT_BATCHES, outlook.best_drafts, strict=False)
             ],
         },
     }
@@ -201,15 +209,21 @@ def _speed(outlook: Outlook) -> Table:
 
 def _drafts(outlook: Outlook) -> Table:
     table = _table(
-        ">drafts, batch 1", ">tokens a step", ">GB a step", ">tok/s, bytes alone", ">tok/s, with overhead"
+        ">drafts",
+        ">tokens a step",
+        ">GB a step, batch 1",
+        *(f">tok/s, batch {batch}" for batch in DRAFT_BATCHES),
     )
+    best = outlook.best_drafts
     for each in outlook.drafting:
         table.add_row(
-            str(each.step.drafts),
+            str(each.drafts),
             f"{each.accepted:.2f}",
-            _gb(each.step.bytes),
-            f"{each.step.ceiling(each.accepted):,.1f}",
-            f"{each.step.expected(each.accepted):,.1f}",
+            _gb(each.steps[0].bytes),
+            *(
+                f"{'best: ' if each.drafts == drafts else ''}{speed:,.1f}"
+                for speed, drafts in zip(each.speeds, best, strict=True)
+            ),
         )
     return table
 
@@ -273,7 +287,10 @@ def _footnotes(outlook: Outlook) -> list[str]:
             f"{gb10.SHARED_ROUTING:.0%}, fitted to published aggregates of the same model."
         )
     if outlook.drafting:
-        lines.append(f"Tokens a step: {outlook.drafting[0].origin}.")
+        lines.append(
+            f"Drafts: tokens a step {outlook.drafting[0].origin}; give --acceptance what `dgx-vllm serve` "
+            "says at its end for your own requests."
+        )
     if outlook.budget.cache <= 0:
         lines.append(f"It does not fit: {outlook.model.name} {refusal(outlook.budget, 0)}.")
     return lines
