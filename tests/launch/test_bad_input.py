@@ -58,7 +58,6 @@ def refused(outcome: Outcome, *said: str, status: int = 2) -> None:
         (["--kv-cache-memory-bytes", "0"], ["--kv-cache-memory-bytes 0", "above 0"]),
         (["--tensor-parallel-size", "0"], ["--tensor-parallel-size 0", "above 0"]),
         (["-tp", "64"], ["--tensor-parallel-size 64", "8 CPU cores"]),
-        (["--speculative-config", '{"num_speculative_tokens": 0}'], ["asks for 0 drafts", "above 0"]),
         (["--spec-tokens", "-1"], ["asks for -1 drafts", "above 0"]),
         (["--max-modle-len", "5"], ["no flag --max-modle-len", "did you mean --max-model-len"]),
         (["--port"], ["--port", "expected one argument"]),

@@ -149,7 +149,7 @@ def test_an_idle_spark(spark: Machine, qwen: Subject) -> None:
     """Bytes for what the profile's sequences need, the profile's share, and jobs for what is left."""
     launch = planned(spark, 110 * GB, qwen)
     assert launch.refusal is None
-    kept = cache.of(qwen.model.architecture, Options(cache_dtype="fp8"))  # type: ignore[union-attr]
+    kept = cache.of(qwen.model.architecture, Options(cache_dtype="fp8", drafts=2))  # type: ignore[union-attr]
     size = launch.settings["kv-cache-memory-bytes"]
     assert int(size.text) == kept.needed(65536, 8)
     assert size.origin == "memory guard"

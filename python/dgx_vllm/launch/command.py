@@ -11,7 +11,7 @@ from dgx_vllm.admission.middleware import HEARTBEAT, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment, flags, layers, limits
+from dgx_vllm.launch import environment, flags, layers, limits, speculation
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Guarded, Memory, guarded
 from dgx_vllm.launch.protection import Protection
@@ -111,6 +111,12 @@ class Launch:
         """What vLLM loads: a directory or a hub id."""
         return self.settings["model"].text
 
+    @property
+    def called(self) -> str:
+        """The model by its profile's name for it, where what vLLM loads is that profile's."""
+        used = self.profile
+        return used.model if used and self.model == used.argument else self.model
+
     def text(self, name: str) -> str | None:
         """A setting as text, None if nobody gave it."""
         return self.settings[name].text if name in self.settings else None
@@ -165,7 +171,8 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     _check_dense(ranked, request.dense_dtype)
     winners, overruled = rank(ranked)
     winners, more, notes = _give_way(winners, machine)
-    overruled += more
+    winners, drafts = speculation.settle(winners)
+    overruled += more + drafts
     if not winners["model"].text:
         raise UserError("the model is empty; name one, or leave it out for the demo")
     gdn = _has_gdn(request)

@@ -1,11 +1,11 @@
 """Limits: the values and combinations that cannot work, found before anything is started."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dgx_vllm import drafts
 from dgx_vllm.errors import UserError
+from dgx_vllm.launch import speculation
 from dgx_vllm.launch.flags import size
 from dgx_vllm.launch.settings import Layer, Setting
 from dgx_vllm.machine import Machine
@@ -50,6 +50,7 @@ def check(
             raise UserError(f"{_named(setting)} is out of range: it must be {wanted}")
     _check_parallel(settings, machine)
     _check_drafts(settings, gated_delta_net)
+    speculation.check(settings, machine, gated_delta_net, config)
     if config is not None:
         if not longer:
             _check_length(settings, config)
@@ -76,13 +77,14 @@ def _check_parallel(settings: Layer, machine: Machine) -> None:
 
 
 def _check_drafts(settings: Layer, gated_delta_net: bool) -> None:
-    found = _drafts(settings)
+    found = speculation.count(settings)
     if found is None:
         return
     setting, count = found
     if count < 1:
         raise UserError(
-            f"{setting.origin} asks for {count} drafts, which is out of range: it must be above 0"
+            f"{setting.origin} asks for {count} drafts, which is out of range: it must be above 0, "
+            "or 0 for none"
         )
     drafts.check(count, gated_delta_net, setting.origin)
 
@@ -115,21 +117,10 @@ def _check_quantization(settings: Layer, config: Mapping[str, Any]) -> None:
         )
 
 
-def draft_count(settings: Layer) -> int:
+def draft_count(settings: Mapping[str, Setting]) -> int:
     """How many tokens are drafted for each step, 0 where none are."""
-    found = _drafts(settings)
+    found = speculation.count(settings)
     return found[1] if found else 0
-
-
-def _drafts(settings: Layer) -> tuple[Setting, int] | None:
-    """The number of drafts, and the setting that says so."""
-    short = settings.get("spec-tokens")
-    if short:
-        return short, int(short.text)
-    whole = settings.get("speculative-config")
-    fields: Any = json.loads(whole.text) if whole and whole.text.startswith("{") else None
-    count = fields.get("num_speculative_tokens") if isinstance(fields, dict) else None
-    return (whole, count) if whole and isinstance(count, int) else None
 
 
 def _named(setting: Setting) -> str:

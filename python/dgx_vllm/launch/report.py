@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dgx_vllm.launch.command import SECRETS, Launch
+from dgx_vllm.launch.drafted import Drafted
 from dgx_vllm.launch.endpoint import Ready
 from dgx_vllm.launch.settings import Overruled, Setting, Source
 from dgx_vllm.machine import GIB, Machine
@@ -85,6 +86,11 @@ class Progress:
     def stopped(self) -> None:
         """The server was told to end before it was ready."""
         say("dgx-vllm: stopped before the server was ready")
+
+    def drafted(self, found: Drafted, model: str) -> None:
+        """What became of drafts, and the command that weighs their number."""
+        shares = ",".join(f"{share:.3f}" for share in found.shares)
+        say(f"dgx-vllm: {found} (to weigh their number: dgx-vllm plan {model} --acceptance {shares})")
 
     def ended(self, reason: str) -> None:
         """The launcher ended the server unasked."""

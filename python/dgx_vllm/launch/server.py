@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from types import FrameType
 
 from dgx_vllm.errors import FAILURE
+from dgx_vllm.launch import drafted, limits
 from dgx_vllm.launch.command import Launch
+from dgx_vllm.launch.drafted import Drafted
 from dgx_vllm.launch.floor import Floor
 from dgx_vllm.launch.heartbeat import Heartbeat
 from dgx_vllm.launch.log import Log
@@ -50,6 +52,7 @@ class Server:
         self._asked: signal.Signals | None = None
         self._killed = False
         self._reason: str | None = None
+        self._drafted: Drafted | None = None
         self._watchers: list[Floor | Heartbeat] = []
 
     def run(self) -> int:
@@ -124,6 +127,8 @@ class Server:
             return
         self._asked = signal.Signals(number)
         if self._child is not None:
+            if self._watch.ready and limits.draft_count(self._launch.settings):
+                self._drafted = drafted.ask(self._watch.ready.endpoint)
             # For SIGINT, too: to vLLM both are one, and Python without vLLM's handlers yet ends silently.
             self._child.send_signal(signal.SIGTERM)
             signal.alarm(GRACE_SECONDS + int(self._launch.text("shutdown-timeout") or 0))
@@ -151,6 +156,8 @@ class Server:
     def _status(self, returncode: int) -> int:
         if self._asked and not self._watch.ready:
             self._progress.stopped()
+        if self._drafted:
+            self._progress.drafted(self._drafted, self._launch.called)
         if self._killed:
             return 128 + signal.SIGKILL
         if self._reason:

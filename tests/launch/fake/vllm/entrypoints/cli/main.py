@@ -10,6 +10,7 @@
     stuck_after     seconds until its engine is silent
     child           it starts a process that outlives it
     key             the API key that it asks for
+    metrics         what /metrics answers
 
 FAKE_VLLM_RECORD names a directory for what it was started with and when it produced its first token.
 """
@@ -51,6 +52,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/dgx-vllm/heartbeat":  # what the launcher's middleware answers
             stuck = _BEHAVIOUR.get("stuck_after", math.inf)
             self._answer(504 if time.monotonic() - _STARTED > stuck else 200, {})
+        elif self.path == "/metrics" and "metrics" in _BEHAVIOUR:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(_BEHAVIOUR["metrics"].encode())
         elif self.path == "/v1/models" and self._allowed():
             self._answer(200, {"data": [{"id": _flag("--served-model-name", "fake")}]})
 

@@ -1,0 +1,143 @@
+"""Drafts: who says how many, and what is refused together with them, before vLLM starts."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import Outcome, Run
+
+from dgx_vllm import profile
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import command
+from dgx_vllm.launch.command import Launch, Request
+from dgx_vllm.machine import Machine
+from dgx_vllm.profile import Profile
+
+QWEN3_NEXT = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
+MTP = ["-sc.method=mtp", "-sc.num_speculative_tokens=2"]
+DRAFTING = {"speculative-config": {"method": "mtp", "num_speculative_tokens": 2}}
+
+
+def planned(machine: Machine, flags: dict[str, Any], serve: dict[str, Any], **environ: str) -> Launch:
+    mine = Profile(model="org/model", summary="", memory_gib=1, serve=serve, name="mine")
+    return command.plan(Request(flags, environ, mine), machine, frozenset())
+
+
+def test_a_shorter_flag_changes_a_profiles_drafts(spark: Machine) -> None:
+    launch = planned(spark, {"spec-tokens": "3"}, DRAFTING)
+    assert launch.settings["speculative-config"].value == {"method": "mtp"}
+    words = list(launch.argv)
+    assert words[words.index("--spec-tokens") + 1] == "3"
+    (overruled,) = [each for each in launch.overruled if each.winner.name == "spec-tokens"]
+    assert (overruled.loser.name, overruled.loser.text) == (
+        "speculative-config.num_speculative_tokens",
+        "2",
+    )
+
+
+def test_a_profiles_shorter_flag_gives_way(spark: Machine) -> None:
+    flags = {"speculative-config": {"method": "mtp", "num_speculative_tokens": 1}}
+    launch = planned(spark, flags, {"spec-method": "mtp", "spec-tokens": 3})
+    assert "spec-tokens" not in launch.settings
+    assert "spec-method" not in launch.settings
+
+
+def test_two_of_one_rank_are_refused(spark: Machine) -> None:
+    with pytest.raises(UserError, match="both give the drafts' num_speculative_tokens; keep one"):
+        planned(spark, {"spec-tokens": "3", "speculative-config": '{"num_speculative_tokens": 2}'}, {})
+
+
+@pytest.mark.parametrize("tokens", ["3", "0"])
+def test_what_vllm_reads_itself_cannot_be_taken_back(spark: Machine, tokens: str) -> None:
+    """The file of --config goes to vLLM as it is."""
+    mine = Profile(model="org/model", summary="", memory_gib=1, name="mine")
+    request = Request({"spec-tokens": tokens}, {}, mine, config=DRAFTING)
+    with pytest.raises(UserError, match=r"cannot take back speculative-config .* delete it there"):
+        command.plan(request, spark, frozenset())
+
+
+@pytest.mark.parametrize(
+    "flags", [{"spec-tokens": "0"}, {"speculative-config": {"num_speculative_tokens": 0}}], ids=str
+)
+def test_no_drafts_at_all(spark: Machine, flags: dict[str, Any]) -> None:
+    launch = planned(spark, flags, DRAFTING)
+    assert not [word for word in launch.argv if word.startswith("--spec")]
+
+
+def test_the_profiles_draft_with_all_that_goes_with_it(spark: Machine) -> None:
+    """MTP, prefix caching and chunked prefill, which vLLM 0.32 does together."""
+    for name in ("qwen3-next-80b-a3b-instruct-nvfp4", "qwen3.6-35b-a3b-nvfp4"):
+        chosen = profile.by_name(name)
+        settings = command.plan(Request({}, {}, chosen), spark, frozenset()).settings
+        assert json.loads(settings["speculative-config"].text)["method"] == "mtp"
+        assert settings["enable-prefix-caching"].value is True
+        assert settings["enable-chunked-prefill"].value is True
+
+
+def refused(outcome: Outcome, *said: str) -> None:
+    assert outcome.status == 2, outcome
+    (line,) = outcome.err.splitlines()
+    for words in (*said, ";"):
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([*MTP, "--kv-sharing-fast-prefill"], ["--kv-sharing-fast-prefill", "wrong logits"]),
+        ([*MTP, "-sc.tensor_parallel_size=1"], ["give draft_tensor_parallel_size instead"]),
+        ([*MTP, "-sc.draft_tensor_parallel_size=2"], ["must be 1 or the model's 1"]),
+        (
+            [*MTP, "-sc.disable_padded_drafter_batch=true", "--async-scheduling"],
+            ["disable_padded_drafter_batch", "--async-scheduling"],
+        ),
+        (["--no-enable-chunked-prefill"], ["--enable-chunked-prefill", "--no-enable-prefix-caching"]),
+        (["--disable-chunked-mm-input"], ["--disable-chunked-mm-input", "--no-enable-prefix-caching"]),
+    ],
+    ids=lambda each: " ".join(each),
+)
+def test_what_vllm_does_not_do_with_drafts(
+    dgx_vllm: Run, spark: Machine, words: list[str], said: list[str]
+) -> None:
+    refused(dgx_vllm("serve", QWEN3_NEXT, "--dry-run", *words, on=spark), *said)
+    # Without what is refused the same command passes.
+    allowed = [word for word in words if word in MTP]
+    assert dgx_vllm("serve", QWEN3_NEXT, "--dry-run", *allowed, on=spark).status == 0
+
+
+def test_whole_prompts_without_prefix_caching(dgx_vllm: Run, spark: Machine) -> None:
+    words = ["--no-enable-chunked-prefill", "--no-enable-prefix-caching"]
+    assert dgx_vllm("serve", QWEN3_NEXT, "--dry-run", *words, on=spark).status == 0
+
+
+def test_prefix_caching_with_drafts_on_the_cpu(dgx_vllm: Run, checkpoint: Path) -> None:
+    """vLLM dies in mamba_utils.py there, at the first request."""
+    (checkpoint / "config.json").write_text(json.dumps({"linear_num_value_heads": 4}))
+    serve = ("serve", str(checkpoint), "--dry-run")
+    refused(dgx_vllm(*serve, *MTP), "Triton kernel", "--no-enable-prefix-caching")
+    assert dgx_vllm(*serve, *MTP, "--no-enable-prefix-caching").status == 0
+    assert dgx_vllm(*serve).status == 0
+    assert dgx_vllm("serve", QWEN3_NEXT, "--dry-run").status == 0
+
+
+@pytest.mark.parametrize(
+    ("layers", "drafts", "said"),
+    [(0, 2, "no MTP layers"), (2, 3, "multiple of the model's 2"), (1, 3, ""), (2, 4, ""), (3, 2, "")],
+)
+def test_mtp_layers_draft_in_turns(
+    dgx_vllm: Run, checkpoint: Path, layers: int, drafts: int, said: str
+) -> None:
+    config = {"text_config": {"num_nextn_predict_layers": layers}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    words = ["--spec-method", "mtp", "--spec-tokens", str(drafts)]
+    outcome = dgx_vllm("serve", str(checkpoint), "--dry-run", *words)
+    if said:
+        refused(outcome, said)
+    else:
+        assert outcome.status == 0
+
+
+def test_a_mistaken_config_is_left_to_its_own_refusal(spark: Machine) -> None:
+    assert dataclasses.is_dataclass(planned(spark, {"speculative-config": "[]"}, {}))
