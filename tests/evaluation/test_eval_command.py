@@ -188,6 +188,29 @@ def test_the_demo_in_fp8(
     assert told["agreement"] > 0.9
 
 
+@pytest.mark.engine
+def test_a_model_that_vllm_does_not_run(
+    session_environment: dict[str, str], tmp_path: Path, quantized: dict[str, torch.Tensor]
+) -> None:
+    """One line, with vLLM's reason."""
+    text = tmp_path / "text"
+    text.write_text(TEXT)
+    directory = write(tmp_path / "model", quantized)
+    words = ("eval", directory, "--dense-dtype", "fp8", "--text", text)
+    done = subprocess.run(
+        [sys.executable, "-m", "dgx_vllm.cli", *map(str, words)],
+        env={**session_environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"dgx-vllm: vLLM does not run {directory} here (")
+    assert "Missing 'quant" in line  # the config names ModelOpt, and not what it did
+    assert "dgx-vllm doctor" in line
+
+
 def test_every_matrix_of_the_demo_is_known() -> None:
     stored = load_file(CHECKPOINT / "model.safetensors")
     matrices = {name for name, tensor in stored.items() if name.endswith(".weight") and tensor.dim() == 2}

@@ -24,6 +24,7 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "a.py", line 1, in f'
             ],
             "AssertionError: (2, 3) is not (3, 2)",
         ),
+        (["[rank0]: ValueError: no such layer", "Loading: 0%"], "ValueError: no such layer"),
         (["\x1b[0;36m(EngineCore pid=9)\x1b[0;0m KeyError: 'x'"], "KeyError: 'x'"),
         (
             [

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from dgx_vllm import progress
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.launch import log
 
 _SAID = 300
 _SCORED = re.compile(r"scored (\d+) of (\d+)")
@@ -109,10 +110,11 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
         _show(process.stdout, what)
         process.wait()
         said.seek(0)
-        last = next(iter(reversed(said.read().strip().splitlines())), f"status {process.returncode}")
+        lines = said.read().strip().splitlines()
     if process.returncode or not out.is_file():
+        why = log.cause(lines) or next(reversed(lines), f"status {process.returncode}")
         raise UserError(
-            f"vLLM does not run {subject} here ({last[:_SAID]}); `dgx-vllm serve {subject} --dry-run` "
+            f"vLLM does not run {subject} here ({why[:_SAID]}); `dgx-vllm serve {subject} --dry-run` "
             "and `dgx-vllm doctor` say more",
             FAILURE,
         )

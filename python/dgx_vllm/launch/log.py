@@ -11,8 +11,9 @@ from typing import IO
 _LINES = 400
 _CHUNK = 65536
 
-# What vLLM puts before each line: "(EngineCore pid=7) ERROR 11-23 21:50:38 [core.py:11] ".
-_PREFIX = re.compile(r"^(\([\w ]+pid=\d+\) )?([A-Z]+ [\d-]+ [\d:]+ \[[\w./:]+\] )?")
+# What vLLM puts before each line: "(EngineCore pid=7) ERROR 11-23 21:50:38 [core.py:11] ", and torch before
+# those of a worker's exception: "[rank0]: ".
+_PREFIX = re.compile(r"^(\[rank\d+\]: )?(\([\w ]+pid=\d+\) )?([A-Z]+ [\d-]+ [\d:]+ \[[\w./:]+\] )?")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _EXCEPTION = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)")
 # What a parent process says of the death of its child, which has said why.
