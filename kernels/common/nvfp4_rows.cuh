@@ -191,7 +191,8 @@ __device__ __forceinline__ void multiply(const char* stage, ScaleSlot scales, in
 //
 // Activations come paired and times 2^90, as the decoder leaves weights times 2^-126; from 2^38 up they become infinite.
 constexpr int kRunBytes = 64;                            // of a column
-constexpr float kRunScale = 1.2379400392853803e27f;     // 2^90
+constexpr int kRunExponent = 90;
+constexpr float kRunScale = 1.2379400392853803e27f;     // 2^kRunExponent
 constexpr float kRunProductScale = 1.7592186044416e13f;  // 2^44: weights, activations, and scales times 2^-8
 
 // Where value k of a column is.
@@ -199,7 +200,7 @@ __device__ __forceinline__ int run_position(int k) { return (k & ~7) | (k & 3) <
 
 __device__ __forceinline__ uint4 run_unit(const uint4& values) {
   const uint4 paired = pair_by_fours(values);
-  constexpr uint32_t kScale = bf16x2_power_of_two<90>();
+  constexpr uint32_t kScale = bf16x2_power_of_two<kRunExponent>();
   return make_uint4(ptx::mul_bf16x2(paired.x, kScale), ptx::mul_bf16x2(paired.y, kScale), ptx::mul_bf16x2(paired.z, kScale),
                     ptx::mul_bf16x2(paired.w, kScale));
 }

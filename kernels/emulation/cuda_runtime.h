@@ -51,7 +51,7 @@ constexpr size_t kSharedBytes = 227 * 1024;
 struct Warp {
   int arrived = 0;
   unsigned generation = 0;
-  uint32_t exchange[32][8];
+  uint32_t exchange[32][9];
 };
 
 // A copy under way: it arrives when every thread has had a turn, not before.
@@ -190,6 +190,11 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
   for (int i = 0; i < 32; i++) mask |= w.exchange[i][0] << i;
   emulation::warp_barrier();
   return mask;
+}
+inline int atomicAdd(int* address, int value) {
+  const int before = *address;
+  *address += value;
+  return before;
 }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }

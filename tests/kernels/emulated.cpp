@@ -4,6 +4,7 @@
 #include <e2m1_launch.h>
 #include <linear_decode_launch.h>
 #include <moe_decode_launch.h>
+#include <sparse24_launch.h>
 
 extern "C" {
 
@@ -36,6 +37,26 @@ int moe_decode(const ExpertsC* routed, const ExpertsC* shared, const uint16_t* x
   p.tokens = tokens, p.top_k = top_k, p.hidden = hidden, p.experts = experts_here, p.map_size = map_size;
   p.gate = static_cast<dgx::Gate>(gate), p.weight_on_input = weight_on_input, p.shared_gate_logit = shared_gate_logit;
   return dgx::moe::run(p, nullptr, true);
+}
+
+static dgx::sparse24::Matrices matrices(const uint8_t* tiles, const uint8_t* packed, const uint8_t* scales, int experts, int rows,
+                                        int k, int halves, int swizzled) {
+  dgx::sparse24::Matrices p{};
+  p.tiles = tiles, p.packed = packed, p.scales = scales, p.experts = experts, p.rows = rows, p.k = k;
+  p.layout = static_cast<dgx::ScaleLayout>(swizzled), p.halves = halves != 0;
+  return p;
+}
+
+int compress_24(uint8_t* tiles, int32_t* violations, const uint8_t* packed, const uint8_t* scales, int experts, int rows, int k,
+                int halves, int swizzled) {
+  dgx::sparse24::Matrices p = matrices(tiles, packed, scales, experts, rows, k, halves, swizzled);
+  p.violations = violations;
+  return dgx::sparse24::run_compress(p, nullptr);
+}
+
+int decompress_24(uint8_t* packed, uint8_t* scales, const uint8_t* tiles, int experts, int rows, int k, int halves,
+                  int swizzled) {
+  return dgx::sparse24::run_decompress(matrices(tiles, packed, scales, experts, rows, k, halves, swizzled), nullptr);
 }
 
 void set_block_shared_bytes(int bytes) { emulation::block_shared_bytes = bytes; }

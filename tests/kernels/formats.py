@@ -46,6 +46,58 @@ def swizzle(scales: np.ndarray) -> np.ndarray:
     return out.reshape(*lead, padded_rows, padded_blocks)
 
 
+def keep_two(packed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Packed codes with two of every four, drawn at random, set to +0."""
+    codes = np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:-1], -1, 4)
+    kept = rng.permuted(np.broadcast_to(np.array([True, True, False, False]), codes.shape), axis=-1)
+    codes = np.where(kept, codes, 0).astype(np.uint8).reshape(*packed.shape[:-1], -1)
+    return codes[..., ::2] | codes[..., 1::2] << 4
+
+
+def tile(packed: np.ndarray, scales: np.ndarray) -> bytes:
+    """The 1792 bytes of one tile of 2:4, byte by byte as kernels/README.md has them.
+
+    Args:
+        packed: [16, 128], low nibble first.
+        scales: [16, 16].
+    """
+    codes = np.stack([packed & 15, packed >> 4], -1).reshape(16, 16, 4, 4)  # row, block, quad, place
+
+    def stored(row: int, block: int, quad: int) -> list[tuple[int, int]]:
+        """(place, code) of two: values before -0, -0 before +0, and otherwise from the left."""
+        four = [int(c) for c in codes[row, block, quad]]
+        rank = {place: 0 if code & 7 else 1 if code == 8 else 2 for place, code in enumerate(four)}
+        first = sorted(range(4), key=lambda place: (rank[place], place))[:2]
+        return [(place, four[place]) for place in sorted(first)]
+
+    out = bytearray(1792)
+    for row in range(16):
+        octet, g = divmod(row, 8)
+        for block in range(16):
+            step, t = divmod(block, 4)
+            out[1536 + g * 32 + t // 2 * 16 + step * 4 + octet * 2 + t % 2] = scales[row, block]
+            for quad in range(4):
+                (left, a), (right, b) = stored(row, block, quad)
+                word = octet * 512 + (g * 4 + t) * 16 + step * 4
+                out[word + quad // 2] |= a << quad % 2 * 4
+                out[word + 2 + quad // 2] |= b << quad % 2 * 4
+                word = 1024 + (g * 4 + quad) * 16 + step * 4 + octet * 2
+                out[word + t // 2] |= (left | right << 2) << t % 2 * 4
+    return bytes(out)
+
+
+def tiles(packed: np.ndarray, scales: np.ndarray, halves: bool) -> np.ndarray:
+    """[experts, rows, k / 2] to [experts, rows / 16, k / 256, 1792]; `halves`: eight rows a tile of each."""
+    experts, rows, half_k = packed.shape
+    out = np.empty((experts, rows // 16, half_k // 128, 1792), np.uint8)
+    for e, r, s in np.ndindex(out.shape[:3]):
+        first = np.arange(8) + r * (8 if halves else 16)
+        at = np.concatenate([first, first + (rows // 2 if halves else 8)])
+        cut = packed[e, at, s * 128 : s * 128 + 128], scales[e, at, s * 16 : s * 16 + 16]
+        out[e, r, s] = np.frombuffer(tile(*cut), np.uint8)
+    return out
+
+
 def aligned(array: np.ndarray) -> np.ndarray:
     """A copy at a multiple of 64 bytes."""
     buffer = np.empty(array.nbytes + 64, np.uint8)
