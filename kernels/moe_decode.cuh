@@ -6,14 +6,19 @@
 // A slot is one choice of one token; the shared expert is one more slot of every token. A unit is two slots that chose the
 // same expert, two columns of one product, so that its weights are read once; a third and fourth are a unit of their own,
 // whose weights come from L2. Every sum is taken in an order that only the inputs and the chip decide: the same bits each time.
+//
+// Weights pruned to 2 of 4 come in compressed tiles (common/sparse24_rows.cuh), gate rows in a tile's first octet and up rows
+// in its second.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include <common/activation.cuh>
 #include <common/bf16.cuh>
 #include <common/block_scales.cuh>
 #include <common/nvfp4_rows.cuh>
+#include <common/sparse24_rows.cuh>
 #include <ptx/copy.cuh>
 #include <ptx/grid.cuh>
 #include <ptx/load.cuh>
@@ -34,18 +39,15 @@ constexpr int kGateUpResident = 2, kDownResident = 1;
 #else
 constexpr int kGateUpResident = 3, kDownResident = 2;
 #endif
-constexpr int kStageBytes = nvfp4::kStageBytes + kColumns * nvfp4::kColumnBytes;
 constexpr int kZeroBytes = 128;  // of which a run of a column that is none takes 64
-constexpr int kRingBytes = kDepth * kStageBytes;
-constexpr int kGateUpWarpBytes = kRingBytes + kZeroBytes;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 static_assert(kDepth == 2, "Stages take turns.");
 
 // Experts of one shape. Strides follow from the shapes; `scale` tensors are laid out as `layout` says.
 struct Experts {
-  const uint8_t* weight13;  // [experts, 2 * intermediate, hidden / 2]
-  const uint8_t* scale13;
+  const uint8_t* weight13;  // [experts, 2 * intermediate, hidden / 2], or in tiles
+  const uint8_t* scale13;   // null where tiles hold the scales
   const float* global13;    // [experts, globals13]: gate, up
   const uint8_t* weight2;   // [experts, hidden, intermediate / 2]
   const uint8_t* scale2;
@@ -55,6 +57,7 @@ struct Experts {
   int globals13;            // 1 or 2
   ScaleLayout layout;
   bool up_first;            // w13 holds the up rows before the gate rows
+  bool sparse;              // 2:4, in tiles
 };
 
 struct Layer {
@@ -78,12 +81,26 @@ struct Layer {
 
 __device__ __forceinline__ bool has_shared(const Layer& p) { return p.shared.weight13 != nullptr; }
 
-// What the kernels know of the sizes when they are compiled.
+// What the kernels know of the weights when they are compiled.
 enum class Shapes : int {
   kAny,
   kSwizzled,  // swizzled scales, all sizes multiples of 256
   kLinear,    // linear scales, all sizes multiples of 256
+  kSparse,    // 2:4 in tiles, all sizes multiples of 256
 };
+
+// Of a stage, weights before columns; of a warp's ring of them.
+template <Shapes kShapes>
+constexpr int kWeightBytes = kShapes == Shapes::kSparse ? sparse24::kTileBytes : nvfp4::kStageBytes;
+template <Shapes kShapes>
+constexpr int kStageBytes = kWeightBytes<kShapes> + kColumns * nvfp4::kColumnBytes;
+template <Shapes kShapes>
+constexpr int kRingBytes = kDepth * kStageBytes<kShapes>;
+template <Shapes kShapes>
+constexpr int kGateUpWarpBytes = kRingBytes<kShapes> + kZeroBytes;
+
+template <Shapes kShapes>
+using Source = std::conditional_t<kShapes == Shapes::kSparse, sparse24::Source, nvfp4::Source>;
 
 __device__ __forceinline__ int local_expert(const Layer& p, int id) {
   if (id < 0 || id >= p.map_size) return -1;
@@ -136,11 +153,16 @@ __device__ __forceinline__ ScaleLayout layout(const Experts& e) {
 }
 
 template <Shapes kShapes>
-__device__ __forceinline__ nvfp4::Source gate_up_source(const Layer& p, const Experts& e, int expert, int tile, int lane) {
-  const bool by_blocks = strided<kShapes>(e, e.intermediate);
-  const int row = tile_row<8>(by_blocks, tile, 0), gate = e.up_first ? e.intermediate : 0, up = e.intermediate - gate;
-  return nvfp4::source(e.weight13 + expert * e.weight13_stride, e.scale13 + expert * e.scale13_stride, layout<kShapes>(e),
-                       by_blocks, gate + row, up + row, p.hidden, lane);
+__device__ __forceinline__ Source<kShapes> gate_up_source(const Layer& p, const Experts& e, int expert, int tile, int lane) {
+  const uint8_t* weight = e.weight13 + expert * e.weight13_stride;
+  if constexpr (kShapes == Shapes::kSparse) {
+    return sparse24::source(weight, tile, p.hidden, lane);
+  } else {
+    const bool by_blocks = strided<kShapes>(e, e.intermediate);
+    const int row = tile_row<8>(by_blocks, tile, 0), gate = e.up_first ? e.intermediate : 0, up = e.intermediate - gate;
+    return nvfp4::source(weight, e.scale13 + expert * e.scale13_stride, layout<kShapes>(e), by_blocks, gate + row, up + row,
+                         p.hidden, lane);
+  }
 }
 
 template <Shapes kShapes>
@@ -149,35 +171,55 @@ __device__ __forceinline__ int down_row(const Layer& p, const Experts& e, int ti
 }
 
 template <Shapes kShapes>
-__device__ __forceinline__ nvfp4::Source down_source(const Layer& p, const Experts& e, int expert, int tile, int lane) {
-  return nvfp4::source(e.weight2 + expert * e.weight2_stride, e.scale2 + expert * e.scale2_stride, layout<kShapes>(e),
-                       strided<kShapes>(e, p.hidden), down_row<kShapes>(p, e, tile, 0), down_row<kShapes>(p, e, tile, 8),
-                       e.intermediate, lane);
+__device__ __forceinline__ Source<kShapes> down_source(const Layer& p, const Experts& e, int expert, int tile, int lane) {
+  const uint8_t* weight = e.weight2 + expert * e.weight2_stride;
+  if constexpr (kShapes == Shapes::kSparse)
+    return sparse24::source(weight, tile, e.intermediate, lane);
+  else
+    return nvfp4::source(weight, e.scale2 + expert * e.scale2_stride, layout<kShapes>(e), strided<kShapes>(e, p.hidden),
+                         down_row<kShapes>(p, e, tile, 0), down_row<kShapes>(p, e, tile, 8), e.intermediate, lane);
 }
 
 template <Shapes kShapes>
-__device__ __forceinline__ void copy_stage(char* to, nvfp4::Source from, int stage, int lane) {
-  constexpr bool kWhole = kShapes != Shapes::kAny;
-  if (kWhole) from.strided = kShapes == Shapes::kSwizzled, from.wide_scales = true;
-  nvfp4::copy_stage<kWhole>(to, from, stage, lane);
+__device__ __forceinline__ void copy_stage(char* to, Source<kShapes> from, int stage, int lane) {
+  if constexpr (kShapes == Shapes::kSparse) {
+    sparse24::copy_stage(to, from, stage, lane);
+  } else {
+    constexpr bool kWhole = kShapes != Shapes::kAny;
+    if (kWhole) from.strided = kShapes == Shapes::kSwizzled, from.wide_scales = true;
+    nvfp4::copy_stage<kWhole>(to, from, stage, lane);
+  }
 }
 
+template <Shapes kShapes>
 __device__ __forceinline__ char* warp_ring(uint4* shared_memory, int warp) {
-  return reinterpret_cast<char*>(shared_memory) + warp * kGateUpWarpBytes;
+  return reinterpret_cast<char*>(shared_memory) + warp * kGateUpWarpBytes<kShapes>;
 }
 
 // The end of a warp's ring.
+template <Shapes kShapes>
 __device__ __forceinline__ char* write_zeros(char* ring, int lane) {
-  char* zeros = ring + kDepth * kStageBytes;
+  char* zeros = ring + kRingBytes<kShapes>;
   if (lane < kZeroBytes / 16) *reinterpret_cast<uint4*>(zeros + lane * 16) = make_uint4(0, 0, 0, 0);
   return zeros;
 }
 
 // A stage of columns as x has them, brought in order by the lanes that have copied them.
+template <Shapes kShapes>
 __device__ __forceinline__ void order_columns(char* columns, bool second, int lane) {
   uint4* unit = reinterpret_cast<uint4*>(columns + lane * 16);
-  unit[0] = nvfp4::run_unit(unit[0]);
-  if (second) unit[nvfp4::kColumnBytes / 16] = nvfp4::run_unit(unit[nvfp4::kColumnBytes / 16]);
+  const auto order = [&](uint4& values) {
+    if constexpr (kShapes == Shapes::kSparse) values = sparse24::run_unit(values, lane);
+    else values = nvfp4::run_unit(values);
+  };
+  order(unit[0]);
+  if (second) order(unit[nvfp4::kColumnBytes / 16]);
+}
+
+// Where value k of a column is once it is in order.
+template <Shapes kShapes>
+__device__ __forceinline__ int run_position(int k) {
+  return kShapes == Shapes::kSparse ? sparse24::run_position(k) : nvfp4::run_position(k);
 }
 
 __device__ __forceinline__ void copy_column(char* to, const bf16_bits* values, int stage, int k, int lane) {
@@ -204,19 +246,33 @@ __device__ __forceinline__ void write_hidden(const Layer& p, bool shared, int me
   const float input = p.weight_on_input && !shared ? p.router_weights[member] : 1.0f;
   const int k = tile_row<8>(strided<kShapes>(shared ? p.shared : p.routed, (shared ? p.shared : p.routed).intermediate), tile, row);
   const float value = apply_gate(p.gate, gate * input) * (up * input);
-  hidden_row(p, shared, member)[nvfp4::run_position(k)] = to_bf16(value * nvfp4::kRunScale);
+  hidden_row(p, shared, member)[run_position<kShapes>(k)] = to_bf16(value * nvfp4::kRunScale);
+}
+
+// Adds the products of a stage, of which `chunks` are within K.
+template <Shapes kShapes>
+__device__ __forceinline__ void multiply_stage(const char* stage, nvfp4::ScaleSlot scales, bool second, const char* zeros,
+                                               int chunks, float (&sum)[2], int lane) {
+  const char* columns = stage + kWeightBytes<kShapes>;
+  if constexpr (kShapes == Shapes::kSparse) {
+    sparse24::multiply_runs(stage, sparse24::Runs(columns, second, lane), sum, lane);
+  } else {
+    const Runs runs(columns, second, zeros, lane);
+    nvfp4::multiply_runs(stage, scales, 0, runs.first, sum, lane);
+    if (chunks > 1) nvfp4::multiply_runs(stage, scales, 1, runs.first + runs.next, sum, lane);
+  }
 }
 
 template <Shapes kShapes>
 __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gate_up(const __grid_constant__ Layer p) {
   uint4* shared_memory = ptx::dynamic_shared_memory();
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
-  char* ring = warp_ring(shared_memory, warp);
+  char* ring = warp_ring<kShapes>(shared_memory, warp);
   const bool shared = has_shared(p) && blockIdx.y == 0;
   const int tile = blockIdx.x, token = blockIdx.z, slot = token * p.top_k + static_cast<int>(blockIdx.y) - has_shared(p);
   const Experts& e = shared ? p.shared : p.routed;
   if (tile * 8 >= e.intermediate || (shared && token % 2)) return;
-  const char* zeros = write_zeros(ring, lane);
+  const char* zeros = write_zeros<kShapes>(ring, lane);
 
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
@@ -226,12 +282,12 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
     expert = local_expert(p, id);
     if (expert < 0) return;
   }
-  const nvfp4::Source source = gate_up_source<kShapes>(p, e, expert, tile, lane);
+  const Source<kShapes> source = gate_up_source<kShapes>(p, e, expert, tile, lane);
   const int first = warp * p.gate_up_stages, last = min(nvfp4::stages(p.hidden), first + p.gate_up_stages);
   // Weights are asked for before it is known whether another slot's block has them too: then they are in L2 for that one.
 #pragma unroll
   for (int d = 0; d < kDepth; d++)
-    if (first + d < last) copy_stage<kShapes>(ring + d * kStageBytes, source, first + d, lane);
+    if (first + d < last) copy_stage<kShapes>(ring + d * kStageBytes<kShapes>, source, first + d, lane);
 
   Pair pair = {token, token + 1 < p.tokens ? token + 1 : -1};
   if (!shared) pair = pair_of(p.ids, p.tokens * p.top_k, slot, id, lane);
@@ -245,12 +301,13 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
   const bf16_bits* other = p.x + (second ? shared ? pair.second : pair.second / p.top_k : 0) * p.x_stride;
   const int k = kShapes == Shapes::kAny ? p.hidden : INT32_MAX;
   const auto copy_columns = [&](char* stage, int s) {
-    copy_column(stage + nvfp4::kStageBytes, x, s, k, lane);
-    if (second) copy_column(stage + nvfp4::kStageBytes + nvfp4::kColumnBytes, other, s, k, lane);
+    char* columns = stage + kWeightBytes<kShapes>;
+    copy_column(columns, x, s, k, lane);
+    if (second) copy_column(columns + nvfp4::kColumnBytes, other, s, k, lane);
   };
 #pragma unroll
   for (int d = 0; d < kDepth; d++) {
-    if (first + d < last) copy_columns(ring + d * kStageBytes, first + d);
+    if (first + d < last) copy_columns(ring + d * kStageBytes<kShapes>, first + d);
     ptx::cp_async_commit();
   }
   const float* global = e.global13 + expert * e.globals13;
@@ -263,14 +320,11 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
 #pragma unroll 1
   for (int s = first; s < last; s++) {
     char* stage = ring + turn;
-    turn ^= kStageBytes;
+    turn ^= kStageBytes<kShapes>;
     ptx::cp_async_wait<kDepth - 1>();
-    order_columns(stage + nvfp4::kStageBytes, second, lane);
+    order_columns<kShapes>(stage + kWeightBytes<kShapes>, second, lane);
     __syncwarp();
-    const Runs runs(stage + nvfp4::kStageBytes, second, zeros, lane);
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-      if (kShapes != Shapes::kAny || s * 2 + i < chunks) nvfp4::multiply_runs(stage, scales, i, runs.first + i * runs.next, sum, lane);
+    multiply_stage<kShapes>(stage, scales, second, zeros, kShapes == Shapes::kAny ? chunks - s * 2 : 2, sum, lane);
     __syncwarp();
     if (s + kDepth < last) {
       copy_stage<kShapes>(stage, source, s + kDepth, lane);
@@ -392,8 +446,9 @@ struct Cursor {
 };
 
 // What a stage is copied from.
+template <Shapes kShapes>
 struct Operands {
-  nvfp4::Source weights;
+  Source<kShapes> weights;
   const bf16_bits* columns[kColumns];  // null where there is none
 };
 
@@ -405,19 +460,17 @@ __device__ __forceinline__ void stream(const Walk& walk, char* ring, const char*
   constexpr bool kAny = kShapes == Shapes::kAny;
   const nvfp4::ScaleSlot known = nvfp4::run_scale_slot(kShapes == Shapes::kSwizzled, lane);
   Cursor ahead = walk.seek(first), at = ahead;
-  Operands from;
+  Operands<kShapes> from;
   unsigned seconds = 0;  // a bit for each stage of the ring that has a second column
   float sum[2] = {};
 #pragma unroll 1
   for (int u = -kDepth; u < count; u++) {
-    char* stage = ring + (u & 1) * kStageBytes;
+    char* stage = ring + (u & 1) * kStageBytes<kShapes>;
     if (u >= 0) {
       ptx::cp_async_wait<kDepth - 1>();
       __syncwarp();
-      const Runs runs(stage + nvfp4::kStageBytes, seconds >> (u & 1) & 1, zeros, lane);
       const nvfp4::ScaleSlot scales = kAny ? walk.scales(at.segment) : known;
-      nvfp4::multiply_runs(stage, scales, 0, runs.first, sum, lane);
-      nvfp4::multiply_runs(stage, scales, 1, runs.first + runs.next, sum, lane);
+      multiply_stage<kShapes>(stage, scales, seconds >> (u & 1) & 1, zeros, 2, sum, lane);
       __syncwarp();
       if (at.stage + 1 == at.stages || u + 1 == count) {
         nvfp4::add_runs(sum);
@@ -430,8 +483,9 @@ __device__ __forceinline__ void stream(const Walk& walk, char* ring, const char*
     if (to < count) {
       if (to == 0 || ahead.stage == 0) from = walk.enter(ahead);
       if (to >= copied) copy_stage<kShapes>(stage, from.weights, ahead.stage, lane);
-      char* columns = stage + nvfp4::kStageBytes;
-      const int k = kAny ? 2 * static_cast<int>(from.weights.bytes) : INT32_MAX;
+      char* columns = stage + kWeightBytes<kShapes>;
+      int k = INT32_MAX;
+      if constexpr (kAny) k = 2 * static_cast<int>(from.weights.bytes);
       copy_column(columns, from.columns[0], ahead.stage, k, lane);
       if (from.columns[1]) copy_column(columns + nvfp4::kColumnBytes, from.columns[1], ahead.stage, k, lane);
       seconds = (seconds & ~(1u << (u & 1))) | (from.columns[1] ? 1u : 0u) << (u & 1);
@@ -475,7 +529,7 @@ struct DownWalk {
   __device__ __forceinline__ nvfp4::ScaleSlot scales(int unit) const {
     return nvfp4::run_scale_slot(strided<kShapes>(experts(unit), p.hidden), lane);
   }
-  __device__ __forceinline__ Operands enter(const Cursor& at) const {
+  __device__ __forceinline__ Operands<kShapes> enter(const Cursor& at) const {
     const Unit unit = units[at.segment];
     const bool is_shared = at.segment < shared;
     return {down_source<kShapes>(p, experts(at.segment), unit.expert, tile, lane),
@@ -501,8 +555,8 @@ __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(co
   uint4* shared_memory = ptx::dynamic_shared_memory();
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   char* zeros = reinterpret_cast<char*>(shared_memory);
-  char* ring = zeros + kZeroBytes + warp * kRingBytes;
-  float* all_sums = reinterpret_cast<float*>(zeros + kZeroBytes + warps * kRingBytes);  // [warp][token][row of 16]
+  char* ring = zeros + kZeroBytes + warp * kRingBytes<kShapes>;
+  float* all_sums = reinterpret_cast<float*>(zeros + kZeroBytes + warps * kRingBytes<kShapes>);  // [warp][token][row of 16]
   const UnitTable table = unit_table(p, reinterpret_cast<char*>(all_sums + warps * p.tokens * 16));
   if (threadIdx.x < kZeroBytes / 16) reinterpret_cast<uint4*>(zeros)[threadIdx.x] = make_uint4(0, 0, 0, 0);
 
@@ -514,11 +568,11 @@ __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(co
   const int first = share(all, warp, warps), count = share(all, warp + 1, warps) - first, early = min(count, kDepth);
   // The weights of the first stages do not wait for the grid in front; its hidden states do.
   Cursor ahead = walk.seek(first);
-  Operands from;
+  Operands<kShapes> from;
 #pragma unroll 1
   for (int d = 0; d < early; d++, ahead = walk.next(ahead)) {
     if (d == 0 || ahead.stage == 0) from = walk.enter(ahead);
-    copy_stage<kShapes>(ring + d * kStageBytes, from.weights, ahead.stage, lane);
+    copy_stage<kShapes>(ring + d * kStageBytes<kShapes>, from.weights, ahead.stage, lane);
   }
   for (int i = lane; i < p.tokens * 16; i += 32) walk.sums[i] = 0.0f;
   for (int s = threadIdx.x; s < slots + (shared ? p.tokens : 0); s += blockDim.x) {

@@ -15,6 +15,7 @@ struct Plan {
   LaunchShape down;
 };
 
+template <Shapes kShapes>
 inline Plan plan(Layer& p, const Chip& chip) {
   const bool shared = p.shared.weight13 != nullptr;
   const int slots = p.tokens * p.top_k;
@@ -25,7 +26,7 @@ inline Plan plan(Layer& p, const Chip& chip) {
   // As many warps as have equal shares of the stages.
   const int stages = slots * nvfp4::stages(p.routed.intermediate) +
                      (shared ? (p.tokens + 1) / 2 * nvfp4::stages(p.shared.intermediate) : 0);
-  const int down_warp_bytes = kRingBytes + p.tokens * 16 * static_cast<int>(sizeof(float));
+  const int down_warp_bytes = kRingBytes<kShapes> + p.tokens * 16 * static_cast<int>(sizeof(float));
   const int room = (chip.block_shared_bytes - kZeroBytes - unit_table_bytes(p)) / down_warp_bytes;
   const int most_warps = std::min(kDownMaxWarps, room);
   const int share = (stages + most_warps - 1) / most_warps;
@@ -39,13 +40,18 @@ inline Plan plan(Layer& p, const Chip& chip) {
   // multiprocessors idle, and over half of the shared memory keeps them apart.
   const bool beside = p.tokens == 1;
   return {{dim3(intermediate / 8, p.top_k + shared, p.tokens), dim3(gate_up_warps * 32),
-           even_share(chip, beside ? half : whole, gate_up_blocks, gate_up_warps * kGateUpWarpBytes), true},
+           even_share(chip, beside ? half : whole, gate_up_blocks, gate_up_warps * kGateUpWarpBytes<kShapes>), true},
           {dim3(p.hidden / 16), dim3(down_warps * 32),
            beside ? down_bytes : std::max(down_bytes, static_cast<size_t>(half)), true}};
 }
 
 inline void set_strides(Experts& e, int64_t hidden) {
   const int64_t intermediate = e.intermediate;
+  if (e.sparse) {
+    e.weight13_stride = sparse24::matrix_bytes(2 * intermediate, hidden);
+    e.weight2_stride = sparse24::matrix_bytes(hidden, intermediate);
+    return;
+  }
   e.weight13_stride = intermediate * hidden;
   e.weight2_stride = hidden * intermediate / 2;
   e.scale13_stride = scale_bytes(e.layout, 2 * intermediate, hidden / 16);
@@ -53,6 +59,7 @@ inline void set_strides(Experts& e, int64_t hidden) {
 }
 
 inline Shapes shapes(const Layer& p) {
+  if (p.routed.sparse) return Shapes::kSparse;
   const auto whole = [](int size) { return size % nvfp4::kStage == 0; };
   const bool shared = p.shared.weight13 != nullptr;
   if (!whole(p.hidden) || !whole(p.routed.intermediate) || (shared && !whole(p.shared.intermediate))) return Shapes::kAny;
@@ -94,12 +101,12 @@ inline cudaError_t launch_both(void (*gate_up)(Layer), void (*down)(Layer), cons
 
 template <Shapes kShapes>
 inline cudaError_t run(Layer& p, const Chip& chip, cudaStream_t stream, bool overlap) {
-  if constexpr (kShapes != Shapes::kAny)
+  if constexpr (kShapes != Shapes::kAny && kShapes != Shapes::kSparse)
     if (direct(p)) {
       const auto down = down_direct_chunks(p) == 2 ? moe_down_direct<kShapes, 2> : moe_down_direct<kShapes, 4>;
       return launch_both(moe_gate_up_direct<kShapes>, down, p, direct_plan(p), stream, overlap);
     }
-  const Plan grids = plan(p, chip);
+  const Plan grids = plan<kShapes>(p, chip);
   return launch_both(moe_gate_up<kShapes>, moe_down<kShapes>, p, grids, stream, overlap);
 }
 
@@ -113,6 +120,7 @@ inline cudaError_t run(Layer p, cudaStream_t stream, bool overlap) {
   switch (shapes(p)) {
     case Shapes::kSwizzled: return run<Shapes::kSwizzled>(p, chip, stream, overlap);
     case Shapes::kLinear: return run<Shapes::kLinear>(p, chip, stream, overlap);
+    case Shapes::kSparse: return run<Shapes::kSparse>(p, chip, stream, overlap);
     default: return run<Shapes::kAny>(p, chip, stream, overlap);
   }
 }

@@ -15,6 +15,13 @@ CASES = (
     (2, 512, 512, 256, True),
     (9, 512, 256, 256, True),
 )
+# The same of 2:4: experts are chosen more than once; kernels of few tokens, and the others.
+SPARSE_CASES = (
+    (1, 1280, 256, 256, True),
+    (2, 512, 512, 256, True),
+    (3, 256, 512, 256, False),
+    (10, 256, 256, 512, True),
+)
 EXPERTS, TOP_K, ROWS = 4, 2, 128
 
 
@@ -38,6 +45,39 @@ def experts(count: int, hidden: int, intermediate: int) -> list[torch.Tensor]:
     gate_up = codes(count, 2 * intermediate, hidden // 2), scales(count, 2 * intermediate, hidden // 16)
     down = codes(count, hidden, intermediate // 2), scales(count, hidden, intermediate // 16)
     return [*gate_up, floats(count), *down, floats(count)]
+
+
+def in_tiles(kernels, count: int, hidden: int, intermediate: int, swizzled: bool) -> list[torch.Tensor]:
+    """What compress_24 makes of random weights, sparse or not; taken apart again too."""
+    out = []
+    for rows, k, halves in ((2 * intermediate, hidden, True), (hidden, intermediate, False)):
+        packed, scale = codes(count, rows, k // 2), scales(count, rows, k // 16)
+        tiles = empty(count, rows // 16, k // 256, 1792, dtype=torch.uint8)
+        violations = empty(count, dtype=torch.int32)
+        kernels.compress_24(tiles, violations, packed, scale, halves, swizzled)
+        kernels.decompress_24(packed, scale, tiles, halves, swizzled)
+        out += [tiles, floats(count)]
+    return out
+
+
+def run_sparse(kernels, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool) -> None:
+    x = torch.randn(tokens, hidden).bfloat16().cuda()
+    ids = torch.randint(0, EXPERTS, (tokens, TOP_K), dtype=torch.int32).cuda()
+    workspace = empty(tokens * (TOP_K * intermediate + shared))
+    routed = in_tiles(kernels, EXPERTS, hidden, intermediate, swizzled)
+    # weight_on_input, shared_gate_logit, overlap
+    kernels.moe_decode_24(
+        *(torch.zeros_like(x), x, *routed, ids, floats(tokens, TOP_K), None),
+        *(
+            *in_tiles(kernels, 1, hidden, shared, swizzled),
+            floats(tokens),
+            workspace,
+            "silu",
+            False,
+            True,
+            True,
+        ),
+    )
 
 
 def run(kernels, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool) -> None:
@@ -69,6 +109,8 @@ def main() -> None:
     kernels = tvm_ffi.load_module(sys.argv[1])
     for case in CASES:
         run(kernels, *case)
+    for case in SPARSE_CASES:
+        run_sparse(kernels, *case)
     torch.cuda.synchronize()
 
 

@@ -13,7 +13,7 @@ struct ExpertsC {
   const float* global13;
   const uint8_t *weight2, *scale2;
   const float* global2;
-  int intermediate, globals13, swizzled, up_first;
+  int intermediate, globals13, swizzled, up_first, sparse;
 };
 
 static dgx::moe::Experts experts(const ExpertsC& e) {
@@ -22,6 +22,7 @@ static dgx::moe::Experts experts(const ExpertsC& e) {
   experts.weight2 = e.weight2, experts.scale2 = e.scale2, experts.global2 = e.global2;
   experts.intermediate = e.intermediate, experts.globals13 = e.globals13;
   experts.layout = static_cast<dgx::ScaleLayout>(e.swizzled), experts.up_first = e.up_first != 0;
+  experts.sparse = e.sparse != 0;
   return experts;
 }
 

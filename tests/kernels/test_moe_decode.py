@@ -1,4 +1,4 @@
-"""moe_decode, emulated, against float64."""
+"""moe_decode and moe_decode_24, emulated, against float64."""
 
 import ctypes
 import math
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from formats import aligned, bf16, dequantize, from_bf16, pointer, swizzle
+from formats import aligned, bf16, dequantize, from_bf16, keep_two, pointer, swizzle
 
 GATES = ["silu", "gelu_tanh", "gelu"]
 
@@ -20,6 +20,7 @@ class Case:
     top_k: int = 3
     shared: int = 0  # its intermediate size
     swizzled: bool = False
+    sparse: bool = False  # 2:4, in tiles made of these scales
     up_first: bool = False
     globals13: int = 1
     weight_on_input: bool = False
@@ -51,9 +52,14 @@ def draw_weights(case: Case, rng: np.random.Generator, experts: int, intermediat
 
     i, h = intermediate, case.hidden
     globals13 = (rng.random((experts, case.globals13)) + 0.5).astype(np.float32) / (8 * math.sqrt(h))
+
+    def codes(*shape: int) -> np.ndarray:
+        drawn = rng.integers(0, 256, shape, np.uint8)
+        return keep_two(drawn, rng) if case.sparse else drawn
+
     return Weights(
-        rng.integers(0, 256, (experts, 2 * i, h // 2), np.uint8), scales(experts, 2 * i, h // 16), globals13,
-        rng.integers(0, 256, (experts, h, i // 2), np.uint8), scales(experts, h, i // 16),
+        codes(experts, 2 * i, h // 2), scales(experts, 2 * i, h // 16), globals13,
+        codes(experts, h, i // 2), scales(experts, h, i // 16),
         (rng.random(experts) + 0.5).astype(np.float32) / (8 * math.sqrt(i)),
     )  # fmt: skip
 
@@ -80,15 +86,39 @@ def expert_output(case: Case, w: Weights, e: int, x: np.ndarray, scale: float) -
 class ExpertsC(ctypes.Structure):
     _fields_ = (
         [(n, ctypes.c_void_p) for n in ("w13", "s13", "g13", "w2", "s2", "g2")]
-        + [(n, ctypes.c_int) for n in ("intermediate", "globals13", "swizzled", "up_first")]
+        + [(n, ctypes.c_int) for n in ("intermediate", "globals13", "swizzled", "up_first", "sparse")]
     )  # fmt: skip
 
 
-def as_c(case: Case, w: Weights, keep: list) -> ExpertsC:
+def in_tiles(
+    emulated: ctypes.CDLL, packed: np.ndarray, scales: np.ndarray, halves: bool, swizzled: bool
+) -> np.ndarray:
+    """By the kernel, of which test_sparse24 shows that it is right."""
+    experts, rows, half_k = packed.shape
+    out, count = (
+        aligned(np.empty((experts, rows // 16, half_k // 128, 1792), np.uint8)),
+        np.zeros(experts, np.int32),
+    )
+    held = aligned(packed), aligned(scales)
+    emulated.compress_24(
+        *map(ctypes.c_void_p, map(pointer, (out, count, *held))), experts, rows, 2 * half_k, halves, swizzled
+    )
+    assert not count.any()
+    return out
+
+
+def as_c(emulated: ctypes.CDLL, case: Case, w: Weights, keep: list) -> ExpertsC:
     s13, s2 = (swizzle(w.s13), swizzle(w.s2)) if case.swizzled else (w.s13, w.s2)
-    arrays = [aligned(a) for a in (w.w13, s13, w.g13, w.w2, s2, w.g2)]
+    if case.sparse:
+        w13 = in_tiles(emulated, w.w13, s13, True, case.swizzled)
+        w2 = in_tiles(emulated, w.w2, s2, False, case.swizzled)
+        arrays = [w13, None, aligned(w.g13), w2, None, aligned(w.g2)]
+    else:
+        arrays = [aligned(a) for a in (w.w13, s13, w.g13, w.w2, s2, w.g2)]
     keep += arrays
-    return ExpertsC(*map(pointer, arrays), w.w2.shape[2] * 2, case.globals13, case.swizzled, case.up_first)
+    return ExpertsC(
+        *map(pointer, arrays), w.w2.shape[2] * 2, case.globals13, case.swizzled, case.up_first, case.sparse
+    )
 
 
 def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -132,9 +162,9 @@ def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
     keep: list = []
     out = aligned(np.full((m, h), 0x7FC0, np.uint16))
     hidden_states = aligned(np.full(m * (k * case.intermediate + case.shared), 0x7FC0, np.uint16))
-    shared_c = ctypes.byref(as_c(case, shared, keep)) if shared is not None else None
+    shared_c = ctypes.byref(as_c(emulated, case, shared, keep)) if shared is not None else None
     error = emulated.moe_decode(
-        ctypes.byref(as_c(case, routed, keep)), shared_c, *map(ctypes.c_void_p, map(pointer, (
+        ctypes.byref(as_c(emulated, case, routed, keep)), shared_c, *map(ctypes.c_void_p, map(pointer, (
             x, ids, weights, expert_map, gate_value, hidden_states, out))),
         ctypes.c_int64(stride), m, k, h, case.experts, map_size, GATES.index(case.gate), case.weight_on_input, case.logit,  # noqa: E501
     )  # fmt: skip
@@ -146,6 +176,13 @@ def assert_close(out: np.ndarray, expected: np.ndarray) -> None:
     assert np.isfinite(out).all()
     error = np.linalg.norm(out - expected) / np.linalg.norm(expected)
     assert error < 3e-3, f"relative L2 {error:.2e}"
+
+
+def assert_close_or_zero(out: np.ndarray, expected: np.ndarray) -> None:
+    if np.abs(expected).max() == 0:  # every expert elsewhere
+        assert (out == 0).all()
+    else:
+        assert_close(out, expected)
 
 
 CASES = {
@@ -190,6 +227,25 @@ CASES = {
     "direct, duplicates": Case(tokens=2, intermediate=256, experts=2, top_k=4, duplicates=True),
     "direct, weight on input": Case(intermediate=256, weight_on_input=True, top_k=1, shared=256),
     "direct, extreme scales": Case(scales="extreme", intermediate=256, swizzled=True),
+    "2:4": Case(sparse=True, intermediate=256),
+    "2:4, shared expert": Case(
+        sparse=True, intermediate=256, shared=512, tokens=3, gate_value=True, logit=True, top_k=2
+    ),
+    "2:4, long rows": Case(
+        sparse=True, hidden=1280, intermediate=256, top_k=1, experts=2, tokens=2, globals13=2
+    ),
+    "2:4, long intermediate": Case(sparse=True, intermediate=1536, top_k=2, experts=2, tokens=2),
+    "2:4, sixteen tokens sharing experts": Case(sparse=True, tokens=16, experts=3, top_k=2, intermediate=256),
+    "2:4, duplicates within a token": Case(
+        sparse=True, tokens=4, experts=3, top_k=4, duplicates=True, intermediate=256
+    ),
+    "2:4, experts elsewhere": Case(sparse=True, tokens=6, mapped=True, intermediate=256),
+    "2:4, weight on input": Case(
+        sparse=True, tokens=2, weight_on_input=True, top_k=1, shared=256, intermediate=256
+    ),
+    "2:4, gelu": Case(sparse=True, gate="gelu", intermediate=256, experts=3),
+    "2:4, extreme scales": Case(sparse=True, scales="extreme", tokens=2, intermediate=256, experts=3),
+    "2:4, of swizzled scales": Case(sparse=True, swizzled=True, intermediate=256, experts=3),
 }
 
 
@@ -220,11 +276,21 @@ def test_random_shapes(emulated: ctypes.CDLL, seed: int) -> None:
         swizzled=bool(rng.integers(2)), up_first=bool(rng.integers(2)), globals13=int(rng.integers(1, 3)),
         mapped=bool(rng.integers(2)), gate=GATES[rng.integers(3)], seed=seed,
     )  # fmt: skip
-    out, expected = run(emulated, case)
-    if np.abs(expected).max() == 0:  # every expert elsewhere
-        assert (out == 0).all()
-    else:
-        assert_close(out, expected)
+    assert_close_or_zero(*run(emulated, case))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_sparse_shapes(emulated: ctypes.CDLL, seed: int) -> None:
+    rng = np.random.default_rng(2000 + seed)
+    experts = int(rng.integers(2, 5))
+    case = Case(
+        sparse=True, tokens=int(rng.integers(1, 9)), hidden=256 * int(rng.integers(1, 4)),
+        intermediate=256 * int(rng.integers(1, 3)), shared=256 * int(rng.integers(0, 3)),
+        experts=experts, top_k=int(rng.integers(1, min(experts, 3) + 1)),
+        globals13=int(rng.integers(1, 3)), mapped=bool(rng.integers(2)), duplicates=bool(rng.integers(2)),
+        gate=GATES[rng.integers(3)], seed=seed,
+    )  # fmt: skip
+    assert_close_or_zero(*run(emulated, case))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -258,9 +324,11 @@ def test_no_expert_here_gives_zeros(emulated: ctypes.CDLL) -> None:
     pytest.fail("no seed leaves both tokens without an expert")
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_special_values_stay_in_their_token(emulated: ctypes.CDLL, value: float) -> None:
-    case = Case(tokens=3, experts=3, top_k=2, hidden=128, intermediate=64, special={(1, 5): value})
+def test_special_values_stay_in_their_token(emulated: ctypes.CDLL, value: float, sparse: bool) -> None:
+    sizes = {"hidden": 256, "intermediate": 256} if sparse else {"hidden": 128, "intermediate": 64}
+    case = Case(tokens=3, experts=3, top_k=2, sparse=sparse, special={(1, 5): value}, **sizes)
     out, expected = run(emulated, case)
     assert np.isnan(out[1]).any() or np.isinf(out[1]).any()
     assert_close(out[[0, 2]], expected[[0, 2]])
@@ -274,9 +342,12 @@ def test_special_values_stay_in_their_token_of_two(emulated: ctypes.CDLL, value:
     assert_close(out[:1], expected[:1])
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("exponent", [-30, 15])
-def test_activations_far_from_one(emulated: ctypes.CDLL, exponent: int) -> None:
+def test_activations_far_from_one(emulated: ctypes.CDLL, exponent: int, sparse: bool) -> None:
     """They are held 2^90 times as large, as BF16."""
     case = Case(tokens=2, top_k=2, experts=3, hidden=256, intermediate=128, up_first=True, globals13=2)
+    if sparse:
+        case.sparse, case.intermediate, case.up_first = True, 256, False
     case.special = {(t, k): math.ldexp(1 + k / 256, exponent) for t in range(2) for k in range(256)}
     assert_close(*run(emulated, case))

@@ -8,6 +8,8 @@ pytestmark = pytest.mark.gpu
 
 torch = pytest.importorskip("torch")
 tvm_ffi = pytest.importorskip("tvm_ffi")
+from dgx_vllm.nvfp4.tiles import to_tiles, violations  # noqa: E402
+
 if not torch.cuda.is_available() or "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
     pytest.skip("needs a CUDA device and DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)
 
@@ -43,6 +45,22 @@ def swizzle(scales):
 
 def codes(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8, device="cuda")
+
+
+def keep_two(packed):
+    """Two of every four values, drawn at random, set to +0."""
+    codes = torch.stack([packed & 15, packed >> 4], -1).flatten(-2).unflatten(-1, (-1, 4))
+    kept = torch.rand(codes.shape, device="cuda").argsort(-1) < 2
+    codes = torch.where(kept, codes, torch.zeros_like(codes)).flatten(-2)
+    return codes[..., ::2] | codes[..., 1::2] << 4
+
+
+def compress(kernels, packed, scales, halves, swizzled):
+    experts, rows, half_k = packed.shape
+    tiles = torch.full((experts, rows // 16, half_k // 128, 1792), 0xAA, dtype=torch.uint8, device="cuda")
+    count = torch.zeros(experts, dtype=torch.int32, device="cuda")
+    kernels.compress_24(tiles, count, packed, scales, halves, swizzled)
+    return tiles, count
 
 
 def block_scales(*shape):
@@ -179,10 +197,13 @@ class Moe:
         return [out, self.x, *self.routed, self.ids, self.weights, None, *self.shared, self.gate, self.workspace, "silu",  # noqa: E501
                 self.swizzled, False, False, True, overlap]  # fmt: skip
 
+    def run(self, kernels, out, overlap=True):
+        kernels.moe_decode(*self.arguments(out, overlap))
+
     def call(self, kernels, overlap=True):
         out = torch.full_like(self.x, float("nan"))
         self.workspace.fill_(float("nan"))
-        kernels.moe_decode(*self.arguments(out, overlap))
+        self.run(kernels, out, overlap)
         return out
 
     def expected(self):
@@ -201,6 +222,58 @@ class Moe:
         return out
 
 
+class SparseMoe(Moe):
+    """The same on 2:4 in tiles."""
+
+    def __init__(self, kernels, *shape, **options):
+        super().__init__(*shape, **options)
+        for weights in (self.routed, self.shared):
+            for i in (0, 3):
+                weights[i] = None if weights[i] is None else keep_two(weights[i])
+        self.tiles = [self.in_tiles(kernels, weights) for weights in (self.routed, self.shared)]
+
+    def in_tiles(self, kernels, weights):
+        w13, s13, g13, w2, s2, g2 = weights
+        if w13 is None:
+            return [None] * 4
+        return [compress(kernels, w13, s13, True, self.swizzled)[0], g13,
+                compress(kernels, w2, s2, False, self.swizzled)[0], g2]  # fmt: skip
+
+    def arguments(self, out, overlap=True):
+        routed, shared = self.tiles
+        return [out, self.x, *routed, self.ids, self.weights, None, *shared, self.gate, self.workspace,
+                "silu", False, True, overlap]  # fmt: skip
+
+    def run(self, kernels, out, overlap=True):
+        kernels.moe_decode_24(*self.arguments(out, overlap))
+
+
+SPARSE_SIZES = [(3, 1024, 2048), (2, 2048, 512), (1, 128, 256), (5, 384, 768)]
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("swizzled", [False, True])
+@pytest.mark.parametrize(("experts", "rows", "k"), SPARSE_SIZES)
+def test_sparse_weights_come_back(kernels, halves, swizzled, experts, rows, k):
+    packed, linear = keep_two(codes(experts, rows, k // 2)), codes(experts, rows, k // 16)
+    scales = swizzle(linear) if swizzled else linear
+    tiles, count = compress(kernels, packed, scales, halves, swizzled)
+    assert not count.any()
+    assert torch.equal(tiles, to_tiles(packed, linear, halves=halves))
+    weight, scale = torch.full_like(packed, 0xAA), torch.full_like(scales, 0xAA)
+    kernels.decompress_24(weight, scale, tiles, halves, swizzled)
+    assert torch.equal(weight, packed)
+    assert torch.equal(scale, scales)
+
+
+def test_what_is_not_sparse_is_counted(kernels):
+    packed = codes(4, 256, 1024)
+    packed[2] = keep_two(packed[2])
+    assert torch.equal(
+        compress(kernels, packed, block_scales(4, 256, 128), True, True)[1], violations(packed)
+    )
+
+
 SHAPES = [(2048, 512, 64, 10, 512), (2880, 704, 12, 4, 1408), (192, 64, 5, 3, 0), (4096, 1536, 8, 2, 0)]
 
 
@@ -214,9 +287,37 @@ def test_moe_against_float64(kernels, tokens, shape, swizzled):
     assert relative_l2(out, layer.expected()) < 4e-3
 
 
+SPARSE_SHAPES = [
+    (2048, 512, 64, 10, 512),
+    (2816, 768, 12, 4, 1536),
+    (256, 256, 5, 3, 0),
+    (4096, 1536, 8, 2, 0),
+]
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 7, 8, 9, 16])
+@pytest.mark.parametrize("shape", SPARSE_SHAPES, ids=str)
+def test_sparse_moe_against_float64(kernels, tokens, shape):
+    layer = SparseMoe(kernels, tokens, *shape)
+    out = layer.call(kernels)
+    assert not out.isnan().any()
+    assert relative_l2(out, layer.expected()) < 4e-3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_special_values_stay_in_their_token(kernels, value):
+    layer = SparseMoe(kernels, 4, *SPARSE_SHAPES[2])
+    clean = layer.call(kernels)
+    layer.x[1, 5] = value
+    out = layer.call(kernels)
+    assert not out[1].isfinite().all()
+    assert torch.equal(out[[0, 2, 3]], clean[[0, 2, 3]])
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "2:4"])
 @pytest.mark.parametrize("tokens", [1, 4, 8, 16])
-def test_moe_gives_the_same_bits(kernels, tokens):
-    layer = Moe(tokens, *SHAPES[0])
+def test_moe_gives_the_same_bits(kernels, tokens, sparse):
+    layer = SparseMoe(kernels, tokens, *SHAPES[0]) if sparse else Moe(tokens, *SHAPES[0])
     first = layer.call(kernels, overlap=False)
     for _ in range(100):
         assert torch.equal(layer.call(kernels), first)
@@ -224,7 +325,7 @@ def test_moe_gives_the_same_bits(kernels, tokens):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(8):
-            kernels.moe_decode(*layer.arguments(out))
+            layer.run(kernels, out)
     for _ in range(100):
         out.fill_(float("nan"))
         layer.workspace.fill_(float("nan"))
@@ -257,3 +358,33 @@ def test_moe_refuses(kernels, name):
     change(arguments)
     with pytest.raises((ValueError, TypeError), match=message):
         kernels.moe_decode(*arguments)
+
+
+SPARSE_REFUSALS = {
+    "hidden size": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(2, 128, dtype=torch.bfloat16, device="cuda")] * 2), "hidden size must be a positive multiple of 256, not 128"),  # noqa: E501
+    "weights that are not in tiles": (lambda a: a.__setitem__(2, codes(5, 512, 128)), r"w13 must have shape \[experts, 2 \* intermediate / 16"),  # noqa: E501
+    "another intermediate size": (lambda a: a.__setitem__(4, codes(5, 16, 2, 1792)), r"w13 must have shape \[5, 64, 1, 1792\]"),  # noqa: E501
+    "scales in between": (lambda a: a.__setitem__(3, block_scales(5, 512, 16)), "w13_global must be float32"),
+    "half of a shared expert": (lambda a: a.__setitem__(9, a[2][:1]), "four tensors"),
+    "small workspace": (lambda a: a.__setitem__(14, a[14][:8]), "workspace must hold 1536 values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPARSE_REFUSALS)
+def test_sparse_moe_refuses(kernels, name):
+    change, message = SPARSE_REFUSALS[name]
+    arguments = (layer := SparseMoe(kernels, 2, *SPARSE_SHAPES[2])).arguments(torch.empty_like(layer.x))
+    change(arguments)
+    with pytest.raises((ValueError, TypeError), match=message):
+        kernels.moe_decode_24(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((2, 120, 128), "number of rows must be a positive multiple of 128, not 120"),
+     ((2, 128, 96), "k must be a positive multiple of 256, not 192"), ((128, 128), "packed must have shape")],
+)  # fmt: skip
+def test_compression_refuses(kernels, shape, message):
+    packed = codes(*shape)
+    with pytest.raises(ValueError, match=message):
+        kernels.compress_24(codes(1), torch.zeros(1, dtype=torch.int32).cuda(), packed, codes(1), False, True)

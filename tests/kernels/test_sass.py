@@ -18,7 +18,8 @@ from dgx_vllm.doctor import fatbin
 COMPILED = dict(
     each.split("=", 1) for each in os.environ.get("DGX_VLLM_KERNELS_COMPILED", "").split(":") if each
 )
-MULTIPLIES = "HMMA.16816.F32.BF16"
+#: How a decode kernel multiplies; with weights of which two of four are stored.
+MULTIPLIES, MULTIPLIES_SPARSE = "HMMA.16816.F32.BF16", "HMMA.SP.16832.F32.BF16"
 #: How a decode kernel fetches weights: past the registers, or straight into them.
 FETCHES, FETCHES_DIRECT = "LDGSTS.E.BYPASS.LTC256B.128", "LDG.E.NA.LTC256B.128.CONSTANT"
 
@@ -66,7 +67,7 @@ def test_every_cubin_is_for_the_architecture_specific_target(target: str, name: 
 @decode_kernels
 def test_decode_kernels_multiply_on_the_tensor_cores(target: str, kernel: tuple[str, ...]) -> None:
     for sass in named(target, *kernel):
-        assert MULTIPLIES in sass
+        assert (MULTIPLIES in sass) != (MULTIPLIES_SPARSE in sass)
         assert FETCHES in sass or FETCHES_DIRECT in sass
 
 
@@ -78,6 +79,14 @@ def test_few_tokens_fetch_weights_straight_into_registers(target: str) -> None:
 
 
 @each_target
+@pytest.mark.parametrize("kernel", ["moe_gate_up", "moe_down"])
+def test_one_of_each_skips_the_zeros_of_sparse_weights(target: str, kernel: str) -> None:
+    """A tile is four steps of two products; loops are unrolled whole."""
+    (sass,) = [sass for sass in named(target, kernel) if MULTIPLIES_SPARSE in sass]
+    assert sass.count(MULTIPLIES_SPARSE) == 8
+
+
+@each_target
 @decode_kernels
 def test_decode_kernels_spill_nothing_and_add_nothing_in_any_order(
     target: str, kernel: tuple[str, ...]
@@ -85,6 +94,14 @@ def test_decode_kernels_spill_nothing_and_add_nothing_in_any_order(
     for sass in named(target, *kernel):
         assert not re.search(r"\b(LDL|STL)\b", sass), "spills to local memory"
         assert not re.search(r"\b(ATOM|ATOMG|RED|REDG)\b", sass), "an atomic may reach the result"
+
+
+@each_target
+@pytest.mark.parametrize("kernel", ["8compress", "10decompress"])  # mangled: the whole name
+def test_conversions_of_sparse_weights_spill_nothing(target: str, kernel: str) -> None:
+    (sass,) = named(target, "sparse24", kernel)
+    assert not re.search(r"\b(LDL|STL)\b", sass)
+    assert "LDG.E.128" in sass or "STG.E.128" in sass
 
 
 @pytest.mark.skipif("sm_121a" not in COMPILED, reason="no library for sm_121a is named")
