@@ -47,6 +47,30 @@ def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu() -> None:
         )
 
 
+def test_so_it_is_with_sparse_weights() -> None:
+    with pytest.raises(ValueError, match="x must be on a CUDA device"):
+        launch.moe_decode_24(
+            torch.zeros(TOKENS, 256, dtype=torch.bfloat16),
+            torch.zeros(TOKENS, 256, dtype=torch.bfloat16),
+            codes(EXPERTS, 32, 1, 1792),
+            torch.ones(EXPERTS),
+            codes(EXPERTS, 16, 1, 1792),
+            torch.ones(EXPERTS),
+            torch.zeros(TOKENS, TOP_K, dtype=torch.int32),
+            torch.ones(TOKENS, TOP_K),
+            torch.zeros(EXPERTS, dtype=torch.int32),
+            "silu",
+        )
+
+
+def test_so_it_is_with_compression() -> None:
+    weight, scale = codes(EXPERTS, 128, 128), scales(EXPERTS, 128, 16)
+    with pytest.raises(ValueError, match="packed must be on a CUDA device"):
+        launch.compress_24(weight, scale, True)
+    with pytest.raises(ValueError, match="packed must be on a CUDA device"):
+        launch.decompress_24(weight, scale, codes(EXPERTS, 8, 1, 1792), False)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_so_it_is_with_the_benchmark_s_layers(case: Case) -> None:
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""The kernel's PyTorch operator without a GPU: what it means, and that torch.compile may have it."""
+"""The kernels' PyTorch operators without a GPU: what they mean, and that torch.compile may have them."""
 
 import math
 
@@ -8,7 +8,8 @@ import torch
 from layout import reference_values
 
 from dgx_vllm.kernels import NoLibraryError, find, operators, reference
-from dgx_vllm.nvfp4 import Nvfp4Tensor, quantize
+from dgx_vllm.nvfp4 import Nvfp4Tensor, pack, quantize, tiles, unpack
+from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
 
 pytest.importorskip("vllm")
 
@@ -114,6 +115,51 @@ def test_opcheck(
     out = torch.empty_like(x)
     arguments = (out, x, *scales_as_bytes(w13), *scales_as_bytes(w2), ids, weights, None, "silu")
     torch.library.opcheck(operators.moe_decode, arguments)
+
+
+@pytest.fixture
+def sparse() -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """w13 and w2 of 2:4, 256 by 256, with swizzled scales."""
+    out = []
+    for seed, rows in ((0, 512), (1, 256)):
+        drawn = experts(seed, rows, 256)
+        kept = TWO_OF_FOUR.keep(torch.rand(EXPERTS, rows, 256, generator=torch.Generator().manual_seed(seed)))
+        zeros = Nvfp4Tensor(pack(unpack(drawn.weight) * kept), drawn.weight_scale, drawn.weight_scale_2)
+        out.append(scales_as_bytes(zeros))
+    return out
+
+
+def test_sparse_weights_mean_the_same_in_tiles(
+    sparse: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+    routed: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    """Bit by bit, and they come back as they were."""
+    _, ids, weights = routed
+    x = torch.randn(TOKENS, 256, generator=torch.Generator().manual_seed(3)).bfloat16()
+    dense, compressed = torch.empty_like(x), torch.full_like(x, float("nan"))
+    operators.moe_decode(dense, x, *sparse[0], *sparse[1], ids, weights, None, "silu")
+    in_tiles = []
+    for (weight, scale, global_scale), halves in zip(sparse, (True, False), strict=True):
+        in_tiles += [operators.compress_24(weight, scale, halves), global_scale]
+        assert in_tiles[-2].shape == tiles.shape(weight)
+        again = torch.empty_like(weight), torch.empty_like(scale)
+        operators.decompress_24(*again, in_tiles[-2], halves)
+        assert torch.equal(again[0], weight)
+        assert torch.equal(again[1], scale)
+    operators.moe_decode_24(compressed, x, *in_tiles, ids, weights, None, "silu")
+    assert torch.equal(dense, compressed)
+
+
+def test_opcheck_of_the_sparse_ones(
+    sparse: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+    routed: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    x, out = torch.zeros(TOKENS, 256).bfloat16(), torch.empty(TOKENS, 256).bfloat16()
+    (w13, s13, g13), (w2, s2, g2) = sparse
+    t13, t2 = operators.compress_24(w13, s13, True), operators.compress_24(w2, s2, False)
+    torch.library.opcheck(operators.compress_24, (w13, s13, True))
+    torch.library.opcheck(operators.decompress_24, (w2.clone(), s2.clone(), t2, False))
+    torch.library.opcheck(operators.moe_decode_24, (out, x, t13, g13, t2, g2, *routed[1:], None, "silu"))
 
 
 def test_a_compiled_graph_holds_the_operator_whole(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,8 +30,16 @@ from vllm.model_executor.layers.quantization.utils.quant_utils import kNvfp4Dyna
 from vllm.platforms.interface import DeviceCapability
 
 from dgx_vllm.kernels import operators
+from dgx_vllm.nvfp4 import pack, tiles, unpack
+from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
 from dgx_vllm.plugin import experts
-from dgx_vllm.plugin.experts import CROSSOVER, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.sparse import (
+    SPARSE_CROSSOVER,
+    SparseDecodeExperts,
+    SparseExperts,
+    SparseSlicedExperts,
+)
 
 pytestmark = pytest.mark.usefixtures("on_gb10", "library", "plugin")
 
@@ -87,6 +96,14 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     log.addHandler(handler)
     yield lines
     log.removeHandler(handler)
+
+
+def of_gpu(monkeypatch: pytest.MonkeyPatch, *capability: int) -> None:
+    monkeypatch.setattr(
+        type(platforms.current_platform),
+        "get_device_capability",
+        classmethod(lambda cls, device_id=0: DeviceCapability(*capability)),
+    )
 
 
 def chosen(config: FusedMoEConfig, activation_key: Any = kNvfp4Dynamic) -> tuple[NvFp4MoeBackend, type]:
@@ -167,11 +184,7 @@ def test_without_its_library_it_stays_out(library: Path, logged: list[str]) -> N
 def test_other_gpus(
     capability: tuple[int, int], expected: type | None, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
-    monkeypatch.setattr(
-        type(platforms.current_platform),
-        "get_device_capability",
-        classmethod(lambda cls, device_id=0: DeviceCapability(*capability)),
-    )
+    of_gpu(monkeypatch, *capability)
     got = experts.select(layer(), kNvfp4Static, kNvfp4Dynamic, CutlassExpertsFp4.activation_format())
     assert got is expected
     shown = "{}.{}".format(*capability)
@@ -179,18 +192,71 @@ def test_other_gpus(
     assert logged == ([] if expected else [f"moe_backend 'dgx' leaves a layer to vLLM: {refusal}"])
 
 
-HIDDEN, INTERMEDIATE, EXPERTS = 128, 64, 4
+def checkpoint(monkeypatch: pytest.MonkeyPatch, **sparsity: Any) -> None:
+    """What vLLM's config of a checkpoint holds that says so of itself."""
+    said = {"quant_method": "modelopt", "weight_sparsity": {"method": "activation", **sparsity}}
+    hf_config = SimpleNamespace(quantization_config=said)
+    config = SimpleNamespace(model_config=SimpleNamespace(hf_config=hf_config))
+    monkeypatch.setattr(experts, "get_current_vllm_config_or_none", lambda: config)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((12, 1), SparseDecodeExperts), ((9, 0), SparseSlicedExperts)]
+)
+def test_a_pruned_checkpoint_is_kept_compressed(
+    capability: tuple[int, int], expected: type, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    checkpoint(monkeypatch, pattern="2:4", targets=["routed_experts"])
+    of_gpu(monkeypatch, *capability)
+    assert chosen(layer()) == (NvFp4MoeBackend.VLLM_CUTLASS, expected)
+    assert logged == []
+
+
+@pytest.mark.parametrize(
+    "sparsity",
+    [
+        {"pattern": "4:8-pairs", "targets": ["routed_experts"]},
+        {"pattern": "2:4", "targets": ["shared_expert"]},
+    ],
+    ids=str,
+)
+def test_other_sparsity_is_read_like_other_weights(
+    sparsity: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(monkeypatch, **sparsity)
+    assert chosen(layer())[1] is DecodeExperts
+
+
+def test_sizes_that_are_no_whole_tiles_stay_uncompressed(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    checkpoint(monkeypatch, pattern="2:4", targets=["routed_experts"])
+    assert chosen(layer(intermediate_size=704))[1] is DecodeExperts
+    why = "the intermediate size 704 is no multiple of 256"
+    assert logged == [f"moe_backend 'dgx' leaves weights of 2:4 uncompressed: {why}"]
+
+
+HIDDEN, INTERMEDIATE, EXPERTS = 256, 256, 4
 
 
 class Layer(torch.nn.Module):
-    """What vLLM's method leaves in a layer of experts: packed weights and swizzled scales, all at random."""
+    """What vLLM's method leaves in a layer of experts: packed weights and swizzled scales, all at random.
 
-    def __init__(self) -> None:
+    With `sparse` two of every four values are zero.
+    """
+
+    layer_name = "model.layers.3.mlp.experts"
+
+    def __init__(self, sparse: bool = False) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
 
         def codes(*shape: int) -> torch.Tensor:
-            return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+            drawn = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+            if not sparse:
+                return drawn
+            of_four = unpack(drawn)
+            return pack(of_four * TWO_OF_FOUR.keep(torch.rand(of_four.shape, generator=generator)))
 
         def scales(*shape: int) -> torch.Tensor:
             drawn = torch.randint(0x30, 0x48, shape, dtype=torch.uint8, generator=generator)
@@ -198,11 +264,11 @@ class Layer(torch.nn.Module):
 
         for name, value in {
             "w13_weight": codes(EXPERTS, 2 * INTERMEDIATE, HIDDEN // 2),
-            "w13_weight_scale": scales(EXPERTS, 128, HIDDEN // 16),
+            "w13_weight_scale": scales(EXPERTS, 2 * INTERMEDIATE, HIDDEN // 16),
             "w13_weight_scale_2": torch.rand(EXPERTS, generator=generator),
             "w13_input_scale": torch.rand(EXPERTS, generator=generator),
             "w2_weight": codes(EXPERTS, HIDDEN, INTERMEDIATE // 2),
-            "w2_weight_scale": scales(EXPERTS, 128, INTERMEDIATE // 16),
+            "w2_weight_scale": scales(EXPERTS, HIDDEN, INTERMEDIATE // 16),
             "w2_weight_scale_2": torch.rand(EXPERTS, generator=generator),
             "w2_input_scale": torch.rand(EXPERTS, generator=generator),
         }.items():
@@ -213,7 +279,8 @@ class Call:
     """One layer, and what its experts are called with."""
 
     def __init__(self, kind: type[DecodeExperts], tokens: int) -> None:
-        self.layer = held = Layer()
+        self.layer = held = Layer(sparse=issubclass(kind, SparseExperts))
+        self.dense = {name: parameter.data.clone() for name, parameter in held.named_parameters()}
         config = layer(
             num_experts=EXPERTS,
             num_local_experts=EXPERTS,
@@ -262,17 +329,16 @@ class Call:
         return out
 
     def expected(self, weights: torch.Tensor) -> torch.Tensor:
-        """By the operator, on the checkpoint's own global scales."""
+        """By the operator, on the checkpoint's own weights and global scales."""
         out = torch.empty_like(self.x)
-        held = self.layer
         operators.moe_decode(
             out,
             self.x,
-            held.w13_weight,
-            held.w13_weight_scale,
+            self.dense["w13_weight"],
+            self.dense["w13_weight_scale"],
             self.globals[0],
-            held.w2_weight,
-            held.w2_weight_scale,
+            self.dense["w2_weight"],
+            self.dense["w2_weight_scale"],
             self.globals[1],
             self.ids.int(),
             weights,
@@ -282,9 +348,10 @@ class Call:
         return out
 
 
+@pytest.mark.parametrize("kind", [DecodeExperts, SparseDecodeExperts])
 @pytest.mark.parametrize("tokens", [1, CROSSOVER])
-def test_a_few_tokens_get_the_kernel(tokens: int) -> None:
-    call = Call(DecodeExperts, tokens)
+def test_a_few_tokens_get_the_kernel(kind: type[DecodeExperts], tokens: int) -> None:
+    call = Call(kind, tokens)
     assert torch.equal(call(), call.expected(call.weights))
 
 
@@ -315,16 +382,87 @@ def test_more_tokens_are_vllms_on_the_same_weights(
     assert torch.equal(call.experts.w13_global, call.globals[0])
 
 
-def test_to_verify_any_number_of_tokens_gets_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    decode = SlicedExperts.decode
+@pytest.fixture
+def scratches(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """None yet, as in a new process."""
+    monkeypatch.setattr(SparseDecodeExperts, "scratches", {})
+    return SparseDecodeExperts.scratches
 
-    def counting(self: SlicedExperts, output: torch.Tensor, x: torch.Tensor, *rest: Any) -> None:
+
+def test_more_tokens_uncompress_into_one_scratch_for_all_layers(
+    monkeypatch: pytest.MonkeyPatch, scratches: dict[Any, Any]
+) -> None:
+    """CUTLASS gets each layer's own weights and scales, bit by bit, at the same addresses."""
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def cutlass(
+        self: CutlassExpertsFp4, output: Any, x: Any, w1: torch.Tensor, w2: torch.Tensor, *_: Any
+    ) -> None:
+        assert self.w1_scale is not None
+        assert self.w2_scale is not None
+        seen.append((w1, self.w1_scale, w2, self.w2_scale))
+
+    monkeypatch.setattr(CutlassExpertsFp4, "apply", cutlass)
+    calls = [Call(SparseDecodeExperts, SPARSE_CROSSOVER + 1) for _ in range(2)]
+    calls[1].dense["w2_weight"] = changed = calls[1].dense["w2_weight"].roll(1, dims=1)
+    calls[1].layer.w2_weight.data = operators.compress_24(changed, calls[1].dense["w2_weight_scale"], False)
+    for call in (*calls, calls[0]):
+        call()
+        for got, name in zip(
+            seen[-1], ("w13_weight", "w13_weight_scale", "w2_weight", "w2_weight_scale"), strict=True
+        ):
+            assert torch.equal(got.view(torch.uint8), call.dense[name].view(torch.uint8)), name
+    assert len(scratches) == 1
+    assert len({tuple(each.data_ptr() for each in tensors) for tensors in seen}) == 1
+
+
+@pytest.mark.parametrize("kind", [SparseDecodeExperts, SparseSlicedExperts])
+def test_of_a_compressed_layer_tiles_are_left(kind: type[SparseExperts], scratches: dict[Any, Any]) -> None:
+    """3.5 bits a weight, beside the one scratch."""
+    Call(kind, 1)  # the first layer, whose weights become the scratch
+    held = Call(kind, 1).layer
+    assert held.w13_weight.shape == (EXPERTS, 2 * INTERMEDIATE // 16, HIDDEN // 256, tiles.BYTES)
+    assert held.w2_weight.shape == (EXPERTS, HIDDEN // 16, INTERMEDIATE // 256, tiles.BYTES)
+    shared = {each.data_ptr() for scratch in scratches.values() for each in vars(scratch).values()}
+    own = [each for each in held.parameters() if each.data_ptr() not in shared and each.dim() > 1]
+    assert sum(each.nbytes for each in own) * 8 == 3.5 * EXPERTS * 3 * HIDDEN * INTERMEDIATE
+    assert bool(shared) is (kind is SparseDecodeExperts)
+
+
+def test_a_layer_that_is_not_sparse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = operators.compress_24
+
+    def spoiled(weight: torch.Tensor, scale: torch.Tensor, halves: bool) -> torch.Tensor:
+        weight[1, 7, 20:22] = 0x11
+        return kept(weight, scale, halves)
+
+    monkeypatch.setattr("dgx_vllm.plugin.sparse.compress_24", spoiled)
+    where = "model.layers.3.mlp.experts, w13: the weight is not 2:4: 1 groups of four in expert 1"
+    with pytest.raises(ValueError, match=where):
+        Call(SparseDecodeExperts, 1)
+
+
+@pytest.mark.parametrize("kind", [DecodeExperts, SparseDecodeExperts, SparseSlicedExperts])
+def test_vllm_sees_the_same_sizes(kind: type[DecodeExperts]) -> None:
+    call = Call(kind, 5)
+    sizes = call.experts.moe_problem_size(call.x, call.layer.w13_weight, call.layer.w2_weight, call.ids)
+    assert sizes == (EXPERTS, 5, 2 * INTERMEDIATE, HIDDEN, 2)
+
+
+@pytest.mark.parametrize("kind", [SlicedExperts, SparseSlicedExperts, SparseDecodeExperts])
+def test_beyond_16_tokens_the_kernel_takes_slices(
+    kind: type[DecodeExperts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To verify, any number; of compressed weights up to the crossover."""
+    sizes: list[int] = []
+    decode = kind.decode
+
+    def counting(self: DecodeExperts, output: torch.Tensor, x: torch.Tensor, *rest: Any) -> None:
         sizes.append(len(x))
         decode(self, output, x, *rest)
 
-    monkeypatch.setattr(SlicedExperts, "decode", counting)
-    call = Call(SlicedExperts, 37)
+    monkeypatch.setattr(kind, "decode", counting)
+    call = Call(kind, 37)
     # Not bit by bit: how many rows a CPU's product has decides how it sums.
     torch.testing.assert_close(call(), call.expected(call.weights), rtol=2**-7, atol=1)
     assert sizes == [16, 16, 5]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dgx_vllm.kernels import library
+from dgx_vllm.nvfp4 import tiles
 
 #: Tokens that one call takes.
 MOST_TOKENS = 16
@@ -75,6 +76,79 @@ def linear_decode_fp8(out: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bia
     """
     overlap = True
     library.load().linear_decode_fp8(out, x, weight, scale, bias, overlap)
+
+
+def moe_decode_24(
+    out: Tensor,
+    x: Tensor,
+    w13: Tensor,
+    w13_global: Tensor,
+    w2: Tensor,
+    w2_global: Tensor,
+    topk_ids: Tensor,
+    topk_weights: Tensor,
+    expert_map: Tensor | None,
+    activation: str,
+) -> None:
+    """`moe_decode` on weights of 2:4 in tiles, which hold their block scales.
+
+    Args:
+        out: bfloat16 [tokens, hidden]; every element is written.
+        x: bfloat16 [tokens, hidden].
+        w13: uint8 [experts, 2 * intermediate / 16, hidden / 256, 1792], of gate and up (`compress_24`).
+        w13_global: float32 [experts].
+        w2: uint8 [experts, hidden / 16, intermediate / 256, 1792].
+        w2_global: float32 [experts].
+        topk_ids: int32 [tokens, top_k]; below 0 is no expert.
+        topk_weights: float32 [tokens, top_k].
+        expert_map: int32, from ids to the experts that are here, below 0 for those that are not.
+        activation: silu, gelu or gelu_tanh.
+
+    Raises:
+        ValueError, TypeError: a shape, type, device, stride or alignment that the kernel does not take.
+        dgx_vllm.kernels.NoLibraryError: there is no library.
+    """
+    tokens, top_k = topk_ids.shape
+    kernels = library.load()
+    workspace = _workspace(kernels, x.device, tokens, top_k, w2.shape[2] * tiles.COLUMNS)
+    shared_expert = (None,) * 5
+    weight_on_input, shared_gate_logit, overlap = False, False, True
+    kernels.moe_decode_24(
+        *(out, x, w13, w13_global, w2, w2_global, topk_ids, topk_weights, expert_map, *shared_expert),
+        *(workspace, activation, weight_on_input, shared_gate_logit, overlap),
+    )
+
+
+def compress_24(weight: Tensor, scale: Tensor, halves: bool) -> Tensor:
+    """Matrices of 2:4 in tiles (`dgx_vllm.nvfp4.tiles`).
+
+    Args:
+        weight: uint8 [experts, rows, K / 2], packed E2M1; rows a multiple of 128, K of 256.
+        scale: its block scales.
+        halves: gate and up: a tile has eight rows of the upper half and eight of the lower.
+
+    Returns:
+        uint8 [experts, rows / 16, K / 256, 1792].
+
+    Raises:
+        ValueError: a group of four has more than two values other than zero; it says where and how many.
+            Also as `moe_decode`.
+        dgx_vllm.kernels.NoLibraryError: there is no library.
+    """
+    out = weight.new_empty(tiles.shape(weight))
+    violations = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+    library.load().compress_24(out, violations, weight, _bytes(scale), halves, True)
+    tiles.refuse(violations)
+    return out
+
+
+def decompress_24(weight: Tensor, scale: Tensor, compressed: Tensor, halves: bool) -> None:
+    """Undoes `compress_24`: writes `weight` and `scale`.
+
+    Raises:
+        ValueError, TypeError, NoLibraryError: as `moe_decode`.
+    """
+    library.load().decompress_24(weight, _bytes(scale), compressed, halves, True)
 
 
 def _workspace(kernels: library.Library, device: torch.device, *shape: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize
+from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, tiles
 
 _GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -55,6 +55,13 @@ def unswizzle(scale: Tensor, rows: int, blocks: int) -> Tensor:
     return straight[:rows, :blocks].contiguous().view(torch.float8_e4m3fn)
 
 
+def swizzle(scale: Tensor) -> Tensor:
+    """Undoes `unswizzle` for [experts, rows, blocks] whose rows are a multiple of 128 and blocks of 4."""
+    experts, rows, blocks = scale.shape
+    straight = scale.view(torch.uint8).reshape(experts, rows // 128, 4, 32, blocks // 4, 4)
+    return straight.permute(0, 1, 4, 3, 2, 5).reshape(scale.shape).view(torch.float8_e4m3fn)
+
+
 def weight(packed: Tensor, scale: Tensor, global_scale: Tensor) -> Tensor:
     """The float32 matrix [rows, columns] of one NVFP4 weight with swizzled scales."""
     rows, blocks = packed.shape[0], packed.shape[1] // 8
@@ -75,15 +82,69 @@ def moe_decode(
     activation: str,
 ) -> Tensor:
     """`launch.moe_decode`'s result, float32 [tokens, hidden]."""
-    local = _local(topk_ids, expert_map, len(w13))
+
+    def matrices(expert: int) -> tuple[Tensor, Tensor]:
+        return (
+            weight(w13[expert], w13_scale[expert], w13_global[expert]),
+            weight(w2[expert], w2_scale[expert], w2_global[expert]),
+        )
+
+    return _sum(x, matrices, _local(topk_ids, expert_map, len(w13)), topk_weights, activation)
+
+
+def moe_decode_24(
+    x: Tensor,
+    w13: Tensor,
+    w13_global: Tensor,
+    w2: Tensor,
+    w2_global: Tensor,
+    topk_ids: Tensor,
+    topk_weights: Tensor,
+    expert_map: Tensor | None,
+    activation: str,
+) -> Tensor:
+    """`launch.moe_decode_24`'s result, float32 [tokens, hidden]."""
+
+    def matrix(compressed: Tensor, global_scale: Tensor, *, halves: bool) -> Tensor:
+        packed, scale = tiles.from_tiles(compressed[None], halves=halves)
+        return dequantize(Nvfp4Tensor(packed[0], scale[0], global_scale))
+
+    def matrices(expert: int) -> tuple[Tensor, Tensor]:
+        return (
+            matrix(w13[expert], w13_global[expert], halves=True),
+            matrix(w2[expert], w2_global[expert], halves=False),
+        )
+
+    return _sum(x, matrices, _local(topk_ids, expert_map, len(w13)), topk_weights, activation)
+
+
+def compress_24(weight: Tensor, scale: Tensor, halves: bool) -> Tensor:
+    """`launch.compress_24`'s result."""
+    rows, blocks = weight.shape[1], weight.shape[2] // 8
+    straight = torch.stack([unswizzle(each.view(torch.uint8), rows, blocks) for each in scale])
+    return tiles.to_tiles(weight, straight, halves=halves)
+
+
+def decompress_24(compressed: Tensor, halves: bool) -> tuple[Tensor, Tensor]:
+    """What `launch.decompress_24` writes."""
+    packed, scale = tiles.from_tiles(compressed, halves=halves)
+    return packed, swizzle(scale)
+
+
+def _sum(
+    x: Tensor,
+    matrices: Callable[[int], tuple[Tensor, Tensor]],
+    local: Tensor,
+    topk_weights: Tensor,
+    activation: str,
+) -> Tensor:
+    """The weighted sum of what the experts `local` [tokens, top_k] say, whose `matrices` are w13 and w2."""
     out = torch.zeros(x.shape, dtype=torch.float32)
     for expert in local[local >= 0].unique().tolist():
         tokens, slots = (local == expert).nonzero(as_tuple=True)
-        gate, up = functional.linear(
-            x[tokens].float(), weight(w13[expert], w13_scale[expert], w13_global[expert])
-        ).chunk(2, dim=-1)
-        hidden = _GATES[activation](gate) * up
-        down = functional.linear(hidden, weight(w2[expert], w2_scale[expert], w2_global[expert]))
+        w13, w2 = matrices(expert)
+        gate, up = functional.linear(x[tokens].float(), w13).chunk(2, dim=-1)
+        down = functional.linear(_GATES[activation](gate) * up, w2)
         out.index_add_(0, tokens, down * topk_weights[tokens, slots, None])
     return out
 

@@ -29,6 +29,12 @@ _STEPS = 4
 _MAGNITUDE = 7
 
 
+def shape(weight: torch.Tensor) -> tuple[int, int, int, int]:
+    """Of the tiles of a packed weight [experts, rows, K / 2]."""
+    experts, rows, half = weight.shape
+    return experts, rows // ROWS, 2 * half // COLUMNS, BYTES
+
+
 def violations(weight: torch.Tensor) -> torch.Tensor:
     """How many groups of four have more than two values other than zero.
 
@@ -40,6 +46,23 @@ def violations(weight: torch.Tensor) -> torch.Tensor:
     """
     groups = (unpack(weight) & _MAGNITUDE != 0).unflatten(-1, (-1, 4)).sum(dim=-1)
     return (groups > 2).flatten(1).sum(dim=1).to(torch.int32)
+
+
+def refuse(counted: torch.Tensor) -> None:
+    """Ends where `violations` counted any.
+
+    Args:
+        counted: int32 [experts].
+
+    Raises:
+        ValueError: it names the first expert and how many groups of it are at fault.
+    """
+    if counted.any():
+        expert = int(counted.nonzero()[0])
+        raise ValueError(
+            f"the weight is not 2:4: {int(counted[expert])} groups of four in expert {expert} have more than "
+            f"two values other than zero ({int(counted.count_nonzero())} of {len(counted)} experts have such)"
+        )
 
 
 def to_tiles(weight: torch.Tensor, scale: torch.Tensor, *, halves: bool) -> torch.Tensor:
@@ -59,6 +82,7 @@ def to_tiles(weight: torch.Tensor, scale: torch.Tensor, *, halves: bool) -> torc
     rows, columns = weight.shape[1], weight.shape[2] * 2
     if rows % (2 * ROWS if halves else ROWS) or columns % COLUMNS:
         raise ValueError(f"tiles are of {ROWS} rows and {COLUMNS} columns, got {rows} and {columns}")
+    refuse(violations(weight))
     stored = compress(weight, TWO_OF_FOUR)
     # [experts, rows of tiles, octet, g, tile, step, block of the step, ...]
     codes = _by_octet(unpack(stored.codes), halves).unflatten(-1, (-1, _STEPS, 4, 4, 2))

@@ -37,7 +37,7 @@ def show(outlook: Outlook, console: Console) -> None:
         console.print(
             Text(
                 f"Pruned to {model.sparsity.pattern} by {model.sparsity.method}: "
-                f"{', '.join(model.sparsity.targets)}. The zeros are stored, and read, like other weights."
+                f"{', '.join(model.sparsity.targets)}. The figures count the zeros like other weights."
             )
         )
     tables = (_weights, _traffic, _speed, _drafts, _sequence, _memory)
