@@ -63,12 +63,13 @@ __device__ __forceinline__ int run_position(int k) { return (k & ~15) | (k >> 1 
 
 // That order for eight values a lane, of which two lanes hold a block, and nvfp4::kRunScale.
 __device__ __forceinline__ uint4 run_unit(const uint4& values, int lane) {
-  const bool odd = lane & 1;
-  const uint32_t first = __shfl_xor_sync(0xffffffffu, odd ? values.x : values.y, 1);
-  const uint32_t second = __shfl_xor_sync(0xffffffffu, odd ? values.z : values.w, 1);
   constexpr uint32_t kScale = bf16x2_power_of_two<nvfp4::kRunExponent>();
-  return make_uint4(ptx::mul_bf16x2(odd ? first : values.x, kScale), ptx::mul_bf16x2(odd ? second : values.z, kScale),
-                    ptx::mul_bf16x2(odd ? values.y : first, kScale), ptx::mul_bf16x2(odd ? values.w : second, kScale));
+  const uint32_t v[4] = {ptx::mul_bf16x2(values.x, kScale), ptx::mul_bf16x2(values.y, kScale),
+                         ptx::mul_bf16x2(values.z, kScale), ptx::mul_bf16x2(values.w, kScale)};
+  const bool odd = lane & 1;
+  const uint32_t first = __shfl_xor_sync(0xffffffffu, odd ? v[0] : v[1], 1);
+  const uint32_t second = __shfl_xor_sync(0xffffffffu, odd ? v[2] : v[3], 1);
+  return odd ? make_uint4(first, second, v[1], v[3]) : make_uint4(v[0], v[2], first, second);
 }
 
 // What a lane takes of the columns. Operand column g is block g % 4 of column g / 4, whose values two of the four lanes hold,
@@ -86,31 +87,49 @@ struct Runs {
   }
 };
 
-// Adds the products of a tile, of rows g and g + 8 with column t / 2; `nvfp4::add_runs` brings the lanes' parts together.
-__device__ __forceinline__ void multiply_runs(const char* tile, const Runs& runs, float (&sum)[2], int lane) {
-  const char* mine = tile + lane * 16;
-  const uint4 low_codes = *reinterpret_cast<const uint4*>(mine);
-  const uint4 high_codes = *reinterpret_cast<const uint4*>(mine + kCodeBytes);
-  const uint4 positions = *reinterpret_cast<const uint4*>(mine + kPositions);
-  const uint4 scales = *reinterpret_cast<const uint4*>(tile + kScales + ((lane >> 2) * 2 + (lane & 1)) * 16);
+// One lane's part of a tile.
+struct LaneTile {
+  uint4 codes[2];  // of rows g and g + 8
+  uint4 positions;
+  uint4 scales;
+};
+
+__device__ __forceinline__ int lane_scales(int lane) { return kScales + ((lane >> 2) * 2 + (lane & 1)) * 16; }
+
+// Two scales of row g and two of row g + 8, times 2^-8: FP16's bits are E4M3's, moved.
+__device__ __forceinline__ void decode_scales(uint32_t four, float (&low)[2], float (&high)[2]) {
+  const uint32_t firsts = four << 7 & 0x3F803F80u, seconds = four >> 1 & 0x3F803F80u;
+  low[0] = ptx::cvt_f32_f16(static_cast<uint16_t>(firsts)), low[1] = ptx::cvt_f32_f16(static_cast<uint16_t>(seconds));
+  high[0] = ptx::cvt_f32_f16(static_cast<uint16_t>(firsts >> 16));
+  high[1] = ptx::cvt_f32_f16(static_cast<uint16_t>(seconds >> 16));
+}
+
+// Adds a tile's products, of rows g and g + 8 with column t / 2; `nvfp4::add_runs` brings the lanes' parts together.
+__device__ __forceinline__ void multiply_runs(const LaneTile& tile, const Runs& runs, float (&sum)[2]) {
 #pragma unroll
   for (int i = 0; i < kSteps; i++) {
     const uint4 x = *reinterpret_cast<const uint4*>(runs.first + i * 128);
-    const uint32_t metadata = nvfp4::word(positions, i);
+    const uint32_t metadata = nvfp4::word(tile.positions, i);
     uint32_t low[4], high[4];
-    nvfp4::decode_e2m1(nvfp4::word(low_codes, i), low);
-    nvfp4::decode_e2m1(nvfp4::word(high_codes, i), high);
+    nvfp4::decode_e2m1(nvfp4::word(tile.codes[0], i), low);
+    nvfp4::decode_e2m1(nvfp4::word(tile.codes[1], i), high);
     float c[4];
     ptx::mma_sp_m16n8k32_bf16_zero<0>(c, low[0], high[0], low[1], high[1], x.x & runs.even, x.x & runs.odd, x.y & runs.even,
                                       x.y & runs.odd, metadata);
     ptx::mma_sp_m16n8k32_bf16<1>(c, low[2], high[2], low[3], high[3], x.z & runs.even, x.z & runs.odd, x.w & runs.even,
                                  x.w & runs.odd, metadata);
     float low_scales[2], high_scales[2];
-    nvfp4::decode_scales(nvfp4::word(scales, i), 0x4140, low_scales);
-    nvfp4::decode_scales(nvfp4::word(scales, i), 0x4342, high_scales);
+    decode_scales(nvfp4::word(tile.scales, i), low_scales, high_scales);
     sum[0] += c[0] * low_scales[0] + c[1] * low_scales[1];
     sum[1] += c[2] * high_scales[0] + c[3] * high_scales[1];
   }
+}
+
+// The same of a tile in shared memory.
+__device__ __forceinline__ void multiply_runs(const char* tile, const Runs& runs, float (&sum)[2], int lane) {
+  const char* mine = tile + lane * 16;
+  const auto read = [](const char* at) { return *reinterpret_cast<const uint4*>(at); };
+  multiply_runs({{read(mine), read(mine + kCodeBytes)}, read(mine + kPositions), read(tile + lane_scales(lane))}, runs, sum);
 }
 
 }  // namespace sparse24
