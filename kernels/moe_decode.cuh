@@ -204,16 +204,19 @@ __device__ __forceinline__ char* write_zeros(char* ring, int lane) {
   return zeros;
 }
 
-// A stage of columns as x has them, brought in order by the lanes that have copied them.
+// Eight values of a column as x has them, brought in order by the lanes of a warp together.
+template <Shapes kShapes>
+__device__ __forceinline__ uint4 run_unit(const uint4& values, int lane) {
+  if constexpr (kShapes == Shapes::kSparse) return sparse24::run_unit(values, lane);
+  else return nvfp4::run_unit(values);
+}
+
+// A stage of columns, by the lanes that have copied them.
 template <Shapes kShapes>
 __device__ __forceinline__ void order_columns(char* columns, bool second, int lane) {
   uint4* unit = reinterpret_cast<uint4*>(columns + lane * 16);
-  const auto order = [&](uint4& values) {
-    if constexpr (kShapes == Shapes::kSparse) values = sparse24::run_unit(values, lane);
-    else values = nvfp4::run_unit(values);
-  };
-  order(unit[0]);
-  if (second) order(unit[nvfp4::kColumnBytes / 16]);
+  unit[0] = run_unit<kShapes>(unit[0], lane);
+  if (second) unit[nvfp4::kColumnBytes / 16] = run_unit<kShapes>(unit[nvfp4::kColumnBytes / 16], lane);
 }
 
 // Where value k of a column is once it is in order.

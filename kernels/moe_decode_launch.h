@@ -101,7 +101,7 @@ inline cudaError_t launch_both(void (*gate_up)(Layer), void (*down)(Layer), cons
 
 template <Shapes kShapes>
 inline cudaError_t run(Layer& p, const Chip& chip, cudaStream_t stream, bool overlap) {
-  if constexpr (kShapes != Shapes::kAny && kShapes != Shapes::kSparse)
+  if constexpr (kShapes != Shapes::kAny)
     if (direct(p)) {
       const auto down = down_direct_chunks(p) == 2 ? moe_down_direct<kShapes, 2> : moe_down_direct<kShapes, 4>;
       return launch_both(moe_gate_up_direct<kShapes>, down, p, direct_plan(p), stream, overlap);

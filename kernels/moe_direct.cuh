@@ -7,7 +7,10 @@
 // A slot has a product of its own. Two tokens that chose the same expert read it from DRAM once and once more from L2.
 #pragma once
 
+#include <type_traits>
+
 #include <common/nvfp4_rows.cuh>
+#include <common/sparse24_rows.cuh>
 #include <moe_decode.cuh>
 #include <ptx/grid.cuh>
 #include <ptx/load.cuh>
@@ -39,7 +42,7 @@ struct LaneRows {
     }
   }
 
-  __device__ __forceinline__ nvfp4::LaneChunk chunk(int index) const {
+  __device__ __forceinline__ nvfp4::LaneChunk part(int index) const {
     nvfp4::LaneChunk chunk;
 #pragma unroll
     for (int i = 0; i < 2; i++) chunk.rows[i] = ptx::ld_once_16(weight[i] + index * (nvfp4::kChunk / 2));
@@ -48,6 +51,52 @@ struct LaneRows {
     return chunk;
   }
 };
+
+// The same of tiles of 2:4, each two chunks.
+struct LaneTiles {
+  const uint8_t* tiles;
+  int lane;
+
+  __device__ __forceinline__ LaneTiles(const uint8_t* matrix, int tile, int k, int first_chunk, int lane) : lane(lane) {
+    const uint32_t index = static_cast<uint32_t>(tile) * (k / sparse24::kTileColumns) + first_chunk / 2;
+    tiles = matrix + index * sparse24::kTileBytes;
+  }
+
+  __device__ __forceinline__ sparse24::LaneTile part(int index) const {
+    const uint8_t* tile = tiles + index * sparse24::kTileBytes;
+    const uint8_t* mine = tile + lane * 16;
+    return {{ptx::ld_once_16(mine), ptx::ld_once_16(mine + sparse24::kCodeBytes)},
+            ptx::ld_once_16(mine + sparse24::kPositions),
+            ptx::ld_once_16(tile + sparse24::lane_scales(lane))};
+  }
+};
+
+template <Shapes kShapes>
+using LaneSource = std::conditional_t<kShapes == Shapes::kSparse, LaneTiles, LaneRows>;
+
+template <Shapes kShapes>
+__device__ __forceinline__ LaneSource<kShapes> gate_up_lane(const Layer& p, const Experts& e, int expert, int tile, int first,
+                                                            int lane) {
+  const uint8_t* weights = e.weight13 + expert * e.weight13_stride;
+  if constexpr (kShapes == Shapes::kSparse) {
+    return LaneTiles(weights, tile, p.hidden, first, lane);
+  } else {
+    const int row = tile_row<8>(strided<kShapes>(e, e.intermediate), tile, lane >> 2), gate = e.up_first ? e.intermediate : 0;
+    return LaneRows(weights, e.scale13 + expert * e.scale13_stride, layout<kShapes>(e), gate + row,
+                    e.intermediate - gate + row, p.hidden, first, lane);
+  }
+}
+
+template <Shapes kShapes>
+__device__ __forceinline__ LaneSource<kShapes> down_lane(const Layer& p, const Experts& e, int expert, int tile, int first,
+                                                         int lane) {
+  const uint8_t* weights = e.weight2 + expert * e.weight2_stride;
+  if constexpr (kShapes == Shapes::kSparse)
+    return LaneTiles(weights, tile, e.intermediate, first, lane);
+  else
+    return LaneRows(weights, e.scale2 + expert * e.scale2_stride, layout<kShapes>(e), down_row<kShapes>(p, e, tile, lane >> 2),
+                    down_row<kShapes>(p, e, tile, 8 + (lane >> 2)), e.intermediate, first, lane);
+}
 
 // The run that a lane multiplies in the first of `runs`' chunks: of the one column, or zeros; and the bytes to the next.
 struct LaneRun {
@@ -58,6 +107,35 @@ struct LaneRun {
     const bool mine = lane >> 2 == (lane & 3);
     first = mine ? runs + (lane & 3) * nvfp4::kRunBytes : zeros;
     next = mine ? kRunsBytes : 0;
+  }
+};
+
+// A lane's part of kChunks chunks, of which the first `count` are there.
+template <Shapes kShapes, int kChunks>
+struct LaneWeights {
+  static constexpr bool kSparse = kShapes == Shapes::kSparse;
+  static constexpr int kPartChunks = kSparse ? 2 : 1, kParts = kChunks / kPartChunks;
+  static_assert(kChunks % 2 == 0, "The lanes of a warp bring two chunks of a column at a time.");
+  std::conditional_t<kSparse, sparse24::LaneTile, nvfp4::LaneChunk> parts[kParts];
+
+  __device__ __forceinline__ void read(const LaneSource<kShapes>& from, int count = kChunks) {
+#pragma unroll
+    for (int i = 0; i < kParts; i++)
+      if (i * kPartChunks < count) parts[i] = from.part(i);
+  }
+
+  __device__ __forceinline__ void multiply(const char* runs, const char* zeros, float (&sum)[2], int lane,
+                                           int count = kChunks) const {
+    [[maybe_unused]] const LaneRun run(runs, zeros, lane);
+#pragma unroll
+    for (int i = 0; i < kParts; i++) {
+      if (i * kPartChunks >= count) continue;
+      if constexpr (kSparse)
+        sparse24::multiply_runs(parts[i], sparse24::Runs(runs + i * nvfp4::kColumnBytes, false, lane), sum);
+      else
+        nvfp4::multiply_runs(parts[i], run.first + i * run.next, sum);
+    }
+    nvfp4::add_runs(sum);
   }
 };
 
@@ -87,27 +165,17 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, 3) moe_gate_up_dir
   const uint4 x = ptx::ld_cg_16(p.x + token * p.x_stride + first * nvfp4::kChunk + lane * 8);
   const int expert = shared ? 0 : local_expert(p, p.ids[slot]);
   if (expert < 0) return;
-  const uint8_t* weights = e.weight13 + expert * e.weight13_stride;
-  const uint8_t* scales = e.scale13 + expert * e.scale13_stride;
-  nvfp4::LaneChunk chunks[kDirectTiles][kGateUpChunks];
+  LaneWeights<kShapes, kGateUpChunks> weights[kDirectTiles];
 #pragma unroll
-  for (int i = 0; i < kDirectTiles; i++) {
-    const int row = tile_row<8>(strided<kShapes>(e, e.intermediate), tile + i, g), gate = e.up_first ? e.intermediate : 0;
-    const LaneRows rows(weights, scales, layout<kShapes>(e), gate + row, e.intermediate - gate + row, p.hidden, first, lane);
-#pragma unroll
-    for (int c = 0; c < kGateUpChunks; c++) chunks[i][c] = rows.chunk(c);
-  }
+  for (int i = 0; i < kDirectTiles; i++) weights[i].read(gate_up_lane<kShapes>(p, e, expert, tile + i, first, lane));
   const float* global = e.global13 + expert * e.globals13;
   const float gate_scale = global[0] * nvfp4::kRunProductScale, up_scale = global[e.globals13 - 1] * nvfp4::kRunProductScale;
-  *reinterpret_cast<uint4*>(runs + lane * 16) = nvfp4::run_unit(x);
+  *reinterpret_cast<uint4*>(runs + lane * 16) = run_unit<kShapes>(x, lane);
   __syncwarp();
-  const LaneRun run(runs, zeros, lane);
 #pragma unroll
   for (int i = 0; i < kDirectTiles; i++) {
     float sum[2] = {};
-#pragma unroll
-    for (int c = 0; c < kGateUpChunks; c++) nvfp4::multiply_runs(chunks[i][c], run.first + c * run.next, sum);
-    nvfp4::add_runs(sum);
+    weights[i].multiply(runs, zeros, sum, lane);
     float* at = sums + (warp * kDirectTiles + i) * 16 + g;
     if (t == 0) at[0] = sum[0], at[8] = sum[1];
   }
@@ -129,7 +197,6 @@ __host__ __device__ inline int down_parts(int intermediate, int chunks) {
 
 template <Shapes kShapes, int kChunks>
 __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direct(const __grid_constant__ Layer p) {
-  static_assert(kChunks % 2 == 0, "The lanes of a warp bring two chunks of a hidden state at a time.");
   char* zeros = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
   char* runs = zeros + nvfp4::kRunBytes + warp * kChunks * kRunsBytes;
@@ -145,14 +212,10 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direc
   // The grid in front is moe_gate_up_direct, which lets this one start only after its own wait: the ids are there to be read.
   const int expert = shared ? 0 : local_expert(p, ptx::ld_relaxed(p.ids + slot));
   const int count = expert < 0 ? 0 : nvfp4::chunks(e.intermediate) - first;
-  nvfp4::LaneChunk chunks[kChunks];
+  LaneWeights<kShapes, kChunks> weights;
   float factor = 0.0f;
   if (expert >= 0) {
-    const LaneRows rows(e.weight2 + expert * e.weight2_stride, e.scale2 + expert * e.scale2_stride, layout<kShapes>(e),
-                        down_row<kShapes>(p, e, tile, g), down_row<kShapes>(p, e, tile, 8 + g), e.intermediate, first, lane);
-#pragma unroll
-    for (int c = 0; c < kChunks; c++)
-      if (c < count) chunks[c] = rows.chunk(c);
+    weights.read(down_lane<kShapes>(p, e, expert, tile, first, lane), count);
     factor = e.global2[expert] * nvfp4::kRunProductScale;
     if (!shared && !p.weight_on_input) factor *= ptx::ld_relaxed(p.router_weights + slot);
   }
@@ -164,12 +227,8 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direc
     if (c < count) *reinterpret_cast<uint4*>(runs + c * kRunsBytes + lane * 16) = ptx::ld_cg_16(hidden + c * nvfp4::kChunk);
   if (shared) factor *= shared_weight(p, token);
   __syncwarp();
-  const LaneRun run(runs, zeros, lane);
   float sum[2] = {};
-#pragma unroll
-  for (int c = 0; c < kChunks; c++)
-    if (c < count) nvfp4::multiply_runs(chunks[c], run.first + c * run.next, sum);
-  nvfp4::add_runs(sum);
+  weights.multiply(runs, zeros, sum, lane, count);
   float* at = sums + warp * 16 + g;
   if (t == 0) at[0] = sum[0] * factor, at[8] = sum[1] * factor;
   __syncthreads();

@@ -227,25 +227,44 @@ CASES = {
     "direct, duplicates": Case(tokens=2, intermediate=256, experts=2, top_k=4, duplicates=True),
     "direct, weight on input": Case(intermediate=256, weight_on_input=True, top_k=1, shared=256),
     "direct, extreme scales": Case(scales="extreme", intermediate=256, swizzled=True),
-    "2:4": Case(sparse=True, intermediate=256),
+    "2:4": Case(sparse=True, intermediate=256, tokens=3),
     "2:4, shared expert": Case(
         sparse=True, intermediate=256, shared=512, tokens=3, gate_value=True, logit=True, top_k=2
     ),
     "2:4, long rows": Case(
-        sparse=True, hidden=1280, intermediate=256, top_k=1, experts=2, tokens=2, globals13=2
+        sparse=True, hidden=2304, intermediate=256, top_k=1, experts=2, tokens=3, globals13=2
     ),
-    "2:4, long intermediate": Case(sparse=True, intermediate=1536, top_k=2, experts=2, tokens=2),
+    "2:4, long intermediate": Case(sparse=True, intermediate=1536, top_k=2, experts=2, tokens=3),
     "2:4, sixteen tokens sharing experts": Case(sparse=True, tokens=16, experts=3, top_k=2, intermediate=256),
     "2:4, duplicates within a token": Case(
         sparse=True, tokens=4, experts=3, top_k=4, duplicates=True, intermediate=256
     ),
     "2:4, experts elsewhere": Case(sparse=True, tokens=6, mapped=True, intermediate=256),
     "2:4, weight on input": Case(
-        sparse=True, tokens=2, weight_on_input=True, top_k=1, shared=256, intermediate=256
+        sparse=True, tokens=3, weight_on_input=True, top_k=1, shared=256, intermediate=256
     ),
-    "2:4, gelu": Case(sparse=True, gate="gelu", intermediate=256, experts=3),
-    "2:4, extreme scales": Case(sparse=True, scales="extreme", tokens=2, intermediate=256, experts=3),
-    "2:4, of swizzled scales": Case(sparse=True, swizzled=True, intermediate=256, experts=3),
+    "2:4, gelu": Case(sparse=True, gate="gelu", intermediate=256, experts=3, tokens=3, top_k=2),
+    "2:4, extreme scales": Case(
+        sparse=True, scales="extreme", tokens=3, intermediate=256, experts=3, top_k=2
+    ),
+    "2:4, of swizzled scales": Case(
+        sparse=True, swizzled=True, intermediate=256, experts=3, tokens=3, top_k=2
+    ),
+    "2:4, direct": Case(sparse=True, hidden=512, intermediate=256, top_k=2, shared=512),
+    "2:4, direct, two globals": Case(sparse=True, intermediate=512, top_k=2, tokens=2, globals13=2),
+    "2:4, direct, two warps a slot": Case(
+        sparse=True, intermediate=768, shared=256, top_k=2, gate_value=True, logit=True
+    ),
+    "2:4, direct, experts elsewhere": Case(
+        sparse=True, tokens=2, intermediate=256, mapped=True, experts=3, top_k=3
+    ),
+    "2:4, direct, duplicates": Case(
+        sparse=True, tokens=2, intermediate=256, experts=2, top_k=4, duplicates=True
+    ),
+    "2:4, direct, weight on input": Case(
+        sparse=True, intermediate=256, weight_on_input=True, top_k=1, shared=256
+    ),
+    "2:4, direct, extreme scales": Case(sparse=True, scales="extreme", intermediate=256),
 }
 
 
@@ -334,9 +353,10 @@ def test_special_values_stay_in_their_token(emulated: ctypes.CDLL, value: float,
     assert_close(out[[0, 2]], expected[[0, 2]])
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_special_values_stay_in_their_token_of_two(emulated: ctypes.CDLL, value: float) -> None:
-    case = Case(tokens=2, experts=3, top_k=2, intermediate=256, special={(1, 5): value})
+def test_special_values_stay_in_their_token_of_two(emulated: ctypes.CDLL, value: float, sparse: bool) -> None:
+    case = Case(tokens=2, experts=3, top_k=2, intermediate=256, sparse=sparse, special={(1, 5): value})
     out, expected = run(emulated, case)
     assert np.isnan(out[1]).any() or np.isinf(out[1]).any()
     assert_close(out[:1], expected[:1])
