@@ -37,6 +37,13 @@ def test_ours_is_held_against_the_same_work_alone() -> None:
     ]
 
 
+def test_sparse_weights_are_held_against_dense_ones_too() -> None:
+    """And where dense ones were measured with scales in two layouts, against the first."""
+    measured = [timed("moe_decode", 12), timed("moe_decode", 50), timed("moe_decode 2:4", 10)]
+    found = rows.compare([*measured, timed("Marlin", 25)], PEERS)
+    assert [(r.vs_dense, r.vs_marlin) for r in found[:3]] == [(None, 25 / 12), (None, 0.5), (1.2, 2.5)]
+
+
 def test_shapes_stay_together_in_the_order_measured() -> None:
     measured = [timed("ours", 1, shape="b"), timed("ours", 1, shape="a"), timed("Marlin", 2, shape="b")]
     found = rows.compare(measured, PEERS)

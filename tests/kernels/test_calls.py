@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from dgx_vllm.bench import inputs, linear, moe_decode
+from dgx_vllm.bench import inputs, linear, moe_decode, moe_decode_24
 from dgx_vllm.bench.experts import Experts, Weights
 from dgx_vllm.bench.implementation import CASES, Case
 from dgx_vllm.bench.shapes import Moe
@@ -80,6 +80,16 @@ def test_so_it_is_with_the_benchmark_s_layers(case: Case) -> None:
     shape = Moe("", HIDDEN, INTERMEDIATE, EXPERTS, TOP_K, 2 * INTERMEDIATE)
     (given,) = inputs.draw(shape, TOKENS, 1, overlap=True, device="cpu")
     (layer,) = moe_decode.Prepared(library.load(), weights).layers(case, given)
+    with pytest.raises(ValueError, match="x must be on a CUDA device"):
+        layer()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.swizzled], ids=lambda case: case.name)
+def test_and_with_those_of_sparse_weights(case: Case) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weights = Weights(Experts(EXPERTS, 256, 256, generator), Experts(1, 256, 512, generator))
+    (given,) = inputs.draw(Moe("", 256, 256, EXPERTS, TOP_K, 512), TOKENS, 1, overlap=True, device="cpu")
+    (layer,) = moe_decode_24.Prepared(library.load(), weights).layers(case, given)
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
         layer()
 

@@ -129,6 +129,7 @@ def _measure(
     from dgx_vllm.bench.bounds import BytesOnly
     from dgx_vllm.bench.linear import LinearDecode, MarlinProduct
     from dgx_vllm.bench.moe_decode import MoeDecode
+    from dgx_vllm.bench.moe_decode_24 import MoeDecode24
 
     kernels, limits = library.load(), library.load("bounds")
     layers = [shape for shape in wanted if isinstance(shape, shapes.Moe)]
@@ -136,7 +137,7 @@ def _measure(
     timed: list[Timed] = []
     try:
         read_gbps = bounds.streaming_read(limits)
-        for implementation in (BytesOnly(limits), MoeDecode(kernels)):
+        for implementation in (BytesOnly(limits), MoeDecode(kernels), MoeDecode24(kernels)):
             for layer in layers:
                 timed += moe.measure(implementation, layer, counts, read_gbps, _say)
         for projection in projections:

@@ -23,7 +23,7 @@ def show(rows: Sequence[Row], device: str, read_gbps: float) -> None:
     table.add_column("shape", overflow="fold")
     table.add_column("tokens", justify="right")
     table.add_column("kernel", overflow="fold")
-    for header in ("us", "GB/s", "of read", "against Marlin", "against Humming"):
+    for header in ("us", "GB/s", "of read", "against Marlin", "against Humming", "against dense"):
         table.add_column(header, justify="right")
     before = None
     for row in rows:
@@ -37,6 +37,9 @@ def show(rows: Sequence[Row], device: str, read_gbps: float) -> None:
             f"{row.us:.2f}",
             f"{row.gbps:.0f}",
             f"{row.fraction_of_read:.0%}",
-            *("" if ratio is None else f"{ratio:.2f}x" for ratio in (row.vs_marlin, row.vs_humming)),
+            *(
+                "" if ratio is None else f"{ratio:.2f}x"
+                for ratio in (row.vs_marlin, row.vs_humming, row.vs_dense)
+            ),
         )
     console.print(table)
