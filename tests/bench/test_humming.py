@@ -178,7 +178,10 @@ def test_the_choices_that_are_kept_are_those_that_count(step: int, sizes: list[i
 
 
 def test_the_weighted_sum_is_one(environment: dict[str, str]) -> None:
-    """By Triton's interpreter, against float64: sizes that are no power of two, and one beyond a tile."""
+    """By Triton's interpreter, against float64: sizes that are no power of two, and one beyond a tile.
+
+    The interpreter cuts to BF16 where a GPU rounds: each value may be off by 2^-7 of itself.
+    """
     pytest.importorskip("triton")
     program = """
 import torch
@@ -188,7 +191,7 @@ for tokens, top_k, hidden in ((1, 1, 64), (3, 5, 192), (2, 3, 4160)):
     out = torch.full((tokens, hidden), float("nan"), dtype=torch.bfloat16)
     weighted_sum(products, weights, out)
     expected = (products.double() * weights.double()[..., None]).sum(1)
-    assert ((out.double() - expected).norm() / expected.norm()) < 4e-3, (tokens, top_k, hidden)
+    assert ((out.double() - expected).norm() / expected.norm()) < 2**-7, (tokens, top_k, hidden)
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
