@@ -305,6 +305,60 @@ def bench_kernels(
     command.bench_kernels(sys.argv[1:], os.environ, named=shapes, tokens=tokens, peers=peers, file=json)
 
 
+@app.command(context_settings=_PASS_ON, options_metavar="MODEL [OPTIONS] [any vLLM flag]")
+def bench_decode(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="As for serve; with --dummy also qwen3-next-80b-a3b.")
+    ],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=OPTIONS]",
+            help="marlin, stock, dgx, dgx-fp8, fp8, or a name with options of serve; repeat it. "
+            "The others are held against the first.",
+        ),
+    ] = None,
+    sequences: Annotated[
+        str, typer.Option(metavar="N,N...", help="Sequences to decode together, one measurement each.")
+    ] = "1,4,8",
+    prompt: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Length of a prompt.")] = 128,
+    tokens: Annotated[int, typer.Option(min=2, metavar="N", help="Tokens that a run decodes.")] = 256,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Runs, of which the median counts.")] = 3,
+    dummy: Annotated[
+        bool, typer.Option("--dummy", help="Random weights; MODEL needs a config.json alone.")
+    ] = False,
+    layers: Annotated[
+        int | None, typer.Option(metavar="N", help="Of qwen3-next-80b-a3b's 48, these.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, metavar="SECONDS", help="End a variant that takes longer.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result here too.")] = None,
+    logs: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="Keep the engines' logs and traces here.")
+    ] = None,
+) -> None:
+    """Measure decoding with vLLM itself, several ways of serving MODEL one after the other, and compare."""
+    from dgx_vllm.bench_decode import command
+
+    wish = command.Wish(
+        model=model,
+        words=context.args,
+        variants=variant or (),
+        sequences=sequences,
+        prompt=prompt,
+        tokens=tokens,
+        repeats=repeats,
+        dummy=dummy,
+        layers=layers,
+        timeout=timeout,
+        json=json,
+        logs=logs,
+    )
+    raise typer.Exit(command.bench(wish, os.environ))
+
+
 @app.command()
 def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What `--config` would be given.")],

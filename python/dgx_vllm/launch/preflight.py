@@ -22,6 +22,7 @@ CACHE_BYTES = GIB // 2
 
 #: What somebody who leaves out the command's own name gives as the model.
 COMMANDS = (
+    "bench-decode",
     "bench-kernels",
     "calibrate",
     "check-config",
@@ -90,7 +91,14 @@ def _offline(environ: Mapping[str, str]) -> bool:
 
 
 def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> None:
-    """Refuses to start where starting must fail: no GPU for a CUDA build, no room on disk, a port in use."""
+    """Refuses to start where starting must fail: see `check_engine`, and a port in use."""
+    check_engine(launch, machine, environ)
+    if "uds" not in launch.settings:
+        check_port(launch.host, launch.port)
+
+
+def check_engine(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> None:
+    """Refuses an engine that cannot start: no GPU for a CUDA build, no memory, no room on disk."""
     if machine.platform == "cuda":
         driver.check(machine.driver)
     if machine.platform == "cuda" and not machine.gpus:
@@ -102,8 +110,6 @@ def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) ->
     if launch.refusal:
         raise UserError(launch.refusal, FAILURE)
     check_disk(launch, environ)
-    if "uds" not in launch.settings:
-        check_port(launch.host, launch.port)
 
 
 def check_host(host: str, port: int = 0) -> tuple[Any, ...]:

@@ -1,0 +1,222 @@
+"""`dgx-vllm bench-decode`: variants one after the other, each in a process of its own."""
+
+import contextlib
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dgx_vllm import driver, machine
+from dgx_vllm.bench_decode import report, shapes, variant
+from dgx_vllm.bench_decode.job import Answer, Job
+from dgx_vllm.bench_decode.result import Measured, Result
+from dgx_vllm.bench_decode.variant import Variant
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.launch import flags, preflight, serve
+from dgx_vllm.launch.command import Launch
+from dgx_vllm.launch.options import Options
+from dgx_vllm.machine import Machine
+
+#: What the profiler's run generates.
+_PROFILED = 160
+# What stands in a launch's command in front of the server's own words.
+_HEAD = 4
+_SAID = 300
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be measured.
+
+    Args:
+        model: as for `serve`; with `dummy` the name of a shape as well.
+        words: vLLM's flags, for all variants.
+        variants: as they were given.
+        sequences: such as "1,4,8".
+        prompt, tokens, repeats: see `Job`.
+        dummy: random weights.
+        layers: of a shape, fewer than the model has.
+        timeout: seconds that one variant may take.
+        json: the file to write the result to.
+        logs: a directory for each variant's log and traces.
+    """
+
+    model: str
+    words: Sequence[str] = ()
+    variants: Sequence[str] = ()
+    sequences: str = "1,4,8"
+    prompt: int = 128
+    tokens: int = 256
+    repeats: int = 3
+    dummy: bool = False
+    layers: int | None = None
+    timeout: float | None = None
+    json: Path | None = None
+    logs: Path | None = None
+
+
+def bench(wish: Wish, environ: Mapping[str, str]) -> int:
+    """Measures and prints.
+
+    Returns:
+        The exit status: 0 if every variant came to its end.
+
+    Raises:
+        UserError: whatever is the user's to mend.
+    """
+    here = machine.detect()
+    variants = variant.chosen(wish.variants, here.platform)
+    counts = _counts(wish.sequences)
+    for path in (wish.json and wish.json.parent, wish.logs and wish.logs.parent):
+        if path is not None and not path.is_dir():
+            raise UserError(f"there is no directory {path}; make it, or write elsewhere")
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dgx-vllm-bench-")))
+        model = _model(wish, place)
+        launches = [_launch(wish, model, counts, each, environ, here) for each in variants]
+        logs = wish.logs or place
+        if here.driver:
+            driver.link(here.driver, environ)
+        devices: list[str] = []
+        measured: list[Measured] = []
+        for each, launch in zip(variants, launches, strict=True):
+            print(f"dgx-vllm: {each.name}: {each.options or 'no options'}", file=sys.stderr, flush=True)
+            device, one = _measure(wish, counts, each, launch, environ, here, logs / each.name)
+            devices += [device] if device else []
+            measured.append(one)
+            result = _result(wish, here, devices, measured)
+            if wish.json:
+                wish.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    report.show(result)
+    return FAILURE if any(each.error for each in measured) else 0
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() and int(word) for word in words):
+        raise UserError(f"--sequences must be whole numbers above 0 such as 1,4,8, not {text!r}")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _model(wish: Wish, place: Path) -> str:
+    """What `serve` is given as the model."""
+    if wish.model in shapes.NAMES:
+        if not wish.dummy:
+            raise UserError(f"{wish.model} is a shape without weights; give --dummy with it")
+        directory = place / wish.model
+        directory.mkdir()
+        return str(shapes.write(directory, wish.model, wish.layers))
+    if wish.layers is not None:
+        raise UserError(f"--layers is for shapes ({', '.join(shapes.NAMES)}), and {wish.model} is none")
+    return wish.model
+
+
+def _launch(
+    wish: Wish,
+    model: str,
+    counts: Sequence[int],
+    each: Variant,
+    environ: Mapping[str, str],
+    here: Machine,
+) -> Launch:
+    """What `serve` would run for a variant."""
+    needed, most = wish.prompt + max(wish.tokens, _PROFILED), max(counts)
+    dummy = ("--load-format", "dummy", "--skip-tokenizer-init") if wish.dummy else ()
+    options = Options(dense_dtype=each.dense_dtype)
+    try:
+        words = (model, *wish.words, *each.words, *dummy)
+        launch = serve.decide(words, environ, options, here)
+        wanted = {"max-model-len": needed, "max-num-seqs": most}
+        more = [
+            word
+            for name, value in wanted.items()
+            if name not in launch.settings
+            for word in (f"--{name}", str(value))
+        ]
+        launch = serve.decide((*words, *more), environ, options, here) if more else launch
+        preflight.check_engine(launch, here, environ)
+    except UserError as error:
+        raise UserError(f"variant {each.name}: {error}", error.status) from error
+    length = flags.size(launch.settings["max-model-len"].text, auto=True)
+    if 0 < length < needed:
+        raise UserError(
+            f"variant {each.name}: {needed} tokens do not fit into --max-model-len {length}; "
+            "raise it, or lower --prompt and --tokens"
+        )
+    if int(launch.settings["max-num-seqs"].text) < most:
+        raise UserError(
+            f"variant {each.name}: {most} sequences are more than --max-num-seqs "
+            f"{launch.settings['max-num-seqs'].text}; raise it, or lower --sequences"
+        )
+    return launch
+
+
+def _measure(
+    wish: Wish,
+    counts: tuple[int, ...],
+    each: Variant,
+    launch: Launch,
+    environ: Mapping[str, str],
+    here: Machine,
+    directory: Path,
+) -> tuple[str, Measured]:
+    directory.mkdir(parents=True, exist_ok=True)
+    out, log, job = directory / "rates.json", directory / "log", directory / "job.json"
+    out.unlink(missing_ok=True)
+    traces = str(directory.resolve()) if here.platform == "cuda" else None
+    words = tuple(word for word in launch.argv[_HEAD:] if word != "serve")
+    sizes = (counts, wish.prompt, wish.tokens, wish.repeats)
+    job.write_bytes(msgspec.json.encode(Job(words, *sizes, wish.dummy, traces, str(out))))
+    command = [here.python, "-P", "-m", "dgx_vllm.bench_decode.run", str(job)]
+    error = _run(command, launch.environ(environ), log, wish.timeout)
+    answer = msgspec.json.decode(out.read_bytes(), type=Answer) if out.is_file() else Answer("", 0.0, ())
+    started = answer.start_seconds or None
+    one = Measured(each.name, each.options, launch.command_line(), error, started, answer.rates)
+    return answer.device, one
+
+
+def _run(command: Sequence[str], environ: Mapping[str, str], log: Path, timeout: float | None) -> str | None:
+    """Runs the engine's process and all that it starts; why it failed, None if it did not."""
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=dict(environ), start_new_session=True
+        )
+        try:
+            status = child.wait(timeout)
+            said = f"ended with status {status}: {_last(log)}" if status else None
+        except subprocess.TimeoutExpired:
+            said = f"took more than {timeout:g} s: {_last(log)}"
+        finally:
+            # Workers outlive an engine that died; they would keep the GPU from the next variant.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    return said
+
+
+def _last(log: Path) -> str:
+    """What an engine said last that tells why: its last error, or its last line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line.split(":")[0] or "Error: " in line]
+    return (errors or lines or ["nothing"])[-1][-_SAID:]
+
+
+def _result(wish: Wish, here: Machine, devices: Sequence[str], measured: Sequence[Measured]) -> Result:
+    return Result(
+        wish.model,
+        wish.dummy,
+        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        devices[0] if devices else "",
+        here.vllm.version,
+        wish.prompt,
+        wish.tokens,
+        wish.repeats,
+        tuple(measured),
+    )

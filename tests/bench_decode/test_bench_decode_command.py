@@ -1,0 +1,158 @@
+"""`dgx-vllm bench-decode`: what it refuses, what a failing engine leaves, and the demo through vLLM."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dgx_vllm.bench_decode import command
+from dgx_vllm.bench_decode.job import Answer, Job, Rate
+from dgx_vllm.bench_decode.result import Result
+from dgx_vllm.dense import additional_config
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["demo", "--variant", "nothing"], "there is no variant 'nothing'"),
+        (["demo", "--variant", "a=--no-such-flag 1"], "variant a: --no-such-flag"),
+        (["demo", "--variant", "a=--moe-backend magic"], "variant a: --moe-backend: 'magic'"),
+        (["demo", "--sequences", "1,x"], "--sequences must be whole numbers above 0"),
+        (["demo", "--sequences", "0"], "--sequences must be whole numbers above 0"),
+        (["demo", "--sequences", "16"], "variant stock: 16 sequences are more than --max-num-seqs 8"),
+        (["demo", "--tokens", "2000"], "variant stock: --max-model-len 2128 is more than the 1024 tokens"),
+        (
+            ["demo", "--max-model-len", "200", "--tokens", "100"],
+            "288 tokens do not fit into --max-model-len 200",
+        ),
+        (["demo", "--layers", "4"], "--layers is for shapes (qwen3-next-80b-a3b), and demo is none"),
+        (["qwen3-next-80b-a3b"], "is a shape without weights; give --dummy"),
+        (["qwen3-next-80b-a3b", "--dummy", "--layers", "5"], "every 4th differs"),
+        (["no/such/model"], "variant stock: "),
+        (["demo", "--json", "/no/such/place/r.json"], "there is no directory /no/such/place"),
+        (["demo", "--tokens", "1"], "Invalid value for '--tokens'"),
+    ],
+)
+def test_refusals(run: Run, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_run", lambda *_: pytest.fail("it was started"))
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert said in line
+
+
+def answers(seconds: dict[str, float | None]) -> Callable[..., str | None]:
+    """In place of an engine: a rate by the variant's name, or a failure."""
+
+    def engine(words: Sequence[str], environ: Any, log: Path, timeout: float | None) -> str | None:
+        job = msgspec.json.decode(Path(words[-1]).read_bytes(), type=Job)
+        speed = seconds[log.parent.name]
+        if speed is None:
+            return "ended with status 1: RuntimeError: no"
+        rates = tuple(Rate(n, speed * n, 1e3 / speed, (1e3 / speed,), 1.0) for n in job.sequences)
+        Path(job.out).write_bytes(msgspec.json.encode(Answer("a device", 2.0, rates)))
+        return None
+
+    return engine
+
+
+def test_a_variant_that_fails_leaves_the_others(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_run", answers({"a": 100.0, "b": None, "c": 150.0}))
+    variants = [word for name in "abc" for word in ("--variant", f"{name}=--seed 1")]
+    status, out, err = run("demo", *variants, "--sequences", "1,8", "--json", tmp_path / "r.json")
+    assert status == 1
+    assert [line.partition(":")[2] for line in err.splitlines()] == [f" {n}: --seed 1" for n in "abc"]
+    assert "b: ended with status 1: RuntimeError: no" in out
+    assert "1.50x" in out
+    result = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Result)
+    assert [each.error is None for each in result.variants] == [True, False, True]
+    assert (result.device, result.dummy, result.vllm) == ("a device", False, "0.32.0")
+    assert result.ratio(result.variants[2], 8) == pytest.approx(1.5)
+    assert result.ratio(result.variants[1], 8) is None
+
+
+def test_a_variants_options_mean_what_serve_means(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's words are those of the server, the launcher's own option and the profile among them."""
+    jobs: dict[str, Job] = {}
+
+    def keep(words: Sequence[str], environ: Any, log: Path, timeout: float | None) -> str:
+        jobs[log.parent.name] = msgspec.json.decode(Path(words[-1]).read_bytes(), type=Job)
+        return "ended"
+
+    monkeypatch.setattr(command, "_run", keep)
+    run("demo", "--variant", "fp8", "--variant", "dgx", "--enable-prefix-caching", "--sequences", "2")
+    words = jobs["fp8"].words
+    assert json.loads(words[words.index("--additional-config") + 1]) == additional_config("fp8")
+    assert words[words.index("--moe-backend") + 1] == "auto"
+    assert words[words.index("--max-model-len") + 1] == "384"
+    assert words[words.index("--max-num-seqs") + 1] == "8"  # the profile's
+    assert "--enable-prefix-caching" in words
+    assert "--additional-config" not in jobs["dgx"].words
+    assert jobs["dgx"].sequences == (2,)
+    assert jobs["dgx"].traces is None  # no kernels to trace on a CPU
+
+
+def test_an_engine_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    child = (
+        "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid); time.sleep({})"
+    )
+    for pause, timeout, said in ((0, None, None), (60, 1.0, "took more than 1 s")):
+        log = tmp_path / "log"
+        found = command._run([sys.executable, "-u", "-c", child.format(pause)], {}, log, timeout)
+        assert said is None if found is None else said in found
+        state = subprocess.run(
+            ["ps", "-o", "stat=", "-p", log.read_text().strip()], capture_output=True, text=True
+        )
+        assert state.stdout.strip()[:1] in ("", "Z")
+
+
+def test_an_engines_last_error_is_what_is_said(tmp_path: Path) -> None:
+    script = "print('ValueError: this is why'); print('shutting down'); raise SystemExit(3)"
+    found = command._run([sys.executable, "-c", script], {}, tmp_path / "log", None)
+    assert found == "ended with status 3: ValueError: this is why"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("dummy", [False, True])
+def test_the_demo(dummy: bool, session_environment: dict[str, str], tmp_path: Path) -> None:
+    """Two variants, the second with drafts: their rates, steps and, of real weights, accepted drafts."""
+    drafts = json.dumps({"method": "mtp", "num_speculative_tokens": 2})
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "dgx_vllm.cli", "bench-decode", "demo"),
+            *("--variant", "plain=--seed 1", "--variant", f"drafts=--speculative-config '{drafts}'"),
+            *("--sequences", "1,3", "--tokens", "32", "--prompt", "16", "--repeats", "2"),
+            *("--json", str(tmp_path / "r.json"), *(["--dummy"] if dummy else [])),
+        ],
+        env={**session_environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    result = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Result)
+    plain, drafting = result.variants
+    assert (result.device, result.dummy) == ("CPU", dummy)
+    for each in (plain, drafting):
+        assert [rate.sequences for rate in each.rates] == [1, 3]
+        for rate in each.rates:
+            assert rate.tokens_per_second > 0
+            assert len(rate.all_step_ms) == 2
+    assert [rate.tokens_per_step for rate in plain.rates] == [1, 1]
+    assert all(rate.accepted is None for rate in plain.rates)
+    for rate in drafting.rates:
+        assert rate.accepted is not None
+        taken, made = rate.accepted
+        assert 0 <= taken <= made
+        assert 1 <= rate.tokens_per_step <= 3
+    assert "against plain" in done.stdout
