@@ -59,14 +59,19 @@ def dequantize(tensor: Fp8Tensor) -> Tensor:
 def _fit(values: Tensor) -> Tensor:
     """The scales [rows, 1] with the least squared error of `_PEAKS`; 1 for a row of zeros."""
     largest = values.abs().amax(dim=1, keepdim=True)
-    best = torch.where(largest == 0, 1.0, largest / _PEAKS[0])
+    best = _scale(largest, _PEAKS[0])
     least = _error(values, best)
     for peak in _PEAKS[1:]:
-        scale = torch.where(largest == 0, 1.0, largest / peak)
+        scale = _scale(largest, peak)
         error = _error(values, scale)
         best = torch.where(error < least, scale, best)
         least = torch.minimum(error, least)
     return best
+
+
+def _scale(largest: Tensor, peak: float) -> Tensor:
+    # By a tensor: on a GPU PyTorch divides by a number as it multiplies by its reciprocal, which rounds otherwise.
+    return torch.where(largest == 0, 1.0, largest / torch.full_like(largest, peak))
 
 
 def _error(values: Tensor, scale: Tensor) -> Tensor:

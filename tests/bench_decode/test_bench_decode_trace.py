@@ -46,7 +46,8 @@ def test_a_trace_without_steps_is_none() -> None:
     [
         ("void marlin_moe_wna16::Marlin<__nv_bfloat16, 1125899906842624l, ...>", "experts"),
         ("void marlin::Marlin<__nv_bfloat16, ...>", "dense linears"),
-        ("void dgx::(anonymous namespace)::moe_decode_up<...>", "experts"),
+        ("void dgx::moe::moe_gate_up_direct<(dgx::moe::Shapes)1>(dgx::moe::Layer)", "experts"),
+        ("void dgx::linear::multiply_direct<1>(dgx::linear::Layer)", "dense linears"),
         ("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", "dense linears"),
         ("fused_recurrent_gated_delta_rule_packed_decode_kernel", "GDN"),
         ("_causal_conv1d_update_kernel", "GDN"),

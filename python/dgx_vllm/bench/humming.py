@@ -182,7 +182,8 @@ class Prepared:
         self.weights = weights
         self.expert_bytes, self.shared_bytes = weights.routed.bytes_each, weights.shared.bytes_each
         e, s = weights.routed, weights.shared
-        slots = [each * shape.top_k for each in tokens]
+        # The first product is chosen by the tokens, as its input has them, or by their slots.
+        slots = [*tokens, *(each * shape.top_k for each in tokens)]
         self.routed = Matrices(e.w13, e.s13, e.g13, 2, slots), Matrices(e.w2, e.s2, e.g2, 1, slots)
         self.shared = (
             Matrices(s.w13[0], s.s13[0], s.g13, 2, tokens),
