@@ -70,7 +70,7 @@ def _fit(values: Tensor) -> Tensor:
 
 
 def _scale(largest: Tensor, peak: float) -> Tensor:
-    # By a tensor: on a GPU PyTorch divides by a number as it multiplies by its reciprocal, which rounds otherwise.
+    # By a tensor: where it divides by a number on a GPU, PyTorch multiplies by its reciprocal.
     return torch.where(largest == 0, 1.0, largest / torch.full_like(largest, peak))
 
 

@@ -1,8 +1,6 @@
 """`dgx-vllm plan`: what it prints, draws, and refuses."""
 
 import json
-import os
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -18,30 +16,16 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def plan(
-    environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    laptop: Machine,
-) -> Run:
-    """The command in this process, offline: its status, output and errors."""
-    from dgx_vllm import cli
+def plan(run: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, laptop: Machine) -> Run:
+    """`dgx-vllm plan` in this process, offline: its status, output and errors."""
+    environment["HF_HUB_OFFLINE"] = "1"
 
-    def run(*words: str, on: Machine = laptop) -> tuple[int, str, str]:
+    def call(*words: str, on: Machine = laptop) -> tuple[int, str, str]:
         with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["dgx-vllm", "plan", *words])
             patch.setattr(machine, "detect", lambda: on)
-            for name in list(os.environ):
-                patch.delenv(name)
-            for name, value in {**environment, "HF_HUB_OFFLINE": "1"}.items():
-                patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        captured = capsys.readouterr()
-        status = ended.value.code
-        return status if isinstance(status, int) else 0, captured.out, captured.err
+            return run("plan", *words)
 
-    return run
+    return call
 
 
 def write(tmp_path: Path, config: dict[str, Any]) -> str:
