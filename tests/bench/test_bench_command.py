@@ -51,7 +51,9 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         (("--tokens", "17"), ("--tokens",)),
         (("--tokens", "one"), ("--tokens",)),
         (("--peers", "cutlass"), ("--peers", "marlin, humming", "cutlass")),
-        (("--json", "nowhere/rows.json"), ("no directory nowhere",)),
+        (("--shapes", ""), ("no shape ''", "qwen3-next")),
+        (("--json", "nowhere/rows.json"), ("--json", "no directory nowhere")),
+        (("--json", "."), ("--json", "is a directory")),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

@@ -27,6 +27,7 @@ Run = Callable[..., tuple[int, str, str]]
         (["demo", "--variant", "a=--no-such-flag 1"], "variant a: --no-such-flag"),
         (["demo", "--variant", "a=--moe-backend magic"], "variant a: --moe-backend: 'magic'"),
         (["demo", "--sequences", "1,x"], "--sequences must be whole numbers above 0"),
+        (["demo", "--sequences", "1,²"], "--sequences must be whole numbers above 0"),
         (["demo", "--sequences", "0"], "--sequences must be whole numbers above 0"),
         (["demo", "--sequences", "16"], "variant stock: 16 sequences are more than --max-num-seqs 8"),
         (["demo", "--tokens", "2000"], "variant stock: --max-model-len 2128 is more than the 1024 tokens"),
@@ -39,6 +40,9 @@ Run = Callable[..., tuple[int, str, str]]
         (["qwen3-next-80b-a3b", "--dummy", "--layers", "5"], "every 4th differs"),
         (["no/such/model"], "variant stock: "),
         (["demo", "--json", "/no/such/place/r.json"], "there is no directory /no/such/place"),
+        (["demo", "--json", "."], "--json: . is a directory; name a file in it"),
+        (["demo", "--logs", __file__], f"--logs: {__file__} is no directory"),
+        (["demo", "--logs", "/no/such/place"], "there is no directory /no/such"),
         (["demo", "--tokens", "1"], "Invalid value for '--tokens'"),
     ],
 )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dgx_vllm import driver
+from dgx_vllm import driver, output
 from dgx_vllm.bench import rows, shapes
 from dgx_vllm.bench.implementation import Implementation, Unavailable
 from dgx_vllm.bench.rows import Row, Timed
@@ -40,10 +40,10 @@ def bench_kernels(
     Raises:
         UserError: whatever is the user's to mend.
     """
-    wanted = shapes.parse(named) if named else list(shapes.SHAPES.values())
+    wanted = list(shapes.SHAPES.values()) if named is None else shapes.parse(named)
     counts, beside = _counts(tokens), _peers(peers)
-    if file and not file.parent.is_dir():
-        raise UserError(f"there is no directory {file.parent} for {file.name}; make it first")
+    if file:
+        output.check_file(file, "--json")
     try:
         library.find()
         library.find("bounds")
@@ -77,7 +77,7 @@ def _without_directory(word: str, file: Path | None) -> str:
 def _counts(text: str) -> list[int]:
     found = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if not all(1 <= count <= _MOST_TOKENS for count in found):
-        raise UserError(f"--tokens takes numbers from 1 to {_MOST_TOKENS}, such as 1,2,4, not {text}")
+        raise UserError(f"--tokens takes numbers from 1 to {_MOST_TOKENS}, such as 1,2,4, not {text!r}")
     return sorted(set(found))
 
 

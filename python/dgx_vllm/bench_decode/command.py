@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from dgx_vllm import driver, machine
+from dgx_vllm import driver, machine, output
 from dgx_vllm.bench_decode import report, shapes, variant
 from dgx_vllm.bench_decode.job import Answer, Job
 from dgx_vllm.bench_decode.result import Measured, Result
@@ -74,9 +74,10 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
     here = machine.detect()
     variants = variant.chosen(wish.variants, here.platform)
     counts = _counts(wish.sequences)
-    for path in (wish.json and wish.json.parent, wish.logs and wish.logs.parent):
-        if path is not None and not path.is_dir():
-            raise UserError(f"there is no directory {path}; make it, or write elsewhere")
+    if wish.json:
+        output.check_file(wish.json, "--json")
+    if wish.logs:
+        output.check_directory(wish.logs, "--logs")
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dgx-vllm-bench-")))
         model = _model(wish, place)
@@ -100,7 +101,7 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
 
 def _counts(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() and int(word) for word in words):
+    if not all(word.isdecimal() and int(word) for word in words):
         raise UserError(f"--sequences must be whole numbers above 0 such as 1,4,8, not {text!r}")
     return tuple(dict.fromkeys(int(word) for word in words))
 
