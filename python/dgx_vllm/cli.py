@@ -130,8 +130,11 @@ def plan(
     ] = None,
     dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve; by default the profile's.")] = None,
     drafts: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Tokens that the MTP layer drafts for each step.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Tokens that the MTP layer drafts; by default the profile's, else none."
+        ),
+    ] = None,
     acceptance: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import QWEN3_NEXT_NVFP4, understood
 
+from dgx_vllm import profile
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan import acceptance, gb10, outlook
 from dgx_vllm.plan.acceptance import Acceptance
@@ -67,3 +68,23 @@ def test_models_without_mtp_have_no_drafts_to_weigh() -> None:
     assert found.model.architecture.draft is None
     assert found.drafting == ()
     assert found.best_drafts == ()
+
+
+def test_memory_is_planned_for_the_profile_s_drafts() -> None:
+    """As `serve` would load it: the MTP layers too, unless drafts are taken back."""
+    tuned = profile.by_name("qwen3-next-80b-a3b-instruct-nvfp4")
+    model = understood(QWEN3_NEXT_NVFP4)
+
+    def weights(drafts: int | None) -> int:
+        found = outlook.of(model, tuned, Wish(10**12, "given", drafts=drafts))
+        assert found.options.drafts == (2 if drafts is None else drafts)
+        return found.budget.weights
+
+    assert weights(None) == weights(2) == model.bytes(drafting=True)
+    assert weights(0) == model.bytes(drafting=False) < weights(None)
+
+
+def test_a_profile_s_drafts_do_not_reach_a_model_without_mtp() -> None:
+    tuned = profile.by_name("qwen3-next-80b-a3b-instruct-nvfp4")
+    model = understood(QWEN3_NEXT_NVFP4, num_nextn_predict_layers=0)
+    assert outlook.of(model, tuned, Wish(10**12, "given")).options.drafts == 0

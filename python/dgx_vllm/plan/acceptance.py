@@ -32,7 +32,11 @@ def published() -> Acceptance:
     """Qwen3-Next's, from the tokens that a step yields with 1, 2 and 3 drafts."""
     tokens = [1.0, *(gb10.PUBLISHED_ACCEPTANCE[count] for count in sorted(gb10.PUBLISHED_ACCEPTANCE))]
     shares = tuple(round(more - less, 6) for less, more in pairwise(tokens))
-    return Acceptance(shares, "published for Qwen3-Next-80B-A3B")
+    return Acceptance(
+        shares,
+        "published for Qwen3-Next-80B-A3B; give --acceptance what `dgx-vllm serve` says at its end for your "
+        "own requests",
+    )
 
 
 def parse(text: str) -> Acceptance:
@@ -51,4 +55,4 @@ def parse(text: str) -> Acceptance:
             f"{_OPTION} {text!r} is no list of shares, one for each drafted token, from 0 to 1 and none "
             f"above the one before; give such as {_OPTION} 0.84,0.58, what `dgx-vllm serve` says at its end"
         )
-    return Acceptance(shares, _OPTION)
+    return Acceptance(shares, f"by {_OPTION}")

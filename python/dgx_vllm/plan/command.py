@@ -24,7 +24,7 @@ def plan(
     context: int,
     cache_dtype: str | None,
     dense_dtype: Dtype | None,
-    drafts: int,
+    drafts: int | None,
     acceptance: str | None,
     as_json: bool,
     plot: Path | None,
@@ -40,7 +40,7 @@ def plan(
         context: tokens in each sequence while decoding.
         cache_dtype: the KV cache's.
         dense_dtype: what the projections that the checkpoint left in BF16 become.
-        drafts: speculative tokens.
+        drafts: speculative tokens, None for the profile's.
         acceptance: the share of steps that keeps the draft at each position, such as `0.84,0.58`.
         as_json: JSON instead of tables.
         plot: a picture's file, .svg or .png.
@@ -51,7 +51,7 @@ def plan(
     if plot:
         chart.check(plot)
     accepted = None if acceptance is None else parse_acceptance(acceptance)
-    if accepted and drafts > len(accepted.shares):
+    if accepted and drafts and drafts > len(accepted.shares):
         raise UserError(
             f"--acceptance {acceptance} says nothing of draft {len(accepted.shares) + 1}; "
             f"give {drafts} shares, or lower --drafts {drafts}"
@@ -69,7 +69,7 @@ def plan(
     )
     found = source.find(argument, environ)
     gdn = checkpoint.has_gated_delta_net(found.config)
-    check_drafts(drafts, gdn, "--drafts")
+    check_drafts(drafts or 0, gdn, "--drafts")
     if accepted:
         check_drafts(len(accepted.shares), gdn, "--acceptance")
     planned = outlook.of(model.understand(found), found.profile, wish)

@@ -31,7 +31,7 @@ class Wish:
         cache_dtype: --kv-cache-dtype, None for the profile's or the checkpoint's.
         dense_dtype: --dense-dtype, None for the profile's.
         state_dtype: --mamba-ssm-cache-dtype.
-        drafts: speculative tokens, 0 for none.
+        drafts: speculative tokens, 0 for none, None for the profile's.
         acceptance: of drafts, None for the published one.
     """
 
@@ -42,7 +42,7 @@ class Wish:
     cache_dtype: str | None = None
     dense_dtype: Dtype | None = None
     state_dtype: str = "auto"
-    drafts: int = 0
+    drafts: int | None = None
     acceptance: Acceptance | None = None
 
 
@@ -113,34 +113,35 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     if wish.drafts and architecture.draft is None:
         raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")
     settings = profile.values("cuda") if profile else {}
+    drafts = _drafts(settings) if wish.drafts is None and architecture.draft else wish.drafts or 0
     dtype, origin = _cache_dtype(model, profile, settings, wish)
     batched = _number(settings, "max-num-batched-tokens", overheads.BATCHED_TOKENS["cuda"])
     sequences = _number(settings, "max-num-seqs", overheads.SEQUENCES["cuda"])
 
-    def options(drafts: int) -> Options:
-        return Options(dtype, wish.state_dtype, drafts, True, batched, "cuda")
+    def options(count: int) -> Options:
+        return Options(dtype, wish.state_dtype, count, True, batched, "cuda")
 
-    kept = cache.of(architecture, options(wish.drafts))
-    plain = kept if not wish.drafts else cache.of(architecture, options(0))
+    kept = cache.of(architecture, options(drafts))
+    plain = kept if not drafts else cache.of(architecture, options(0))
     budget = Budget(
         wish.available,
         wish.origin,
         wish.reserve,
-        model.bytes(drafting=bool(wish.drafts)),
+        model.bytes(drafting=bool(drafts)),
         overheads.of("cuda", architecture, batched, sequences),
     )
     contexts = memory.lengths(architecture.max_tokens)
     return Outlook(
         model=model,
         cache=kept,
-        options=options(wish.drafts),
+        options=options(drafts),
         cache_origin=origin,
         budget=budget,
         rows=tuple(memory.fit(kept, budget.cache, contexts)),
         steps=tuple(
             decode.step(architecture, model.weights, plain, batch, wish.context) for batch in BATCHES
         ),
-        drafting=_drafting(model, wish, lambda drafts: cache.of(architecture, options(drafts))),
+        drafting=_drafting(model, wish, lambda count: cache.of(architecture, options(count))),
     )
 
 
@@ -160,6 +161,13 @@ def _cache_dtype(
 def _number(settings: Mapping[str, Any], name: str, default: int) -> int:
     value = settings.get(name)
     return int(value) if isinstance(value, str) and value.isdigit() else default
+
+
+def _drafts(settings: Mapping[str, Any]) -> int:
+    """As a profile has them."""
+    speculation = settings.get("speculative-config")
+    number = speculation.get("num_speculative_tokens") if isinstance(speculation, dict) else None
+    return number if isinstance(number, int) else 0
 
 
 def _drafting(model: Model, wish: Wish, kept: Callable[[int], Cache]) -> tuple[Drafting, ...]:

@@ -234,6 +234,8 @@ def _memory(outlook: Outlook) -> Table:
     table.add_row("available", _gb(budget.available), budget.origin)
     table.add_row("reserve", f"-{_gb(budget.reserve)}", "left to the system and to one compile job")
     source = "the files" if outlook.model.exact else "config.json"
+    if count := outlook.options.drafts:
+        source += f"; with the MTP layers, for {count} draft{'s' * (count > 1)}"
     table.add_row("weights", f"-{_gb(budget.weights)}", source)
     for each in budget.overheads:
         table.add_row(each.what, f"-{_gb(each.bytes)}", each.why)
@@ -287,10 +289,7 @@ def _footnotes(outlook: Outlook) -> list[str]:
             f"{gb10.SHARED_ROUTING:.0%}, fitted to published aggregates of the same model."
         )
     if outlook.drafting:
-        lines.append(
-            f"Drafts: tokens a step {outlook.drafting[0].origin}; give --acceptance what `dgx-vllm serve` "
-            "says at its end for your own requests."
-        )
+        lines.append(f"Drafts: tokens a step {outlook.drafting[0].origin}.")
     if outlook.budget.cache <= 0:
         lines.append(f"It does not fit: {outlook.model.name} {refusal(outlook.budget, 0)}.")
     return lines
