@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,8 @@ _PROFILED = 160
 # What stands in a launch's command in front of the server's own words.
 _HEAD = 4
 _SAID = 300
+# What `serve` does not pass to vLLM.
+_SERVES_OWN = {f"--{field.name.replace('_', '-')}" for field in fields(Options)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
     here = machine.detect()
     variants = variant.chosen(wish.variants, here.platform)
     counts = _counts(wish.sequences)
+    _check_words("", wish.words)
+    for each in variants:
+        _check_words(f"variant {each.name}: ", each.words)
     if wish.json:
         output.check_file(wish.json, "--json")
     if wish.logs:
@@ -104,6 +109,17 @@ def _counts(text: str) -> tuple[int, ...]:
     if not all(word.isdecimal() and int(word) for word in words):
         raise UserError(f"--sequences must be whole numbers above 0 such as 1,4,8, not {text!r}")
     return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _check_words(where: str, words: Sequence[str]) -> None:
+    """Refuses the launcher's own options; --dense-dtype, which is measured, a variant has taken out."""
+    for name in (word.partition("=")[0] for word in words):
+        if name == "--dense-dtype":
+            raise UserError(
+                f"{name} belongs to a variant; give it there, such as --variant mine='{name} fp8'"
+            )
+        if name in _SERVES_OWN:
+            raise UserError(f"{where}{name} is for serve alone; leave it out")
 
 
 def _model(wish: Wish, place: Path) -> str:
