@@ -107,6 +107,16 @@ def test_what_vllm_does_not_do_with_drafts(
     assert dgx_vllm("serve", QWEN3_NEXT, "--dry-run", *allowed, on=spark).status == 0
 
 
+@pytest.mark.parametrize("words", [["--spec-tokens", "2"], ["-sc.num_speculative_tokens=2"]], ids=str)
+def test_a_number_of_drafts_alone_makes_none(dgx_vllm: Run, checkpoint: Path, words: list[str]) -> None:
+    """vLLM ends with a traceback; a profile that says how, a method or a model is enough."""
+    serve = ("serve", str(checkpoint), "--dry-run", *words)
+    refused(dgx_vllm(*serve), "nothing says what makes them", "--spec-method mtp")
+    assert dgx_vllm(*serve, "--spec-method", "mtp").status == 0
+    assert dgx_vllm(*serve, "--spec-model", "some/draft").status == 0
+    assert dgx_vllm("serve", QWEN3_NEXT, "--dry-run", "--spec-tokens", "2").status == 0
+
+
 def test_whole_prompts_without_prefix_caching(dgx_vllm: Run, spark: Machine) -> None:
     words = ["--no-enable-chunked-prefill", "--no-enable-prefix-caching"]
     assert dgx_vllm("serve", QWEN3_NEXT, "--dry-run", *words, on=spark).status == 0

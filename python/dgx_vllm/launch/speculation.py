@@ -86,6 +86,11 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapp
     setting, number = drafted
     fields = _fields(settings.get(_CONFIG))
     method = settings["spec-method"].text if "spec-method" in settings else fields.get("method")
+    if method is None and "spec-model" not in settings and "model" not in fields:
+        raise UserError(
+            f"{setting.origin} says how many drafts, and nothing says what makes them; give --spec-method "
+            "mtp for a model with MTP layers, or --spec-model"
+        )
     _check_fields(settings, fields, setting)
     if _on(settings, "kv-sharing-fast-prefill"):
         raise UserError(
