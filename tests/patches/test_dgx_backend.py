@@ -429,6 +429,24 @@ def test_of_a_compressed_layer_tiles_are_left(kind: type[SparseExperts], scratch
     assert bool(shared) is (kind is SparseDecodeExperts)
 
 
+def test_what_a_layer_gives_up_is_given_back_before_the_next_is_compressed(
+    monkeypatch: pytest.MonkeyPatch, scratches: dict[Any, Any]
+) -> None:
+    """Else a PyTorch that holds it in reserve puts tiles there, and what they leave of it is lost."""
+    steps: list[str] = []
+    compress = operators.compress_24
+
+    def counted(weight: torch.Tensor, scale: torch.Tensor, halves: bool) -> torch.Tensor:
+        steps.append("w13" if halves else "w2")
+        return compress(weight, scale, halves)
+
+    monkeypatch.setattr("dgx_vllm.plugin.sparse.compress_24", counted)
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: steps.append("given back"))
+    for _ in range(2):
+        Call(SparseDecodeExperts, 1)
+    assert steps == ["given back", "w13", "w2"] * 2
+
+
 def test_a_layer_that_is_not_sparse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = operators.compress_24
 

@@ -41,6 +41,9 @@ class SparseExperts(DecodeExperts):
             ValueError: a weight is not 2:4; it says which and how much of it.
         """
         super().process_weights_after_loading(layer)
+        # PyTorch would put these tiles into what the layer before gave up. The eighth of it that they leave
+        # is too small for the next layer's, and with tiles beside it could not be given back.
+        torch.accelerator.empty_cache()
         held = dict(layer.named_parameters(recurse=False))
         dense = Uncompressed(
             *(held[f"{part}_{what}"].data for part in ("w13", "w2") for what in ("weight", "weight_scale"))
