@@ -192,10 +192,12 @@ def test_other_gpus(
     assert logged == ([] if expected else [f"moe_backend 'dgx' leaves a layer to vLLM: {refusal}"])
 
 
-def checkpoint(monkeypatch: pytest.MonkeyPatch, **sparsity: Any) -> None:
-    """What vLLM's config of a checkpoint holds that says so of itself."""
+def checkpoint(monkeypatch: pytest.MonkeyPatch, *, of_text: bool = False, **sparsity: Any) -> None:
+    """What vLLM's config of a checkpoint holds that says so of itself, or `of_text` of its language model."""
     said = {"quant_method": "modelopt", "weight_sparsity": {"method": "activation", **sparsity}}
     hf_config = SimpleNamespace(quantization_config=said)
+    if of_text:
+        hf_config = SimpleNamespace(text_config=hf_config)
     config = SimpleNamespace(model_config=SimpleNamespace(hf_config=hf_config))
     monkeypatch.setattr(experts, "get_current_vllm_config_or_none", lambda: config)
 
@@ -210,6 +212,11 @@ def test_a_pruned_checkpoint_is_kept_compressed(
     of_gpu(monkeypatch, *capability)
     assert chosen(layer()) == (NvFp4MoeBackend.VLLM_CUTLASS, expected)
     assert logged == []
+
+
+def test_a_pruned_checkpoint_may_say_so_of_its_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint(monkeypatch, of_text=True, pattern="2:4", targets=["routed_experts"])
+    assert chosen(layer())[1] is SparseDecodeExperts
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,17 @@ def _pruned() -> bool:
     current = get_current_vllm_config_or_none()
     if current is None or current.model_config is None:
         return False
-    # vLLM puts hf_quant_config.json there where config.json says nothing.
-    said = getattr(current.model_config.hf_config, "quantization_config", None)
-    if not isinstance(said, dict):
+    # Where vLLM looks. It puts hf_quant_config.json there where config.json says nothing.
+    whole = current.model_config.hf_config
+    said = next(
+        (
+            found
+            for each in (whole, getattr(whole, "text_config", None))
+            if isinstance(found := getattr(each, "quantization_config", None), dict)
+        ),
+        None,
+    )
+    if said is None:
         return False
     declared = sparsity.declared({"quantization_config": said}, beside=said)
     return (
