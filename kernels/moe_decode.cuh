@@ -505,8 +505,8 @@ __device__ __forceinline__ int share(int count, int part, int parts) {
 
 __device__ __forceinline__ float shared_weight(const Layer& p, int token) {
   if (!p.shared_gate) return 1.0f;
-  const float gate = p.shared_gate_bf16 ? from_bf16(static_cast<const bf16_bits*>(p.shared_gate)[token])
-                                        : static_cast<const float*>(p.shared_gate)[token];
+  const float gate = p.shared_gate_bf16 ? from_bf16(ptx::ld_relaxed(static_cast<const bf16_bits*>(p.shared_gate) + token))
+                                        : ptx::ld_relaxed(static_cast<const float*>(p.shared_gate) + token);
   return p.shared_gate_logit ? 1.0f / (1.0f + __expf(-gate)) : gate;
 }
 

@@ -311,23 +311,30 @@ def test_results_that_may_not_depend_on_the_batch(logged: list[str], monkeypatch
     assert "VLLM_BATCH_INVARIANT" in logged[0]
 
 
+def drafting(method: str, model: str | None = None) -> SimpleNamespace:
+    """vLLM's speculative config, as far as it is asked."""
+    draft = SimpleNamespace(hf_config=SimpleNamespace(model_type=model)) if model else None
+    return SimpleNamespace(method=method, draft_model_config=draft)
+
+
 @pytest.mark.parametrize(
     ("model", "drafts", "why"),
     [
         ({"head_dtype": torch.float32}, None, "its logits are asked for in torch.float32"),
-        ({}, "eagle3", "drafts by eagle3 compare it with their own"),
+        ({}, drafting("eagle3"), "drafts by eagle3 may compare it with their own"),
+        ({}, drafting("mtp", "nemotron_h_mtp"), "drafts by nemotron_h_mtp may compare it with their own"),
     ],
 )
 def test_a_head_that_is_needed_as_it_is(
     model: dict[str, Any],
-    drafts: str | None,
+    drafts: SimpleNamespace | None,
     why: str,
     logged: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = SimpleNamespace(
         model_config=SimpleNamespace(**{"dtype": torch.bfloat16, "head_dtype": torch.bfloat16, **model}),
-        speculative_config=SimpleNamespace(method=drafts) if drafts else None,
+        speculative_config=drafts,
     )
     monkeypatch.setattr(fp8_method, "get_current_vllm_config", lambda: config)
     assert isinstance(made(head).quant_method, UnquantizedEmbeddingMethod)
@@ -335,9 +342,9 @@ def test_a_head_that_is_needed_as_it_is(
     assert isinstance(made(column).quant_method, Fp8Method)
 
 
-@pytest.mark.parametrize("drafts", ["mtp", "ngram"])
-def test_a_head_that_drafts_share(drafts: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SimpleNamespace(model_config=None, speculative_config=SimpleNamespace(method=drafts))
+@pytest.mark.parametrize("kind", [("mtp", "qwen3_next_mtp"), ("mtp", "qwen3_5_mtp"), ("ngram",)])
+def test_a_head_that_drafts_share(kind: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(model_config=None, speculative_config=drafting(*kind))
     monkeypatch.setattr(fp8_method, "get_current_vllm_config", lambda: config)
     assert isinstance(made(head).quant_method, Fp8Method)
 

@@ -31,8 +31,10 @@ from dgx_vllm.plugin.layers import Layer
 _MULTIPLE = 16
 _MOST_BYTES = 2**31 - 1
 
-#: Drafts that do not hold their lm_head against the target's, bit by bit, which PyTorch cannot for FP8.
-_DRAFTS = (None, "mtp", "ngram", "suffix")
+#: Drafts without an lm_head, and MTP layers that take the target's as it is. Others may hold one of their own
+#: against it, value by value, which fails where the two have not the same dtype.
+_HEADLESS = ("ngram", "suffix")
+_SHARING = ("qwen3_next_mtp", "qwen3_5_mtp")
 
 # A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
 _logger = init_logger("vllm.plugins.dgx_vllm")
@@ -137,9 +139,13 @@ def _refusals_of_head() -> Iterator[str]:
     model, drafts = config.model_config, config.speculative_config
     if model is not None and model.head_dtype != model.dtype:
         yield f"its logits are asked for in {model.head_dtype}"
-    method = drafts.method if drafts is not None else None
-    if method not in _DRAFTS:
-        yield f"drafts by {method} compare it with their own"
+    if drafts is None or drafts.method in _HEADLESS:
+        return
+    kind = str(drafts.method)
+    if kind == "mtp" and drafts.draft_model_config is not None:
+        kind = drafts.draft_model_config.hf_config.model_type
+    if kind not in _SHARING:
+        yield f"drafts by {kind} may compare it with their own"
 
 
 def _left(prefix: str, reason: str) -> None:
