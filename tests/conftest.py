@@ -93,7 +93,8 @@ def session_environment(plugin: None, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM's Python takes this machine for a GB10. What asks on import has been imported before."""
-    import vllm.model_executor.layers.fused_moe.oracle.nvfp4  # noqa: F401
+    import vllm.model_executor.layers.fused_moe.oracle.nvfp4
+    import vllm.model_executor.layers.quantization.online.fp8  # noqa: F401
     from vllm import platforms
     from vllm.platforms.interface import DeviceCapability
 

@@ -78,7 +78,7 @@ def test_the_reference_is_the_operator_s_layer_in_float64() -> None:
         given_.x,
         *(e.w13, e.s13_swizzled.view(torch.float8_e4m3fn), e.g13),
         *(e.w2, e.s2_swizzled.view(torch.float8_e4m3fn), e.g2),
-        *(given_.ids, given_.weights, None, "silu"),
+        *(given_.ids, given_.weights, None, [], None, "silu"),
     )
     assert reference.relative_l2(told, reference.routed(both, given_)) < 1e-5
 

@@ -28,7 +28,14 @@ def scales(*shape: int) -> torch.Tensor:
     return codes(*shape).view(torch.float8_e4m3fn)
 
 
-def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu() -> None:
+SHARED = [
+    *(codes(1, 2 * INTERMEDIATE, HIDDEN // 2), scales(1, 128, HIDDEN // 16), torch.ones(1)),
+    *(codes(1, HIDDEN, INTERMEDIATE // 2), scales(1, 128, INTERMEDIATE // 16), torch.ones(1)),
+]
+
+
+@pytest.mark.parametrize("shared", [[], SHARED], ids=["routed", "with the shared expert"])
+def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu(shared: list[torch.Tensor]) -> None:
     """Number, order and types of the arguments are those of the library, or a TypeError would come first."""
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
         launch.moe_decode(
@@ -43,6 +50,8 @@ def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu() -> None:
             torch.zeros(TOKENS, TOP_K, dtype=torch.int32),
             torch.ones(TOKENS, TOP_K),
             torch.zeros(EXPERTS, dtype=torch.int32),
+            shared,
+            torch.zeros(TOKENS) if shared else None,
             "silu",
         )
 

@@ -15,7 +15,7 @@ pytest.importorskip("vllm")
 
 from vllm.model_executor.layers.quantization.utils.nvfp4_utils import swizzle_blockscale
 
-HIDDEN, INTERMEDIATE, EXPERTS, TOP_K, TOKENS = 128, 64, 6, 3, 5
+HIDDEN, INTERMEDIATE, SHARED, EXPERTS, TOP_K, TOKENS = 128, 64, 128, 6, 3, 5
 GATES = {
     "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2))),
@@ -29,9 +29,9 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
 
 
-def experts(seed: int, rows: int, columns: int) -> Nvfp4Tensor:
+def experts(seed: int, rows: int, columns: int, count: int = EXPERTS) -> Nvfp4Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return quantize(torch.randn(EXPERTS, rows, columns, generator=generator))
+    return quantize(torch.randn(count, rows, columns, generator=generator))
 
 
 def scales_as_bytes(tensor: Nvfp4Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -83,12 +83,14 @@ def test_unswizzling_undoes_what_vllm_does(rows: int, blocks: int) -> None:
 
 @pytest.mark.parametrize("activation", sorted(GATES))
 @pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("shared", [None, "ungated", "gated"])
 def test_moe_decode_is_the_weighted_sum_of_its_experts(
     w13: Nvfp4Tensor,
     w2: Nvfp4Tensor,
     routed: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     activation: str,
     mapped: bool,
+    shared: str | None,
 ) -> None:
     x, ids, weights = routed
     # With a map, half of the experts are elsewhere and the rest have other places.
@@ -102,7 +104,15 @@ def test_moe_decode_is_the_weighted_sum_of_its_experts(
         expected[token] += float(weights[token, slot]) * (values(w2, place) @ (GATES[activation](gate) * up))
     out = torch.full((TOKENS, HIDDEN), float("nan"), dtype=torch.bfloat16)
     expert_map = torch.tensor(places, dtype=torch.int32) if mapped else None
-    operators.moe_decode(out, x, *swizzled(w13), *swizzled(w2), ids, weights, expert_map, activation)
+    one_more = experts(3, 2 * SHARED, HIDDEN, 1), experts(4, HIDDEN, SHARED, 1)
+    logits = torch.linspace(-2, 2, TOKENS).bfloat16() if shared == "gated" else None
+    for token in range(TOKENS) if shared else ():
+        gate, up = np.split(values(one_more[0], 0) @ x[token].double().numpy(), 2)
+        weight = 1.0 if logits is None else 1 / (1 + np.exp(-float(logits[token])))
+        expected[token] += weight * (values(one_more[1], 0) @ (GATES[activation](gate) * up))
+    slot = [*swizzled(one_more[0]), *swizzled(one_more[1])] if shared else []
+    arguments = (ids, weights, expert_map, slot, logits, activation)
+    operators.moe_decode(out, x, *swizzled(w13), *swizzled(w2), *arguments)
     error = np.linalg.norm(out.double().numpy() - expected) / np.linalg.norm(expected)
     assert error < 2**-8  # one rounding to bfloat16
 
@@ -113,7 +123,23 @@ def test_opcheck(
     """The schema says what is written to, and the fake implementation what comes out."""
     x, ids, weights = routed
     out = torch.empty_like(x)
-    arguments = (out, x, *scales_as_bytes(w13), *scales_as_bytes(w2), ids, weights, None, "silu")
+    shared = [
+        *scales_as_bytes(experts(3, 2 * SHARED, HIDDEN, 1)),
+        *scales_as_bytes(experts(4, HIDDEN, SHARED, 1)),
+    ]
+    gate = torch.zeros(TOKENS)
+    arguments = (
+        out,
+        x,
+        *scales_as_bytes(w13),
+        *scales_as_bytes(w2),
+        ids,
+        weights,
+        None,
+        shared,
+        gate,
+        "silu",
+    )
     torch.library.opcheck(operators.moe_decode, arguments)
 
 
@@ -137,7 +163,7 @@ def test_sparse_weights_mean_the_same_in_tiles(
     _, ids, weights = routed
     x = torch.randn(TOKENS, 256, generator=torch.Generator().manual_seed(3)).bfloat16()
     dense, compressed = torch.empty_like(x), torch.full_like(x, float("nan"))
-    operators.moe_decode(dense, x, *sparse[0], *sparse[1], ids, weights, None, "silu")
+    operators.moe_decode(dense, x, *sparse[0], *sparse[1], ids, weights, None, [], None, "silu")
     in_tiles = []
     for (weight, scale, global_scale), halves in zip(sparse, (True, False), strict=True):
         in_tiles += [operators.compress_24(weight, scale, halves), global_scale]
@@ -174,7 +200,7 @@ def test_a_compiled_graph_holds_the_operator_whole(
 
     def layer(x: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(x)
-        torch.ops.dgx_vllm.moe_decode(out, x, *swizzled_13, *swizzled_2, ids, weights, None, "silu")
+        torch.ops.dgx_vllm.moe_decode(out, x, *swizzled_13, *swizzled_2, ids, weights, None, [], None, "silu")
         return out
 
     swizzled_13, swizzled_2 = swizzled(w13), swizzled(w2)

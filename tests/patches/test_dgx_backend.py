@@ -350,6 +350,8 @@ class Call:
             self.ids.int(),
             weights,
             self.map,
+            [],
+            None,
             "silu",
         )
         return out

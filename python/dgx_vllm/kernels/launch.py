@@ -26,9 +26,11 @@ def moe_decode(
     topk_ids: Tensor,
     topk_weights: Tensor,
     expert_map: Tensor | None,
+    shared: list[Tensor],
+    shared_gate: Tensor | None,
     activation: str,
 ) -> None:
-    """A layer's routed experts for 1 to 16 tokens: their weighted sum.
+    """A layer of experts for 1 to 16 tokens: the weighted sum of the routed ones, and the shared one.
 
     Args:
         out: bfloat16 [tokens, hidden]; every element is written.
@@ -42,6 +44,9 @@ def moe_decode(
         topk_ids: int32 [tokens, top_k]; below 0 is no expert.
         topk_weights: float32 [tokens, top_k].
         expert_map: int32, from ids to the experts that are here, below 0 for those that are not.
+        shared: of the shared expert w13, its scales and global scale, and w2's, as above with one expert and
+            an intermediate size of its own; nothing where the layer has none.
+        shared_gate: bfloat16 or float32 [tokens], the logits of the shared expert's weights; None for 1.
         activation: silu, gelu or gelu_tanh.
 
     Raises:
@@ -50,10 +55,11 @@ def moe_decode(
     """
     tokens, top_k = topk_ids.shape
     kernels = library.load()
-    workspace = _workspace(kernels, x.device, tokens, top_k, w2.shape[2] * 2)
     routed = (w13, _bytes(w13_scale), w13_global, w2, _bytes(w2_scale), w2_global)
-    shared_expert = (None,) * 7
-    swizzled, up_first, weight_on_input, shared_gate_logit, overlap = True, False, False, False, True
+    shared_expert = (*map(_bytes, shared), shared_gate) if shared else (None,) * 7
+    shared_intermediate = shared[3].shape[2] * 2 if shared else 0
+    workspace = _workspace(kernels, x.device, tokens, top_k, w2.shape[2] * 2, shared_intermediate)
+    swizzled, up_first, weight_on_input, shared_gate_logit, overlap = True, False, False, True, True
     kernels.moe_decode(
         *(out, x, *routed, topk_ids, topk_weights, expert_map, *shared_expert, workspace, activation),
         *(swizzled, up_first, weight_on_input, shared_gate_logit, overlap),
@@ -110,7 +116,8 @@ def moe_decode_24(
     """
     tokens, top_k = topk_ids.shape
     kernels = library.load()
-    workspace = _workspace(kernels, x.device, tokens, top_k, w2.shape[2] * tiles.COLUMNS)
+    shared_intermediate = 0
+    workspace = _workspace(kernels, x.device, tokens, top_k, w2.shape[2] * tiles.COLUMNS, shared_intermediate)
     shared_expert = (None,) * 5
     weight_on_input, shared_gate_logit, overlap = False, False, True
     kernels.moe_decode_24(
@@ -153,10 +160,10 @@ def decompress_24(weight: Tensor, scale: Tensor, compressed: Tensor, halves: boo
 
 def _workspace(kernels: library.Library, device: torch.device, *shape: int) -> Tensor:
     """What a layer's two kernels hand over; in a graph it is of the graph's own pool."""
-    shared_intermediate = 0
-    size = kernels.moe_decode_workspace(*shape, shared_intermediate)
+    size = kernels.moe_decode_workspace(*shape)
     return torch.empty(size, dtype=torch.bfloat16, device=device)
 
 
-def _bytes(scale: Tensor) -> Tensor:
-    return scale.view(torch.uint8)
+def _bytes(tensor: Tensor) -> Tensor:
+    """E4M3 as bytes, others as they are."""
+    return tensor.view(torch.uint8) if tensor.dtype == torch.float8_e4m3fn else tensor

@@ -14,12 +14,12 @@ moe_decode = custom_op("dgx_vllm::moe_decode", launch.moe_decode, mutates_args=(
 
 
 @moe_decode.register_kernel("cpu")
-def _(out: Tensor, *arguments: Tensor | str | None) -> None:
+def _(out: Tensor, *arguments: Tensor | list[Tensor] | str | None) -> None:
     out.copy_(reference.moe_decode(*arguments))  # type: ignore[arg-type]
 
 
 @moe_decode.register_fake
-def _(out: Tensor, *arguments: Tensor | str | None) -> None:
+def _(out: Tensor, *arguments: Tensor | list[Tensor] | str | None) -> None:
     """It writes to `out` alone."""
 
 

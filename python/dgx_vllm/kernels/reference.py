@@ -79,6 +79,8 @@ def moe_decode(
     topk_ids: Tensor,
     topk_weights: Tensor,
     expert_map: Tensor | None,
+    shared: list[Tensor],
+    shared_gate: Tensor | None,
     activation: str,
 ) -> Tensor:
     """`launch.moe_decode`'s result, float32 [tokens, hidden]."""
@@ -89,7 +91,18 @@ def moe_decode(
             weight(w2[expert], w2_scale[expert], w2_global[expert]),
         )
 
-    return _sum(x, matrices, _local(topk_ids, expert_map, len(w13)), topk_weights, activation)
+    out = _sum(x, matrices, _local(topk_ids, expert_map, len(w13)), topk_weights, activation)
+    if shared:
+        matrix_13, matrix_2 = (
+            weight(*(each[0] for each in shared[:3])),
+            weight(*(each[0] for each in shared[3:])),
+        )
+        ones = torch.ones(len(x), 1)
+        factor = ones if shared_gate is None else shared_gate.float().sigmoid().view(-1, 1)
+        out += _sum(
+            x, lambda _: (matrix_13, matrix_2), torch.zeros(len(x), 1, dtype=torch.int64), factor, activation
+        )
+    return out
 
 
 def moe_decode_24(

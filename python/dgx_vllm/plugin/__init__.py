@@ -2,7 +2,8 @@
 checkpoint left in BF16 (layers.py, fp8_method.py, fp8_linear.py), and NVFP4 on the CPU backend.
 
 The experts come in by an entry point of their own, which vLLM as we patch it asks when `--moe-backend dgx` is
-given; docs/kernels.md says why so. The linear layers come in by vLLM's registry for layers from outside, and
+given; docs/kernels.md says why so. The shared expert comes to them by a runner of ours (runner.py, shared.py).
+The linear layers come in by vLLM's registry for layers from outside, and
 are vLLM's own until `--dense-dtype` is given: docs/decode.md. The rest of this page is about the CPU, where
 the reference path serves every NVFP4 layer.
 

@@ -1,7 +1,7 @@
 """NVFP4 experts on GPUs: our kernel for a few tokens, vLLM's own beyond, on one copy of the weights."""
 
 import sys
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
@@ -11,6 +11,9 @@ from vllm.model_executor.layers.fused_moe.modular_kernel import ExpertTokensMeta
 from dgx_vllm.kernels.launch import MOST_TOKENS
 from dgx_vllm.kernels.operators import moe_decode
 from dgx_vllm.plugin import device
+
+if TYPE_CHECKING:
+    from dgx_vllm.plugin.shared import SharedSlot
 
 #: Calls with more tokens go to vLLM's experts. The kernel's limit; on a GB10 they may cross before it.
 CROSSOVER = MOST_TOKENS
@@ -34,9 +37,11 @@ class DecodeExperts(CutlassExpertsFp4):
 
     w13_global: torch.Tensor
     w2_global: torch.Tensor
+    shared: "SharedSlot | None" = None
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Keep the weights' global scales [experts]: the parent multiplies the activations' into them."""
+        self.shared = getattr(layer, "shared_slot", None)
         held = dict(layer.named_parameters(recurse=False))
         self.w13_global = held["w13_weight_scale_2"].detach().clone()
         self.w2_global = held["w2_weight_scale_2"].detach().clone()
@@ -77,7 +82,7 @@ class DecodeExperts(CutlassExpertsFp4):
         expert_tokens_meta: ExpertTokensMetadata | None,
         apply_router_weight_on_input: bool,
     ) -> None:
-        """Write the routed experts' weighted sum [tokens, hidden] to `output`.
+        """Write the routed experts' weighted sum [tokens, hidden] to `output`, and a shared slot's with it.
 
         With `apply_router_weight_on_input` the weights are in `hidden_states` already (prepare_finalize), and
         count as 1 here; the parent would multiply them in once more.
@@ -85,6 +90,8 @@ class DecodeExperts(CutlassExpertsFp4):
         if apply_router_weight_on_input:
             topk_weights = torch.ones_like(topk_weights)
         if len(hidden_states) > self.most_tokens:
+            # Before the routed ones, whose output may take the place of their input.
+            shared = None if self.shared is None else self.shared(hidden_states)
             super().apply(
                 output,
                 hidden_states,
@@ -101,6 +108,8 @@ class DecodeExperts(CutlassExpertsFp4):
                 expert_tokens_meta,
                 apply_router_weight_on_input,
             )
+            if shared is not None:
+                output += shared
             return
         for start in range(0, len(hidden_states), MOST_TOKENS):
             part = slice(start, start + MOST_TOKENS)
@@ -145,6 +154,8 @@ class DecodeExperts(CutlassExpertsFp4):
             topk_ids.to(torch.int32),
             topk_weights.to(torch.float32),
             expert_map,
+            [] if self.shared is None else self.shared.weights(),
+            None if self.shared is None else self.shared.gate(x),
             ACTIVATIONS[activation],
         )
 
@@ -159,6 +170,7 @@ class SlicedExperts(DecodeExperts):
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Nothing is multiplied into the global scales, as no activation is quantized."""
+        self.shared = getattr(layer, "shared_slot", None)
         held = dict(layer.named_parameters(recurse=False))
         self.w13_global, self.w2_global = held["w13_weight_scale_2"], held["w2_weight_scale_2"]
 
