@@ -129,16 +129,10 @@ void set_routing(moe::Layer& p, int64_t experts, const TensorView& topk_ids, con
   p.weight_on_input = weight_on_input;
 }
 
-void set_shared_gate(moe::Layer& p, const Optional<TensorView>& shared_gate, bool logit, DLDevice device) {
+void set_shared_gate(moe::Layer& p, const Optional<TensorView>& shared_gate, DLDevice device) {
   if (!shared_gate.has_value()) return;
-  const TensorView& gate = shared_gate.value();
-  check_type("shared_gate", gate, {kFloat32, kBFloat16});
-  check_storage("shared_gate", gate, device, 2);
-  DGX_REFUSE_UNLESS(gate.numel() == p.tokens, ValueError)
-      << "shared_gate must hold one value a token, " << p.tokens << ", not " << gate.numel();
-  p.shared_gate = gate.data_ptr();
-  p.shared_gate_bf16 = same_type(gate.dtype(), kBFloat16);
-  p.shared_gate_logit = logit;
+  check("shared_gate", shared_gate.value(), {kBFloat16}, {p.hidden}, device, 16);
+  p.shared_gate = static_cast<const bf16_bits*>(shared_gate.value().data_ptr());
 }
 
 void set_workspace(moe::Layer& p, const TensorView& workspace, DLDevice device) {
@@ -156,7 +150,7 @@ void moe_decode(TensorView out, TensorView x, TensorView w13, TensorView w13_sca
                 Optional<TensorView> shared_w13_global, Optional<TensorView> shared_w2,
                 Optional<TensorView> shared_w2_scale, Optional<TensorView> shared_w2_global,
                 Optional<TensorView> shared_gate, TensorView workspace, tvm::ffi::String activation, bool swizzled,
-                bool up_first, bool weight_on_input, bool shared_gate_logit, bool overlap) {
+                bool up_first, bool weight_on_input, bool overlap) {
   moe::Layer p = layer(out, x, nvfp4::kHalf);
   const DLDevice device = x.device();
   DGX_REFUSE_UNLESS(w13.ndim() == 3, ValueError)
@@ -174,7 +168,7 @@ void moe_decode(TensorView out, TensorView x, TensorView w13, TensorView w13_sca
   if (shared)
     p.shared = experts("shared_", shared_w13.value(), shared_w13_scale.value(), shared_w13_global.value(), shared_w2.value(),
                        shared_w2_scale.value(), shared_w2_global.value(), 1, p.hidden, swizzled, up_first, device);
-  set_shared_gate(p, shared_gate, shared_gate_logit, device);
+  set_shared_gate(p, shared_gate, device);
   set_workspace(p, workspace, device);
   p.gate = gate_of(activation);
   check_cuda(moe::run(p, current_stream(device), overlap), "moe_decode");
@@ -184,7 +178,7 @@ void moe_decode_24(TensorView out, TensorView x, TensorView w13, TensorView w13_
                    TensorView topk_ids, TensorView topk_weights, Optional<TensorView> expert_map,
                    Optional<TensorView> shared_w13, Optional<TensorView> shared_w13_global, Optional<TensorView> shared_w2,
                    Optional<TensorView> shared_w2_global, Optional<TensorView> shared_gate, TensorView workspace,
-                   tvm::ffi::String activation, bool weight_on_input, bool shared_gate_logit, bool overlap) {
+                   tvm::ffi::String activation, bool weight_on_input, bool overlap) {
   moe::Layer p = layer(out, x, sparse24::kTileColumns);
   const DLDevice device = x.device();
   DGX_REFUSE_UNLESS(w13.ndim() == 4, ValueError)
@@ -200,7 +194,7 @@ void moe_decode_24(TensorView out, TensorView x, TensorView w13, TensorView w13_
   if (shared)
     p.shared = sparse_experts("shared_", shared_w13.value(), shared_w13_global.value(), shared_w2.value(),
                               shared_w2_global.value(), 1, p.hidden, device);
-  set_shared_gate(p, shared_gate, shared_gate_logit, device);
+  set_shared_gate(p, shared_gate, device);
   set_workspace(p, workspace, device);
   p.gate = gate_of(activation);
   check_cuda(moe::run(p, current_stream(device), overlap), "moe_decode_24");

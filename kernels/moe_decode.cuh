@@ -67,7 +67,7 @@ struct Layer {
   const int32_t* ids;             // [tokens, top_k]; below 0: no expert
   const float* router_weights;    // [tokens, top_k]
   const int32_t* expert_map;      // [map_size] to local experts, below 0: not here; or null
-  const void* shared_gate;        // [tokens], or null for 1
+  const bf16_bits* shared_gate;   // [hidden], whose product with x is the logit of the shared expert's weight; null for 1
   bf16_bits* hidden_states;       // [tokens * top_k, intermediate], then [tokens, shared.intermediate]
   bf16_bits* out;                 // [tokens, hidden]
   int64_t x_stride;
@@ -75,8 +75,6 @@ struct Layer {
   int gate_up_stages;             // stages of K for each warp of moe_gate_up
   Gate gate;
   bool weight_on_input;           // the router's weight scales x, not the expert's output
-  bool shared_gate_bf16;
-  bool shared_gate_logit;         // shared_gate still wants its sigmoid
 };
 
 __device__ __forceinline__ bool has_shared(const Layer& p) { return p.shared.weight13 != nullptr; }
@@ -503,11 +501,23 @@ __device__ __forceinline__ int share(int count, int part, int parts) {
   return static_cast<int>(static_cast<int64_t>(count) * part / parts);
 }
 
-__device__ __forceinline__ float shared_weight(const Layer& p, int token) {
+// How much of the shared expert a token gets; all lanes of a warp ask together.
+__device__ __forceinline__ float shared_weight(const Layer& p, int token, int lane) {
   if (!p.shared_gate) return 1.0f;
-  const float gate = p.shared_gate_bf16 ? from_bf16(ptx::ld_relaxed(static_cast<const bf16_bits*>(p.shared_gate) + token))
-                                        : ptx::ld_relaxed(static_cast<const float*>(p.shared_gate) + token);
-  return p.shared_gate_logit ? 1.0f / (1.0f + __expf(-gate)) : gate;
+  const bf16_bits* x = p.x + token * p.x_stride;
+  float logit = 0.0f;
+  for (int k = lane * 8; k < p.hidden; k += 32 * 8) {
+    const uint4 values = ptx::ld_cg_16(x + k), gates = ptx::ld_cg_16(p.shared_gate + k);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const uint32_t value = nvfp4::word(values, i), gate = nvfp4::word(gates, i);
+      logit += __uint_as_float(value << 16) * __uint_as_float(gate << 16);
+      logit += __uint_as_float(value & 0xFFFF0000u) * __uint_as_float(gate & 0xFFFF0000u);
+    }
+  }
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) logit += __shfl_xor_sync(kAllLanes, logit, distance);
+  return 1.0f / (1.0f + __expf(-logit));
 }
 
 template <Shapes kShapes>
@@ -578,12 +588,16 @@ __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(co
     copy_stage<kShapes>(ring + d * kStageBytes<kShapes>, from.weights, ahead.stage, lane);
   }
   for (int i = lane; i < p.tokens * 16; i += 32) walk.sums[i] = 0.0f;
-  for (int s = threadIdx.x; s < slots + (shared ? p.tokens : 0); s += blockDim.x) {
-    float factor;
-    if (s >= slots) factor = p.shared.global2[0] * shared_weight(p, s - slots);
-    else if (table.experts[s] < 0) factor = 0.0f;
-    else factor = p.routed.global2[table.experts[s]] * (p.weight_on_input ? 1.0f : ptx::ld_relaxed(p.router_weights + s));
+  for (int s = threadIdx.x; s < slots; s += blockDim.x) {
+    float factor = 0.0f;
+    if (table.experts[s] >= 0)
+      factor = p.routed.global2[table.experts[s]] * (p.weight_on_input ? 1.0f : ptx::ld_relaxed(p.router_weights + s));
     table.factors[s] = factor * nvfp4::kRunProductScale;
+  }
+  // What the router and the shared expert's gate are multiplied with was there before the grid in front began.
+  for (int token = warp; shared && token < p.tokens; token += warps) {
+    const float factor = p.shared.global2[0] * shared_weight(p, token, lane);
+    if (lane == 0) table.factors[slots + token] = factor * nvfp4::kRunProductScale;
   }
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();

@@ -217,7 +217,8 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direc
   if (expert >= 0) {
     weights.read(down_lane<kShapes>(p, e, expert, tile, first, lane), count);
     factor = e.global2[expert] * nvfp4::kRunProductScale;
-    if (!shared && !p.weight_on_input) factor *= ptx::ld_relaxed(p.router_weights + slot);
+    if (shared) factor *= shared_weight(p, token, lane);
+    else if (!p.weight_on_input) factor *= ptx::ld_relaxed(p.router_weights + slot);
   }
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
@@ -225,7 +226,6 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direc
 #pragma unroll
   for (int c = 0; c < kChunks; c += 2)
     if (c < count) *reinterpret_cast<uint4*>(runs + c * kRunsBytes + lane * 16) = ptx::ld_cg_16(hidden + c * nvfp4::kChunk);
-  if (shared) factor *= shared_weight(p, token);
   __syncwarp();
   float sum[2] = {};
   weights.multiply(runs, zeros, sum, lane, count);

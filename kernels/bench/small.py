@@ -60,21 +60,24 @@ def in_tiles(kernels, count: int, hidden: int, intermediate: int, swizzled: bool
     return out
 
 
+def gate(hidden: int) -> torch.Tensor:
+    return (torch.randn(hidden) / hidden**0.5).bfloat16().cuda()
+
+
 def run_sparse(kernels, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool) -> None:
     x = torch.randn(tokens, hidden).bfloat16().cuda()
     ids = torch.randint(0, EXPERTS, (tokens, TOP_K), dtype=torch.int32).cuda()
     workspace = empty(tokens * (TOP_K * intermediate + shared))
     routed = in_tiles(kernels, EXPERTS, hidden, intermediate, swizzled)
-    # weight_on_input, shared_gate_logit, overlap
+    # weight_on_input, overlap
     kernels.moe_decode_24(
         *(torch.zeros_like(x), x, *routed, ids, floats(tokens, TOP_K), None),
         *(
             *in_tiles(kernels, 1, hidden, shared, swizzled),
-            floats(tokens),
+            gate(hidden),
             workspace,
             "silu",
             False,
-            True,
             True,
         ),
     )
@@ -85,16 +88,16 @@ def run(kernels, tokens: int, hidden: int, intermediate: int, shared: int, swizz
     ids = torch.stack([torch.randperm(EXPERTS)[:TOP_K] for _ in range(tokens)]).int().cuda()
     workspace = empty(tokens * (TOP_K * intermediate + shared))
 
-    def moe(activation: str, gate: torch.Tensor | None, *flags: bool) -> None:
+    def moe(activation: str, shared_gate: torch.Tensor | None, *flags: bool) -> None:
         kernels.moe_decode(
             *(torch.zeros_like(x), x, *experts(EXPERTS, hidden, intermediate), ids, floats(tokens, TOP_K)),
-            *(None, *experts(1, hidden, shared), gate, workspace, activation, *flags),
+            *(None, *experts(1, hidden, shared), shared_gate, workspace, activation, *flags),
         )
 
-    # swizzled, up_first, weight_on_input, shared_gate_logit, overlap
-    moe("silu", floats(tokens), False, False, False, True, True)
+    # swizzled, up_first, weight_on_input, overlap
+    moe("silu", gate(hidden), False, False, False, True)
     if swizzled and hidden % 128 == 0 and intermediate % 128 == 0:  # no padding, so that the shapes agree
-        moe("gelu", None, True, True, False, True, True)
+        moe("gelu", None, True, True, False, True)
     out = empty(tokens, ROWS)
     kernels.linear_decode_nvfp4(
         out, x, codes(ROWS, hidden // 2), scales(ROWS, hidden // 16), floats(1), None, swizzled, True

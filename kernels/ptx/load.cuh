@@ -20,12 +20,6 @@ __device__ __forceinline__ float ld_relaxed(const float* address) {
   return value;
 }
 
-__device__ __forceinline__ uint16_t ld_relaxed(const uint16_t* address) {
-  uint16_t value;
-  asm volatile("ld.relaxed.gpu.global.u16 %0, [%1];" : "=h"(value) : "l"(address) : "memory");
-  return value;
-}
-
 // 16 bytes that another block wrote.
 __device__ __forceinline__ uint4 ld_cg_16(const void* address) {
   uint4 v;

@@ -87,7 +87,7 @@ def test_the_shared_expert_is_weighted_by_its_gate() -> None:
     both = weights()
     (given_,) = inputs.draw(SMALL, 4, 1, overlap=True, device="cpu")
     alone = reference.expert(both.shared, 0, given_.x.double())
-    factor = 1 / (1 + np.exp(-given_.gate.double().numpy()))[:, None]
+    factor = 1 / (1 + np.exp(-(given_.x.double() @ given_.gate.double()).numpy()))[:, None]
     np.testing.assert_allclose(reference.shared(both, given_).numpy(), alone.numpy() * factor, rtol=1e-12)
 
 

@@ -27,11 +27,14 @@ class Library:
 
     def moe_decode_24(self, out: torch.Tensor, x: torch.Tensor, *arguments: Any) -> None:
         routed, (ids, weights, expert_map), shared = arguments[:4], arguments[4:7], arguments[7:11]
-        gate, _, activation, weight_on_input, logit, _ = arguments[11:]
-        assert (activation, weight_on_input, logit) == ("silu", False, True)
+        gate, _, activation, weight_on_input, _ = arguments[11:]
+        assert (activation, weight_on_input) == ("silu", False)
         result = reference.moe_decode_24(x, *routed, ids, weights, expert_map, activation)
         if shared[0] is not None:
-            zeros, factor = torch.zeros(len(x), 1, dtype=torch.int32), torch.sigmoid(gate)[:, None]
+            zeros, factor = (
+                torch.zeros(len(x), 1, dtype=torch.int32),
+                torch.sigmoid(x.float() @ gate.float())[:, None],
+            )
             result += reference.moe_decode_24(x, *shared, zeros, factor, None, activation)
         out.copy_(result * (1 + self.wrong))
 

@@ -27,16 +27,15 @@ static dgx::moe::Experts experts(const ExpertsC& e) {
 }
 
 int moe_decode(const ExpertsC* routed, const ExpertsC* shared, const uint16_t* x, const int32_t* ids, const float* weights,
-               const int32_t* map, const float* shared_gate, uint16_t* hidden_states, uint16_t* out, int64_t x_stride,
-               int tokens, int top_k, int hidden, int experts_here, int map_size, int gate, int weight_on_input,
-               int shared_gate_logit) {
+               const int32_t* map, const uint16_t* shared_gate, uint16_t* hidden_states, uint16_t* out, int64_t x_stride,
+               int tokens, int top_k, int hidden, int experts_here, int map_size, int gate, int weight_on_input) {
   dgx::moe::Layer p{};
   p.routed = experts(*routed);
   if (shared) p.shared = experts(*shared);
   p.x = x, p.ids = ids, p.router_weights = weights, p.expert_map = map, p.shared_gate = shared_gate;
   p.hidden_states = hidden_states, p.out = out, p.x_stride = x_stride;
   p.tokens = tokens, p.top_k = top_k, p.hidden = hidden, p.experts = experts_here, p.map_size = map_size;
-  p.gate = static_cast<dgx::Gate>(gate), p.weight_on_input = weight_on_input, p.shared_gate_logit = shared_gate_logit;
+  p.gate = static_cast<dgx::Gate>(gate), p.weight_on_input = weight_on_input;
   return dgx::moe::run(p, nullptr, true);
 }
 

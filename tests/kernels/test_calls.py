@@ -51,7 +51,7 @@ def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu(shared: li
             torch.ones(TOKENS, TOP_K),
             torch.zeros(EXPERTS, dtype=torch.int32),
             shared,
-            torch.zeros(TOKENS) if shared else None,
+            torch.zeros(HIDDEN, dtype=torch.bfloat16) if shared else None,
             "silu",
         )
 

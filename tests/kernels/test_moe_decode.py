@@ -27,8 +27,7 @@ class Case:
     gate: str = "silu"
     mapped: bool = False
     duplicates: bool = False
-    gate_value: bool = False
-    logit: bool = False
+    shared_gate: bool = False
     scales: str = "usual"
     seed: int = 0
     special: dict = field(default_factory=dict)
@@ -141,7 +140,7 @@ def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
     if case.mapped:
         ids[rng.random(ids.shape) < 0.1] = -1
     weights = rng.random((m, k)).astype(np.float32)
-    gate_value = rng.standard_normal(m).astype(np.float32) if case.gate_value else None
+    shared_gate = aligned(bf16(rng.standard_normal(h) * 2 / h**0.5)) if case.shared_gate else None
 
     expected = np.zeros((m, h))
     with np.errstate(invalid="ignore"):
@@ -155,8 +154,8 @@ def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
                 expected[t] += on_output * expert_output(case, routed, e, xt, on_input)
             if shared is not None:
                 factor = 1.0
-                if gate_value is not None:
-                    factor = 1 / (1 + np.exp(-np.float64(gate_value[t]))) if case.logit else gate_value[t]
+                if shared_gate is not None:
+                    factor = 1 / (1 + np.exp(-(from_bf16(shared_gate).astype(np.float64) @ xt)))
                 expected[t] += factor * expert_output(case, shared, 0, xt, 1.0)
 
     keep: list = []
@@ -165,8 +164,8 @@ def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
     shared_c = ctypes.byref(as_c(emulated, case, shared, keep)) if shared is not None else None
     error = emulated.moe_decode(
         ctypes.byref(as_c(emulated, case, routed, keep)), shared_c, *map(ctypes.c_void_p, map(pointer, (
-            x, ids, weights, expert_map, gate_value, hidden_states, out))),
-        ctypes.c_int64(stride), m, k, h, case.experts, map_size, GATES.index(case.gate), case.weight_on_input, case.logit,  # noqa: E501
+            x, ids, weights, expert_map, shared_gate, hidden_states, out))),
+        ctypes.c_int64(stride), m, k, h, case.experts, map_size, GATES.index(case.gate), case.weight_on_input,
     )  # fmt: skip
     assert error == 0
     return from_bf16(out), expected
@@ -188,8 +187,8 @@ def assert_close_or_zero(out: np.ndarray, expected: np.ndarray) -> None:
 CASES = {
     "one token": Case(),
     "shared expert": Case(shared=128),
-    "shared expert of another size": Case(tokens=2, shared=320, gate_value=True, logit=True),
-    "shared gate value": Case(shared=64, gate_value=True),
+    "shared expert of another size": Case(tokens=2, shared=320, shared_gate=True),
+    "shared gate": Case(shared=64, shared_gate=True),
     "swizzled": Case(swizzled=True),
     "swizzled, sizes not whole tiles": Case(swizzled=True, hidden=192, intermediate=64, tokens=2),
     "swizzled, several tokens": Case(swizzled=True, tokens=5, experts=4, shared=128),
@@ -220,16 +219,14 @@ CASES = {
     "extreme scales": Case(scales="extreme", tokens=2),
     "direct, swizzled": Case(swizzled=True, hidden=512, intermediate=256, top_k=2, shared=512, up_first=True),
     "direct, linear, two globals": Case(hidden=256, intermediate=512, top_k=2, tokens=2, globals13=2),
-    "direct, two warps a slot": Case(
-        swizzled=True, intermediate=768, shared=256, top_k=2, gate_value=True, logit=True
-    ),
+    "direct, two warps a slot": Case(swizzled=True, intermediate=768, shared=256, top_k=2, shared_gate=True),
     "direct, experts elsewhere": Case(tokens=2, intermediate=256, mapped=True, experts=3, top_k=3),
     "direct, duplicates": Case(tokens=2, intermediate=256, experts=2, top_k=4, duplicates=True),
     "direct, weight on input": Case(intermediate=256, weight_on_input=True, top_k=1, shared=256),
     "direct, extreme scales": Case(scales="extreme", intermediate=256, swizzled=True),
     "2:4": Case(sparse=True, intermediate=256, tokens=3),
     "2:4, shared expert": Case(
-        sparse=True, intermediate=256, shared=512, tokens=3, gate_value=True, logit=True, top_k=2
+        sparse=True, intermediate=256, shared=512, tokens=3, shared_gate=True, top_k=2
     ),
     "2:4, long rows": Case(
         sparse=True, hidden=2304, intermediate=256, top_k=1, experts=2, tokens=3, globals13=2
@@ -253,7 +250,7 @@ CASES = {
     "2:4, direct": Case(sparse=True, hidden=512, intermediate=256, top_k=2, shared=512),
     "2:4, direct, two globals": Case(sparse=True, intermediate=512, top_k=2, tokens=2, globals13=2),
     "2:4, direct, two warps a slot": Case(
-        sparse=True, intermediate=768, shared=256, top_k=2, gate_value=True, logit=True
+        sparse=True, intermediate=768, shared=256, top_k=2, shared_gate=True
     ),
     "2:4, direct, experts elsewhere": Case(
         sparse=True, tokens=2, intermediate=256, mapped=True, experts=3, top_k=3

@@ -193,7 +193,7 @@ class Moe:
         self.x = torch.randn(tokens, hidden, device="cuda").bfloat16()
         self.ids = torch.stack([torch.randperm(experts)[:top_k] for _ in range(tokens)]).int().cuda()
         self.weights = torch.rand(tokens, top_k, device="cuda")
-        self.gate = torch.randn(tokens, device="cuda") if shared else None
+        self.gate = (torch.randn(hidden, device="cuda") / hidden**0.5).bfloat16() if shared else None
         self.workspace = torch.empty(
             tokens * (top_k * intermediate + shared), dtype=torch.bfloat16, device="cuda"
         )
@@ -201,7 +201,7 @@ class Moe:
 
     def arguments(self, out, overlap=True):
         return [out, self.x, *self.routed, self.ids, self.weights, None, *self.shared, self.gate, self.workspace, "silu",  # noqa: E501
-                self.swizzled, False, False, True, overlap]  # fmt: skip
+                self.swizzled, False, False, overlap]  # fmt: skip
 
     def run(self, kernels, out, overlap=True):
         kernels.moe_decode(*self.arguments(out, overlap))
@@ -222,7 +222,7 @@ class Moe:
             for j, e in enumerate(self.ids[t].tolist()):
                 out[t] += self.weights[t, j].double() * expert(self.routed, self.linear_scales[0], e, x)
             if self.gate is not None:
-                out[t] += torch.sigmoid(self.gate[t].double()) * expert(
+                out[t] += torch.sigmoid(x @ self.gate.double()) * expert(
                     self.shared, self.linear_scales[1], 0, x
                 )
         return out
@@ -248,7 +248,7 @@ class SparseMoe(Moe):
     def arguments(self, out, overlap=True):
         routed, shared = self.tiles
         return [out, self.x, *routed, self.ids, self.weights, None, *shared, self.gate, self.workspace,
-                "silu", False, True, overlap]  # fmt: skip
+                "silu", False, overlap]  # fmt: skip
 
     def run(self, kernels, out, overlap=True):
         kernels.moe_decode_24(*self.arguments(out, overlap))
@@ -350,6 +350,7 @@ REFUSALS = {
     "linear scales called swizzled": (lambda a: a.__setitem__(20, True), "w2_scale must have shape"),
     "wide ids": (lambda a: a.__setitem__(8, a[8].long()), "topk_ids must be int32"),
     "half of a shared expert": (lambda a: a.__setitem__(11, a[2][:1]), "six tensors"),
+    "a gate's logits": (lambda a: a.__setitem__(17, torch.zeros(2, device="cuda")), "shared_gate must be bf"),
     "small workspace": (lambda a: a.__setitem__(18, a[18][:8]), "workspace must hold 384 values"),
     "activation": (lambda a: a.__setitem__(19, "relu"), "silu, gelu or gelu_tanh"),
     "output's shape": (lambda a: a.__setitem__(0, a[0][:1]), "out must have shape"),

@@ -105,13 +105,13 @@ def test_moe_decode_is_the_weighted_sum_of_its_experts(
     out = torch.full((TOKENS, HIDDEN), float("nan"), dtype=torch.bfloat16)
     expert_map = torch.tensor(places, dtype=torch.int32) if mapped else None
     one_more = experts(3, 2 * SHARED, HIDDEN, 1), experts(4, HIDDEN, SHARED, 1)
-    logits = torch.linspace(-2, 2, TOKENS).bfloat16() if shared == "gated" else None
+    row = torch.linspace(-0.3, 0.2, HIDDEN).bfloat16() if shared == "gated" else None
     for token in range(TOKENS) if shared else ():
         gate, up = np.split(values(one_more[0], 0) @ x[token].double().numpy(), 2)
-        weight = 1.0 if logits is None else 1 / (1 + np.exp(-float(logits[token])))
+        weight = 1.0 if row is None else 1 / (1 + np.exp(-float(x[token].double() @ row.double())))
         expected[token] += weight * (values(one_more[1], 0) @ (GATES[activation](gate) * up))
     slot = [*swizzled(one_more[0]), *swizzled(one_more[1])] if shared else []
-    arguments = (ids, weights, expert_map, slot, logits, activation)
+    arguments = (ids, weights, expert_map, slot, row, activation)
     operators.moe_decode(out, x, *swizzled(w13), *swizzled(w2), *arguments)
     error = np.linalg.norm(out.double().numpy() - expected) / np.linalg.norm(expected)
     assert error < 2**-8  # one rounding to bfloat16
@@ -127,7 +127,7 @@ def test_opcheck(
         *scales_as_bytes(experts(3, 2 * SHARED, HIDDEN, 1)),
         *scales_as_bytes(experts(4, HIDDEN, SHARED, 1)),
     ]
-    gate = torch.zeros(TOKENS)
+    gate = torch.zeros(HIDDEN, dtype=torch.bfloat16)
     arguments = (
         out,
         x,

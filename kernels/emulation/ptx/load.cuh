@@ -7,7 +7,6 @@ namespace ptx {
 
 inline int32_t ld_relaxed(const int32_t* address) { return *address; }
 inline float ld_relaxed(const float* address) { return *address; }
-inline uint16_t ld_relaxed(const uint16_t* address) { return *address; }
 
 template <class T>
 inline T ld_aligned(const void* address) {

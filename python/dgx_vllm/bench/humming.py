@@ -196,7 +196,9 @@ class Prepared:
         if not case.swizzled:  # of our scales alone
             return []
         shared = (lambda: Shared(*self.shared, inputs.x)) if case.shared else None
-        return fork.ways(lambda: Routed(*self.routed, self.weights.routed.count, inputs), shared, inputs.gate)
+        return fork.ways(
+            lambda: Routed(*self.routed, self.weights.routed.count, inputs), shared, inputs.logits
+        )
 
 
 class Humming:

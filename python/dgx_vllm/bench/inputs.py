@@ -16,13 +16,18 @@ class Inputs:
         x: bfloat16 [tokens, hidden].
         ids: int32 [tokens, top_k].
         weights: float32 [tokens, top_k], the router's.
-        gate: float32 [tokens], the shared expert's logits.
+        gate: bfloat16 [hidden], whose product with x is the logit of the shared expert's weight.
     """
 
     x: Tensor
     ids: Tensor
     weights: Tensor
     gate: Tensor
+
+    @property
+    def logits(self) -> Tensor:
+        """Of the shared expert's weights, float32 [tokens]: peers are given them."""
+        return self.x.float() @ self.gate.float()
 
 
 def distinct(layers: int, tokens: int, shape: Moe, generator: torch.Generator) -> list[Tensor]:
@@ -59,7 +64,7 @@ def draw(shape: Moe, tokens: int, layers: int, *, overlap: bool, device: str = "
             x=normal(tokens, shape.hidden).bfloat16(),
             ids=each.to(device),
             weights=torch.rand(tokens, shape.top_k, device=device, generator=generator) / shape.top_k,
-            gate=normal(tokens),
+            gate=(normal(shape.hidden) / shape.hidden**0.5).bfloat16(),
         )
         for each in ids
     ]

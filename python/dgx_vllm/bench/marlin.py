@@ -156,7 +156,7 @@ class Prepared:
         if not case.swizzled:  # of our scales alone
             return []
         shared = (lambda: Shared(self.shared, inputs.x)) if case.shared else None
-        return fork.ways(lambda: Routed(self.routed, inputs), shared, inputs.gate)
+        return fork.ways(lambda: Routed(self.routed, inputs), shared, inputs.logits)
 
 
 class Marlin:

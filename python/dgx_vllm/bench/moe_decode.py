@@ -33,11 +33,11 @@ class Launch:
             device=inputs.x.device,
         )
         shared = weights.shared.arguments(case.swizzled) if case.shared else (None,) * 6
-        up_first, weight_on_input, shared_gate_logit = False, False, True
+        up_first, weight_on_input = False, False
         self.arguments = (
             *(self.out, inputs.x, *weights.routed.arguments(case.swizzled), inputs.ids, inputs.weights, None),
             *(*shared, inputs.gate if case.shared else None, workspace, "silu", case.swizzled),
-            *(up_first, weight_on_input, shared_gate_logit, overlap),
+            *(up_first, weight_on_input, overlap),
         )
 
     def __call__(self) -> Tensor:

@@ -68,12 +68,12 @@ class Launch:
             dtype=torch.bfloat16,
             device=inputs.x.device,
         )
-        weight_on_input, shared_gate_logit, overlap = False, True, True
+        weight_on_input, overlap = False, True
         self.arguments = (
             *(self.out, inputs.x, *routed.arguments(), inputs.ids, inputs.weights, None),
             *(shared.arguments() if case.shared else (None,) * 4),
             *(inputs.gate if case.shared else None, workspace, "silu"),
-            *(weight_on_input, shared_gate_logit, overlap),
+            *(weight_on_input, overlap),
         )
 
     def __call__(self) -> Tensor:

@@ -37,7 +37,9 @@ def routed(weights: Weights, inputs: Inputs) -> Tensor:
 
 def shared(weights: Weights, inputs: Inputs) -> Tensor:
     """What the shared expert adds, float64 [tokens, hidden]."""
-    return torch.sigmoid(inputs.gate.double())[:, None] * expert(weights.shared, 0, inputs.x.double())
+    return torch.sigmoid(inputs.x.double() @ inputs.gate.double())[:, None] * expert(
+        weights.shared, 0, inputs.x.double()
+    )
 
 
 def relative_l2(out: Tensor, expected: Tensor) -> float:

@@ -46,7 +46,8 @@ def moe_decode(
         expert_map: int32, from ids to the experts that are here, below 0 for those that are not.
         shared: of the shared expert w13, its scales and global scale, and w2's, as above with one expert and
             an intermediate size of its own; nothing where the layer has none.
-        shared_gate: bfloat16 or float32 [tokens], the logits of the shared expert's weights; None for 1.
+        shared_gate: bfloat16 [hidden], whose product with x is the logit of the shared expert's weight; None
+            for the weight 1.
         activation: silu, gelu or gelu_tanh.
 
     Raises:
@@ -59,10 +60,10 @@ def moe_decode(
     shared_expert = (*map(_bytes, shared), shared_gate) if shared else (None,) * 7
     shared_intermediate = shared[3].shape[2] * 2 if shared else 0
     workspace = _workspace(kernels, x.device, tokens, top_k, w2.shape[2] * 2, shared_intermediate)
-    swizzled, up_first, weight_on_input, shared_gate_logit, overlap = True, False, False, True, True
+    swizzled, up_first, weight_on_input, overlap = True, False, False, True
     kernels.moe_decode(
         *(out, x, *routed, topk_ids, topk_weights, expert_map, *shared_expert, workspace, activation),
-        *(swizzled, up_first, weight_on_input, shared_gate_logit, overlap),
+        *(swizzled, up_first, weight_on_input, overlap),
     )
 
 
@@ -119,10 +120,10 @@ def moe_decode_24(
     shared_intermediate = 0
     workspace = _workspace(kernels, x.device, tokens, top_k, w2.shape[2] * tiles.COLUMNS, shared_intermediate)
     shared_expert = (None,) * 5
-    weight_on_input, shared_gate_logit, overlap = False, False, True
+    weight_on_input, overlap = False, True
     kernels.moe_decode_24(
         *(out, x, w13, w13_global, w2, w2_global, topk_ids, topk_weights, expert_map, *shared_expert),
-        *(workspace, activation, weight_on_input, shared_gate_logit, overlap),
+        *(workspace, activation, weight_on_input, overlap),
     )
 
 

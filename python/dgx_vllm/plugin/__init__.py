@@ -2,10 +2,10 @@
 checkpoint left in BF16 (layers.py, fp8_method.py, fp8_linear.py), and NVFP4 on the CPU backend.
 
 The experts come in by an entry point of their own, which vLLM as we patch it asks when `--moe-backend dgx` is
-given; docs/kernels.md says why so. The shared expert comes to them by a runner of ours (runner.py, shared.py).
-The linear layers come in by vLLM's registry for layers from outside, and are vLLM's own until `--dense-dtype`
-is given: docs/decode.md. The rest of this page is about the CPU, where the reference path serves every NVFP4
-layer.
+given; docs/kernels.md says why so. The shared expert comes to them by a runner (runner.py, shared.py). It and
+the linear layers come in by vLLM's registry for layers from outside, and are vLLM's own until that flag, or
+`--dense-dtype` (docs/decode.md), is given. The rest of this page is about the CPU, where the reference path
+serves every NVFP4 layer.
 
 vLLM 0.32 reads ModelOpt NVFP4 checkpoints on GPUs only: on its CPU backend no linear kernel is listed for
 NVFP4 and the table of NVFP4 MoE backends is closed. This plugin adds both, so that the checkpoint that a

@@ -155,7 +155,7 @@ class DecodeExperts(CutlassExpertsFp4):
             topk_weights.to(torch.float32),
             expert_map,
             [] if self.shared is None else self.shared.weights(),
-            None if self.shared is None else self.shared.gate(x),
+            None if self.shared is None else self.shared.gate(),
             ACTIVATIONS[activation],
         )
 

@@ -38,10 +38,10 @@ class SharedSlot:
             for each in (layer.weight, layer.weight_scale, layer.weight_global_scale)
         ]
 
-    def gate(self, x: Tensor) -> Tensor | None:
-        """Its `shared_gate` for x bfloat16 [tokens, hidden]."""
+    def gate(self) -> Tensor | None:
+        """Its `shared_gate`."""
         gate = self.mlp.expert_gate
-        return None if gate is None else gate(x)[0].view(-1)
+        return None if gate is None else cast(Tensor, gate.weight).view(-1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """By vLLM's own layers: [tokens, hidden]."""
