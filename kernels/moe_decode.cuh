@@ -209,13 +209,38 @@ __device__ __forceinline__ uint4 run_unit(const uint4& values, int lane) {
   else return nvfp4::run_unit(values);
 }
 
-// A stage of columns, by the lanes that have copied them.
-template <Shapes kShapes>
-__device__ __forceinline__ void order_columns(char* columns, bool second, int lane) {
-  uint4* unit = reinterpret_cast<uint4*>(columns + lane * 16);
-  unit[0] = run_unit<kShapes>(unit[0], lane);
-  if (second) unit[nvfp4::kColumnBytes / 16] = run_unit<kShapes>(unit[nvfp4::kColumnBytes / 16], lane);
+// A stage of columns, by the lanes that have copied them; `see` is shown each column's values first.
+template <Shapes kShapes, class See>
+__device__ __forceinline__ void order_columns(char* columns, bool second, int lane, const See& see) {
+#pragma unroll
+  for (int c = 0; c < kColumns; c++) {
+    if (c && !second) continue;
+    uint4* unit = reinterpret_cast<uint4*>(columns + c * nvfp4::kColumnBytes + lane * 16);
+    const uint4 values = *unit;
+    see(c, values);
+    *unit = run_unit<kShapes>(values, lane);
+  }
 }
+
+// What eight values of x and of the shared expert's gate add to the logit of its weight.
+__device__ __forceinline__ float gate_product(const uint4& values, const uint4& gates) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const uint32_t value = nvfp4::word(values, i), gate = nvfp4::word(gates, i);
+    sum += __uint_as_float(value << 16) * __uint_as_float(gate << 16);
+    sum += __uint_as_float(value & 0xFFFF0000u) * __uint_as_float(gate & 0xFFFF0000u);
+  }
+  return sum;
+}
+
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
+  return value;
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
 
 // Where value k of a column is once it is in order.
 template <Shapes kShapes>
@@ -241,13 +266,14 @@ struct Runs {
   }
 };
 
-// Row `row` of a tile's hidden state, as moe_down's products want it.
+// Row `row` of a tile's hidden state, as moe_down's products want it; times `weight`, the shared expert's.
 template <Shapes kShapes>
-__device__ __forceinline__ void write_hidden(const Layer& p, bool shared, int member, int tile, int row, float gate, float up) {
+__device__ __forceinline__ void write_hidden(const Layer& p, bool shared, int member, int tile, int row, float gate, float up,
+                                             float weight) {
   const float input = p.weight_on_input && !shared ? p.router_weights[member] : 1.0f;
   const int k = tile_row<8>(strided<kShapes>(shared ? p.shared : p.routed, (shared ? p.shared : p.routed).intermediate), tile, row);
   const float value = apply_gate(p.gate, gate * input) * (up * input);
-  hidden_row(p, shared, member)[run_position<kShapes>(k)] = to_bf16(value * nvfp4::kRunScale);
+  hidden_row(p, shared, member)[run_position<kShapes>(k)] = to_bf16(value * weight * nvfp4::kRunScale);
 }
 
 // Adds the products of a stage, of which `chunks` are within K.
@@ -316,14 +342,18 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
 
   const nvfp4::ScaleSlot scales = nvfp4::run_scale_slot(strided<kShapes>(e, e.intermediate), lane);
   const int chunks = nvfp4::chunks(p.hidden);
-  float sum[2] = {};
+  const bool gated = shared && p.shared_gate;
+  float sum[2] = {}, logit[kColumns] = {};
   int turn = 0;
 #pragma unroll 1
   for (int s = first; s < last; s++) {
     char* stage = ring + turn;
     turn ^= kStageBytes<kShapes>;
     ptx::cp_async_wait<kDepth - 1>();
-    order_columns<kShapes>(stage + kWeightBytes<kShapes>, second, lane);
+    order_columns<kShapes>(stage + kWeightBytes<kShapes>, second, lane, [&](int column, const uint4& values) {
+      const int at = s * nvfp4::kStage + lane * 8;
+      if (gated && at < k) logit[column] += gate_product(values, ptx::ld_constant_16(p.shared_gate + at));
+    });
     __syncwarp();
     multiply_stage<kShapes>(stage, scales, second, zeros, kShapes == Shapes::kAny ? chunks - s * 2 : 2, sum, lane);
     __syncwarp();
@@ -335,27 +365,35 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
   }
   nvfp4::add_runs(sum);  // lanes with even t hold gate and up of row g, for column t / 2
   const int own_column = t >> 1;
+  if (gated) logit[0] = warp_sum(logit[0]), logit[1] = warp_sum(logit[1]);
 
-  const auto finish = [&](int column, int row, float gate, float up) {
+  const auto finish = [&](int column, int row, float gate, float up, float logit) {
     const int mine = column ? pair.second : pair.first;
-    if (mine >= 0) write_hidden<kShapes>(p, shared, mine, tile, row, gate * gate_scale, up * up_scale);
+    const float weight = gated ? sigmoid(logit) : 1.0f;
+    if (mine >= 0) write_hidden<kShapes>(p, shared, mine, tile, row, gate * gate_scale, up * up_scale, weight);
   };
   if (warps == 1) {
-    if (t % 2 == 0) finish(own_column, g, sum[0], sum[1]);
+    if (t % 2 == 0) finish(own_column, g, sum[0], sum[1], own_column ? logit[1] : logit[0]);
     return;
   }
-  float* sums = reinterpret_cast<float*>(shared_memory);  // [warp][gate, up][column][row]
+  constexpr int kSums = 32 + kColumns;  // of a warp: [gate, up][column][row], then logits
+  float* sums = reinterpret_cast<float*>(shared_memory);
   ptx::cp_async_wait<0>();
   __syncthreads();
   if (t % 2 == 0) {
-    float* at = sums + warp * 32 + own_column * 8 + g;
+    float* at = sums + warp * kSums + own_column * 8 + g;
     at[0] = sum[0], at[16] = sum[1];
+    if (g == 0) sums[warp * kSums + 32 + own_column] = own_column ? logit[1] : logit[0];
   }
   __syncthreads();
   if (threadIdx.x < 16) {
-    float gate = 0.0f, up = 0.0f;
-    for (int w = 0; w < warps; w++) gate += sums[w * 32 + threadIdx.x], up += sums[w * 32 + 16 + threadIdx.x];
-    finish(threadIdx.x / 8, threadIdx.x % 8, gate, up);
+    const int column = threadIdx.x / 8;
+    float gate = 0.0f, up = 0.0f, whole = 0.0f;
+    for (int w = 0; w < warps; w++) {
+      const float* from = sums + w * kSums;
+      gate += from[threadIdx.x], up += from[16 + threadIdx.x], whole += from[32 + column];
+    }
+    finish(column, threadIdx.x % 8, gate, up, whole);
   }
 }
 
@@ -501,25 +539,6 @@ __device__ __forceinline__ int share(int count, int part, int parts) {
   return static_cast<int>(static_cast<int64_t>(count) * part / parts);
 }
 
-// How much of the shared expert a token gets; all lanes of a warp ask together.
-__device__ __forceinline__ float shared_weight(const Layer& p, int token, int lane) {
-  if (!p.shared_gate) return 1.0f;
-  const bf16_bits* x = p.x + token * p.x_stride;
-  float logit = 0.0f;
-  for (int k = lane * 8; k < p.hidden; k += 32 * 8) {
-    const uint4 values = ptx::ld_cg_16(x + k), gates = ptx::ld_cg_16(p.shared_gate + k);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const uint32_t value = nvfp4::word(values, i), gate = nvfp4::word(gates, i);
-      logit += __uint_as_float(value << 16) * __uint_as_float(gate << 16);
-      logit += __uint_as_float(value & 0xFFFF0000u) * __uint_as_float(gate & 0xFFFF0000u);
-    }
-  }
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) logit += __shfl_xor_sync(kAllLanes, logit, distance);
-  return 1.0f / (1.0f + __expf(-logit));
-}
-
 template <Shapes kShapes>
 struct DownWalk {
   const Layer& p;
@@ -588,16 +607,12 @@ __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(co
     copy_stage<kShapes>(ring + d * kStageBytes<kShapes>, from.weights, ahead.stage, lane);
   }
   for (int i = lane; i < p.tokens * 16; i += 32) walk.sums[i] = 0.0f;
-  for (int s = threadIdx.x; s < slots; s += blockDim.x) {
-    float factor = 0.0f;
-    if (table.experts[s] >= 0)
-      factor = p.routed.global2[table.experts[s]] * (p.weight_on_input ? 1.0f : ptx::ld_relaxed(p.router_weights + s));
+  for (int s = threadIdx.x; s < slots + (shared ? p.tokens : 0); s += blockDim.x) {
+    float factor;
+    if (s >= slots) factor = p.shared.global2[0];
+    else if (table.experts[s] < 0) factor = 0.0f;
+    else factor = p.routed.global2[table.experts[s]] * (p.weight_on_input ? 1.0f : ptx::ld_relaxed(p.router_weights + s));
     table.factors[s] = factor * nvfp4::kRunProductScale;
-  }
-  // What the router and the shared expert's gate are multiplied with was there before the grid in front began.
-  for (int token = warp; shared && token < p.tokens; token += warps) {
-    const float factor = p.shared.global2[0] * shared_weight(p, token, lane);
-    if (lane == 0) table.factors[slots + token] = factor * nvfp4::kRunProductScale;
   }
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();

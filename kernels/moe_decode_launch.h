@@ -89,7 +89,7 @@ inline Plan direct_plan(const Layer& p) {
   const int intermediate = std::max(p.routed.intermediate, shared ? p.shared.intermediate : 0);
   const int gate_up_warps = gate_up_direct_warps(p), down_warps = down_direct_warps(p);
   return {{dim3(intermediate / (8 * kDirectTiles), p.top_k + shared, p.tokens), dim3(gate_up_warps * 32),
-           direct_bytes(gate_up_warps, kGateUpChunks, kDirectTiles * 16)},
+           direct_bytes(gate_up_warps, kGateUpChunks, kDirectTiles * 16 + 1)},
           {dim3(p.hidden / 16, p.tokens), dim3(down_warps * 32), direct_bytes(down_warps, down_direct_chunks(p), 16)}};
 }
 

@@ -150,7 +150,8 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, 3) moe_gate_up_dir
   char* zeros = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
   char* runs = zeros + nvfp4::kRunBytes + warp * kGateUpChunks * kRunsBytes;
-  float* sums = reinterpret_cast<float*>(zeros + nvfp4::kRunBytes + warps * kGateUpChunks * kRunsBytes);  // [warp][tile][row]
+  float* sums = reinterpret_cast<float*>(zeros + nvfp4::kRunBytes + warps * kGateUpChunks * kRunsBytes);
+  constexpr int kSums = kDirectTiles * 16 + 1;  // of a warp: [tile][row], then the gate's logit
   const bool shared = has_shared(p) && blockIdx.y == 0;
   const int tile = blockIdx.x * kDirectTiles, token = blockIdx.z;
   const int slot = token * p.top_k + static_cast<int>(blockIdx.y) - has_shared(p);
@@ -162,7 +163,10 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, 3) moe_gate_up_dir
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
   const int first = warp * kGateUpChunks;
-  const uint4 x = ptx::ld_cg_16(p.x + token * p.x_stride + first * nvfp4::kChunk + lane * 8);
+  const int k = first * nvfp4::kChunk + lane * 8;
+  const uint4 x = ptx::ld_cg_16(p.x + token * p.x_stride + k);
+  const bool gated = shared && p.shared_gate;
+  const uint4 gates = gated ? ptx::ld_constant_16(p.shared_gate + k) : make_uint4(0, 0, 0, 0);
   const int expert = shared ? 0 : local_expert(p, p.ids[slot]);
   if (expert < 0) return;
   LaneWeights<kShapes, kGateUpChunks> weights[kDirectTiles];
@@ -171,23 +175,29 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, 3) moe_gate_up_dir
   const float* global = e.global13 + expert * e.globals13;
   const float gate_scale = global[0] * nvfp4::kRunProductScale, up_scale = global[e.globals13 - 1] * nvfp4::kRunProductScale;
   *reinterpret_cast<uint4*>(runs + lane * 16) = run_unit<kShapes>(x, lane);
+  if (gated) {
+    const float logit = warp_sum(gate_product(x, gates));
+    if (lane == 0) sums[warp * kSums + kSums - 1] = logit;
+  }
   __syncwarp();
 #pragma unroll
   for (int i = 0; i < kDirectTiles; i++) {
     float sum[2] = {};
     weights[i].multiply(runs, zeros, sum, lane);
-    float* at = sums + (warp * kDirectTiles + i) * 16 + g;
+    float* at = sums + warp * kSums + i * 16 + g;
     if (t == 0) at[0] = sum[0], at[8] = sum[1];
   }
   __syncthreads();
   if (threadIdx.x >= kDirectTiles * 8) return;
   const int i = threadIdx.x / 8, row = threadIdx.x % 8;
-  float gate = 0.0f, up = 0.0f;
+  float gate = 0.0f, up = 0.0f, logit = 0.0f;
   for (int w = 0; w < warps; w++) {
-    const float* from = sums + (w * kDirectTiles + i) * 16 + row;
-    gate += from[0], up += from[8];
+    const float* from = sums + w * kSums;
+    gate += from[i * 16 + row], up += from[i * 16 + 8 + row];
+    if (gated) logit += from[kSums - 1];
   }
-  write_hidden<kShapes>(p, shared, shared ? token : slot, tile + i, row, gate * gate_scale, up * up_scale);
+  const float weight = gated ? sigmoid(logit) : 1.0f;
+  write_hidden<kShapes>(p, shared, shared ? token : slot, tile + i, row, gate * gate_scale, up * up_scale, weight);
 }
 
 // Warps of moe_down_direct for one slot of an expert of this intermediate size.
@@ -217,8 +227,7 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direc
   if (expert >= 0) {
     weights.read(down_lane<kShapes>(p, e, expert, tile, first, lane), count);
     factor = e.global2[expert] * nvfp4::kRunProductScale;
-    if (shared) factor *= shared_weight(p, token, lane);
-    else if (!p.weight_on_input) factor *= ptx::ld_relaxed(p.router_weights + slot);
+    if (!shared && !p.weight_on_input) factor *= ptx::ld_relaxed(p.router_weights + slot);
   }
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();

@@ -39,6 +39,13 @@ __device__ __forceinline__ uint4 ld_once_16(const void* address) {
   return v;
 }
 
+// 16 bytes that nobody writes.
+__device__ __forceinline__ uint4 ld_constant_16(const void* address) {
+  uint4 v;
+  asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(address));
+  return v;
+}
+
 // 4 bytes that nobody writes.
 __device__ __forceinline__ uint32_t ld_constant_4(const void* address) {
   uint32_t value;

@@ -72,13 +72,16 @@ def activate(gate: str, x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
-def expert_output(case: Case, w: Weights, e: int, x: np.ndarray, scale: float) -> np.ndarray:
+def expert_output(
+    case: Case, w: Weights, e: int, x: np.ndarray, on_input: float, on_hidden: float = 1.0
+) -> np.ndarray:
     intermediate = w.w2.shape[2] * 2
-    both = dequantize(w.w13[e], w.s13[e]) @ x * scale
+    both = dequantize(w.w13[e], w.s13[e]) @ x * on_input
     first, second = both[:intermediate], both[intermediate:]
     gate, up = (second, first) if case.up_first else (first, second)
     gate, up = gate * w.g13[e, 0], up * w.g13[e, -1]
-    hidden = from_bf16(bf16(activate(case.gate, gate) * up))  # the layer keeps it in BF16, as vLLM's does
+    # The layer keeps it in BF16, as vLLM's does.
+    hidden = from_bf16(bf16(activate(case.gate, gate) * up * on_hidden))
     return dequantize(w.w2[e], w.s2[e]) @ hidden * w.g2[e]
 
 
@@ -156,7 +159,7 @@ def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
                 factor = 1.0
                 if shared_gate is not None:
                     factor = 1 / (1 + np.exp(-(from_bf16(shared_gate).astype(np.float64) @ xt)))
-                expected[t] += factor * expert_output(case, shared, 0, xt, 1.0)
+                expected[t] += expert_output(case, shared, 0, xt, 1.0, factor)
 
     keep: list = []
     out = aligned(np.full((m, h), 0x7FC0, np.uint16))
