@@ -142,6 +142,12 @@ def plan(
             help="Weigh drafts by the share of steps that keeps the first, the second, such as 0.84,0.58.",
         ),
     ] = None,
+    launches: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Take the overhead by launches of a step, as bench-decode counts them."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw the plan into this file too.")
@@ -160,6 +166,7 @@ def plan(
         dense_dtype=dense_dtype,
         drafts=drafts,
         acceptance=acceptance,
+        launches=launches,
         as_json=as_json,
         plot=plot,
     )

@@ -11,6 +11,7 @@ from shapes import QWEN3_NEXT, QWEN3_NEXT_NVFP4
 
 from dgx_vllm import machine, meminfo
 from dgx_vllm.machine import Machine
+from dgx_vllm.plan import gb10
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -61,6 +62,20 @@ def test_json_says_the_same(plan: Run, config_file: Path) -> None:
     )
     assert said["decode"]["predicted"] is True
     assert [each["drafts"] for each in said["decode"]["drafts"]] == [0, 1, 2, 3]
+
+
+def test_launches_decide_the_overhead(plan: Run, config_file: Path) -> None:
+    """As many as stock settings have mean what the constant means, half of them half of it."""
+
+    def overhead(*words: str) -> float:
+        _, out, _ = plan(str(config_file), "--json", *words)
+        return json.loads(out)["decode"]["overhead_seconds_per_layer"]
+
+    stock = str(gb10.STOCK_LAUNCHES)
+    assert overhead("--launches", stock) == pytest.approx(overhead())
+    assert overhead("--launches", str(gb10.STOCK_LAUNCHES // 2)) == pytest.approx(overhead() / 2)
+    _, out, _ = plan(str(config_file), "--launches", stock)
+    assert f"as if {stock} launches took" in out
 
 
 def test_on_a_spark_mem_available_counts(

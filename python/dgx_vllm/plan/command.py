@@ -26,6 +26,7 @@ def plan(
     dense_dtype: Dtype | None,
     drafts: int | None,
     acceptance: str | None,
+    launches: int | None,
     as_json: bool,
     plot: Path | None,
 ) -> None:
@@ -42,6 +43,7 @@ def plan(
         dense_dtype: what the projections that the checkpoint left in BF16 become.
         drafts: speculative tokens, None for the profile's.
         acceptance: the share of steps that keeps the draft at each position, such as `0.84,0.58`.
+        launches: of a step, which then decide the overhead.
         as_json: JSON instead of tables.
         plot: a picture's file, .svg or .png.
 
@@ -66,6 +68,7 @@ def plan(
         dense_dtype=dense_dtype,
         drafts=drafts,
         acceptance=accepted,
+        launches=launches,
     )
     found = source.find(argument, environ)
     gdn = checkpoint.has_gated_delta_net(found.config)

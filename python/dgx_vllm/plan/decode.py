@@ -40,6 +40,7 @@ class Step:
         traffic: what moves, by part.
         experts: distinct routed experts expected per layer, 0 without experts.
         layers: decoder layers run, those of drafts included.
+        overhead: seconds a layer beside reading its bytes.
     """
 
     batch: int
@@ -48,6 +49,7 @@ class Step:
     traffic: tuple[Traffic, ...]
     experts: float
     layers: int
+    overhead: float = gb10.OVERHEAD_PER_LAYER
 
     @property
     def bytes(self) -> float:
@@ -60,8 +62,8 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """The same with what the published figure took beside its bytes, scaled by layers."""
-        return self.least_seconds + self.layers * gb10.OVERHEAD_PER_LAYER
+        """The same with what is taken beside its bytes, scaled by layers."""
+        return self.least_seconds + self.layers * self.overhead
 
     def ceiling(self, accepted: float = 1.0) -> float:
         """Tokens per second of all sequences if nothing but bytes took time.
@@ -98,6 +100,7 @@ def step(
     batch: int = 1,
     context: int = 1024,
     drafts: int = 0,
+    overhead: float = gb10.OVERHEAD_PER_LAYER,
 ) -> Step:
     """What one step moves.
 
@@ -108,6 +111,7 @@ def step(
         batch: sequences decoded together.
         context: tokens in each.
         drafts: tokens that the MTP layer proposes for each, one pass each; the model verifies them in one.
+        overhead: see `Step`.
     """
     tokens = batch * (drafts + 1)
     experts = distinct_experts(architecture.experts, architecture.experts_per_token, tokens)
@@ -123,7 +127,9 @@ def step(
         moved.append(_drafting(architecture, weights, batch, drafts))
     moved += _caches(cache, batch, context, drafts)
     layers = architecture.layers + drafts
-    return Step(batch, context, drafts, tuple(each for each in moved if each.bytes), experts, layers)
+    return Step(
+        batch, context, drafts, tuple(each for each in moved if each.bytes), experts, layers, overhead
+    )
 
 
 def _tied(weights: Sequence[Weight]) -> bool:

@@ -21,6 +21,13 @@ PUBLISHED_LAYERS = 48
 #: One figure determines it: a calibration and no law; other models and newer kernels may need less.
 OVERHEAD_PER_LAYER = (1 / PUBLISHED_TOKENS_PER_SECOND - PUBLISHED_BYTES / READ_PEAK) / PUBLISHED_LAYERS
 
+#: Kernels, copies and fills of such a step with Marlin in vLLM 0.32, as `dgx-vllm bench-decode` counted them
+#: on an H100 (kernels/results/decode-h100.json); the published system's own were not counted.
+STOCK_LAUNCHES = 1250
+
+#: The same overhead, if all of it came with launches: the other end of what is known of it.
+OVERHEAD_PER_LAUNCH = OVERHEAD_PER_LAYER * PUBLISHED_LAYERS / STOCK_LAUNCHES
+
 #: Tokens that one step yields with 1, 2 and 3 drafts of Qwen3-Next's MTP layer, as published.
 PUBLISHED_ACCEPTANCE = {1: 1.84, 2: 2.42, 3: 2.76}
 

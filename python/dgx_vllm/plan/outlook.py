@@ -6,7 +6,7 @@ from typing import Any
 
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.plan import cache, decode, memory, overheads, weights
+from dgx_vllm.plan import cache, decode, gb10, memory, overheads, weights
 from dgx_vllm.plan.acceptance import Acceptance, published
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.decode import Step
@@ -33,6 +33,7 @@ class Wish:
         state_dtype: --mamba-ssm-cache-dtype.
         drafts: speculative tokens, 0 for none, None for the profile's.
         acceptance: of drafts, None for the published one.
+        launches: of a step without drafts, which then decide the overhead; None for the published system's.
     """
 
     available: int
@@ -44,6 +45,7 @@ class Wish:
     state_dtype: str = "auto"
     drafts: int | None = None
     acceptance: Acceptance | None = None
+    launches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Outlook:
         rows: what context and concurrency fit.
         steps: decode by batch, without drafts.
         drafting: decode with no drafts, with one, and so on; empty for models without MTP layers.
+        launches: see `Wish`.
     """
 
     model: Model
@@ -93,6 +96,7 @@ class Outlook:
     rows: tuple[Row, ...]
     steps: tuple[Step, ...]
     drafting: tuple[Drafting, ...]
+    launches: int | None
 
     @property
     def best_drafts(self) -> tuple[int, ...]:
@@ -130,6 +134,9 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         model.bytes(drafting=bool(drafts)),
         overheads.of("cuda", architecture, batched, sequences),
     )
+    overhead = gb10.OVERHEAD_PER_LAYER
+    if wish.launches is not None:
+        overhead = gb10.OVERHEAD_PER_LAUNCH * wish.launches / architecture.layers
     contexts = memory.lengths(architecture.max_tokens)
     return Outlook(
         model=model,
@@ -139,9 +146,11 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         budget=budget,
         rows=tuple(memory.fit(kept, budget.cache, contexts)),
         steps=tuple(
-            decode.step(architecture, model.weights, plain, batch, wish.context) for batch in BATCHES
+            decode.step(architecture, model.weights, plain, batch, wish.context, overhead=overhead)
+            for batch in BATCHES
         ),
-        drafting=_drafting(model, wish, lambda count: cache.of(architecture, options(count))),
+        drafting=_drafting(model, wish, overhead, lambda count: cache.of(architecture, options(count))),
+        launches=wish.launches,
     )
 
 
@@ -170,13 +179,17 @@ def _drafts(settings: Mapping[str, Any]) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _drafting(model: Model, wish: Wish, kept: Callable[[int], Cache]) -> tuple[Drafting, ...]:
+def _drafting(
+    model: Model, wish: Wish, overhead: float, kept: Callable[[int], Cache]
+) -> tuple[Drafting, ...]:
     if model.architecture.draft is None:
         return ()
     acceptance = wish.acceptance or published()
 
     def step(batch: int, drafts: int) -> Step:
-        return decode.step(model.architecture, model.weights, kept(drafts), batch, wish.context, drafts)
+        return decode.step(
+            model.architecture, model.weights, kept(drafts), batch, wish.context, drafts, overhead
+        )
 
     return tuple(
         Drafting(

@@ -108,7 +108,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
             "predicted": True,
             "device": "GB10",
             "bandwidth": gb10.READ_PEAK,
-            "overhead_seconds_per_layer": gb10.OVERHEAD_PER_LAYER,
+            "overhead_seconds_per_layer": outlook.steps[0].overhead,
             "context": outlook.steps[0].context,
             "bytes_by_part": [
                 {"part": each.part, "precision": each.precision, "bytes": round(each.bytes)}
@@ -279,9 +279,9 @@ def _footnotes(outlook: Outlook) -> list[str]:
     peak, nominal = gb10.READ_PEAK / GB, gb10.NOMINAL_BANDWIDTH / GB
     lines = [
         f"Bytes alone: at {peak:.0f} GB/s, the read peak others measured on a GB10 (nominal {nominal:.0f}). "
-        f"Overhead: {1e6 * gb10.OVERHEAD_PER_LAYER:.0f} µs a layer, calibrated on one published figure "
-        f"({gb10.PUBLISHED_TOKENS_PER_SECOND:.0f} tok/s, Qwen3-Next-80B-A3B NVFP4, vLLM 0.16). "
-        "Computing, which bounds large batches, is left out.",
+        f"Overhead: {1e6 * outlook.steps[0].overhead:.0f} µs a layer{_by_launches(outlook)}, calibrated on "
+        f"one published figure ({gb10.PUBLISHED_TOKENS_PER_SECOND:.0f} tok/s, Qwen3-Next-80B-A3B NVFP4, "
+        "vLLM 0.16). Computing, which bounds large batches, is left out.",
     ]
     if outlook.model.architecture.experts:
         lines.append(
@@ -293,6 +293,13 @@ def _footnotes(outlook: Outlook) -> list[str]:
     if outlook.budget.cache <= 0:
         lines.append(f"It does not fit: {outlook.model.name} {refusal(outlook.budget, 0)}.")
     return lines
+
+
+def _by_launches(outlook: Outlook) -> str:
+    if outlook.launches is None:
+        return ""
+    each = 1e6 * gb10.OVERHEAD_PER_LAUNCH
+    return f", as if {outlook.launches} launches took {each:.1f} µs each"
 
 
 def _mb(count: float) -> str:
