@@ -33,7 +33,10 @@ def test_structured_outputs_that_are_no_object_are_the_clients_fault(wrong: obje
 
 
 def test_dgx_is_a_value_of_the_flag() -> None:
-    """0003: in any of the spellings that vLLM takes; what is none is refused as before."""
+    """0003, 0004: in any of the spellings that vLLM takes; what is none is refused as before."""
     assert KernelConfig(moe_backend="DGX").moe_backend == "dgx"
+    assert KernelConfig(linear_backend="DGX").linear_backend == "dgx"
     with pytest.raises(ValidationError, match="moe_backend"):
         KernelConfig(moe_backend="dgy")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="linear_backend"):
+        KernelConfig(linear_backend="dgy")  # type: ignore[arg-type]

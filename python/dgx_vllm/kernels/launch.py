@@ -85,6 +85,27 @@ def linear_decode_fp8(out: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bia
     library.load().linear_decode_fp8(out, x, weight, scale, bias, overlap)
 
 
+def linear_decode_nvfp4(
+    out: Tensor, x: Tensor, weight: Tensor, scale: Tensor, global_scale: Tensor, bias: Tensor | None
+) -> None:
+    """A linear layer for 1 to 16 tokens: `x @ weight.T + bias`.
+
+    Args:
+        out: bfloat16 [tokens, rows]; every element is written.
+        x: bfloat16 [tokens, k]; its rows may lie apart, at multiples of 16 bytes.
+        weight: uint8 [rows, k / 2].
+        scale: its block scales.
+        global_scale: float32, one value.
+        bias: bfloat16 [rows].
+
+    Raises:
+        ValueError, TypeError: a shape, type, device, stride or alignment that the kernel does not take.
+        dgx_vllm.kernels.NoLibraryError: there is no library.
+    """
+    swizzled, overlap = True, True
+    library.load().linear_decode_nvfp4(out, x, weight, _bytes(scale), global_scale, bias, swizzled, overlap)
+
+
 def moe_decode_24(
     out: Tensor,
     x: Tensor,

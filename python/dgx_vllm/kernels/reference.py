@@ -37,6 +37,22 @@ def linear_fp8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) ->
     return out if bias is None else out + bias.float()
 
 
+def linear_nvfp4(
+    x: Tensor, packed: Tensor, scale: Tensor, global_scale: Tensor, bias: Tensor | None
+) -> Tensor:
+    """`x @ weight.T + bias`, float32 [tokens, rows], with x [tokens, k].
+
+    Args:
+        x: of any type.
+        packed: uint8 [rows, k / 2].
+        scale: its block scales, swizzled.
+        global_scale: float32, one value.
+        bias: [rows], of any type.
+    """
+    out = functional.linear(x.float(), weight(packed, scale, global_scale))
+    return out if bias is None else out + bias.float()
+
+
 def unswizzle(scale: Tensor, rows: int, blocks: int) -> Tensor:
     """Block scales out of the 128x4 layout of the FP4 tensor cores.
 

@@ -63,7 +63,7 @@ def on_gpu(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Ten
         return x.new_empty(out_shape)
     if len(tokens) <= CROSSOVER and decode_refusal() is None:
         out = x.new_empty(len(tokens), len(weight))
-        launch.linear_decode_fp8(out, _aligned(tokens), weight, scale, bias)
+        launch.linear_decode_fp8(out, aligned(tokens), weight, scale, bias)
     else:
         codes, token_scale = _custom_ops.scaled_fp8_quant(tokens.contiguous(), use_per_token_if_dynamic=True)
         out = _custom_ops.cutlass_scaled_mm(codes, weight.t(), token_scale, scale, torch.bfloat16, bias)
@@ -84,7 +84,7 @@ def _(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
 
 
-def _aligned(tokens: Tensor) -> Tensor:
+def aligned(tokens: Tensor) -> Tensor:
     """The same [tokens, k], with rows that the kernel can fetch 16 bytes at a time."""
     apart = tokens.stride(0) * tokens.element_size() % _ALIGNMENT == 0 or len(tokens) == 1
     if tokens.stride(1) == 1 and apart and tokens.data_ptr() % _ALIGNMENT == 0:

@@ -1,0 +1,67 @@
+"""`--linear-backend dgx` in vLLM: a checkpoint's own NVFP4 linear layers by `linear_nvfp4`."""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from vllm.logger import init_logger
+from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel
+
+from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, MULTIPLE, linear_nvfp4, refusal, slices
+
+# A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
+_logger = init_logger("vllm.plugins.dgx_vllm")
+
+
+def select(use_a16: bool) -> type["DecodeNvFp4LinearKernel"] | None:
+    """The kernel of NVFP4 layers, or None where vLLM is to select, with one line in the log that says why."""
+    reason = refusal()
+    if reason is None and use_a16:
+        # Beyond a few tokens activations would be quantized, which such a checkpoint does not ask for.
+        reason = "the checkpoint quantizes weights alone"
+    if reason is not None:
+        _logger.warning_once("linear_backend 'dgx' leaves NVFP4 layers to vLLM: %s", reason)
+        return None
+    _logger.info_once(
+        "linear_backend 'dgx': linear_decode for 1 to %d tokens, %s",
+        CROSSOVER,
+        "and beyond in slices, which is slow" if slices() else "vLLM's CUTLASS beyond",
+    )
+    return DecodeNvFp4LinearKernel
+
+
+class DecodeNvFp4LinearKernel(CutlassNvFp4LinearKernel):
+    """vLLM's CUTLASS kernel (W4A4), with ours (W4A16) for a few tokens on the same weights.
+
+    vLLM's fusions of activations with their quantization do not reach into the operator.
+    """
+
+    @classmethod
+    def is_supported(cls, compute_capability: int | None = None) -> tuple[bool, str | None]:
+        """Where the kernels' library is, and a device for it."""
+        reason = refusal()
+        return reason is None, reason
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Bring the block scales into the 128x4 layout, as the parent does.
+
+        Raises:
+            ValueError: the sizes do not fit, on a device for which vLLM has no other kernel of this layout.
+        """
+        rows, half = cast(Tensor, layer.weight).shape
+        odd = [size for size in (rows, 2 * half) if size % MULTIPLE]
+        if odd and slices():
+            name = getattr(layer, "prefix", type(layer).__name__)
+            raise ValueError(
+                f"linear_backend 'dgx': {name}'s size {odd[0]} is no multiple of {MULTIPLE}; "
+                "leave the flag out"
+            )
+        super().process_weights_after_loading(layer)
+        layer.__dict__["decodes"] = not odd
+
+    def apply_weights(self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x bfloat16 [..., k] times the weight, plus bias [rows]: [..., rows]."""
+        if not layer.__dict__["decodes"] or x.dtype != torch.bfloat16:
+            return super().apply_weights(layer, x, bias)
+        held = layer.weight, layer.weight_scale, layer.weight_global_scale, bias, layer.input_global_scale_inv
+        return linear_nvfp4(x, *held)
