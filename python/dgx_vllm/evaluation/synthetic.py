@@ -22,32 +22,33 @@ HIDDEN = 256
 LAYERS, EXPERTS = 4, 8
 _HEADS, _KV_HEADS, _HEAD = 4, 2, 64
 _KEY_HEADS, _VALUE_HEADS, _GDN_HEAD = 2, 4, 64
-_INNER = 128
+INNER = 128
 _DEGREES = 4
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
 
-def write(directory: Path, seed: int = SEED) -> Path:
+def write(directory: Path, seed: int = SEED, inner: int = INNER) -> Path:
     """Writes the checkpoint with the demo's tokenizer, in ModelOpt's NVFP4 with the demo's exclusions.
 
     Args:
         directory: created if missing.
         seed: of all that is drawn.
+        inner: the experts' intermediate size.
 
     Returns:
         The directory.
     """
-    tensors = drawn(seed)
+    tensors = drawn(seed, inner)
     quantized = quantized_modules(tensors)
     write_checkpoint(
-        directory, config(), tensors, quantized, dict.fromkeys(quantized, torch.tensor(float(_DEGREES)))
+        directory, config(inner), tensors, quantized, dict.fromkeys(quantized, torch.tensor(float(_DEGREES)))
     )
     for name in _TOKENIZER:
         (directory / name).write_bytes((CHECKPOINT / name).read_bytes())
     return directory
 
 
-def config() -> dict[str, Any]:
+def config(inner: int = INNER) -> dict[str, Any]:
     """Its config.json."""
     return config_json(0, 2) | {
         "hidden_size": HIDDEN,
@@ -60,20 +61,21 @@ def config() -> dict[str, Any]:
         "linear_key_head_dim": _GDN_HEAD,
         "linear_value_head_dim": _GDN_HEAD,
         "num_experts": EXPERTS,
-        "moe_intermediate_size": _INNER,
-        "shared_expert_intermediate_size": _INNER,
-        "intermediate_size": _INNER,
+        "moe_intermediate_size": inner,
+        "shared_expert_intermediate_size": inner,
+        "intermediate_size": inner,
     }
 
 
-def drawn(seed: int = SEED) -> dict[str, torch.Tensor]:
+def drawn(seed: int = SEED, inner: int = INNER) -> dict[str, torch.Tensor]:
     """Its tensors in float32, by the names of a Qwen3-Next checkpoint."""
-    return dict(_Drawing(seed).tensors())
+    return dict(_Drawing(seed, inner).tensors())
 
 
 class _Drawing:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, inner: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
+        self._inner = inner
 
     def tensors(self) -> list[tuple[str, torch.Tensor]]:
         vocabulary = int(config()["vocab_size"])
@@ -97,9 +99,9 @@ class _Drawing:
         found = [*mixing, ("mlp.gate", self._matrix(EXPERTS, HIDDEN))]
         for expert in (*(f"experts.{i}" for i in range(EXPERTS)), "shared_expert"):
             found += [
-                (f"mlp.{expert}.gate_proj", self._matrix(_INNER, HIDDEN)),
-                (f"mlp.{expert}.up_proj", self._matrix(_INNER, HIDDEN)),
-                (f"mlp.{expert}.down_proj", self._matrix(HIDDEN, _INNER)),
+                (f"mlp.{expert}.gate_proj", self._matrix(self._inner, HIDDEN)),
+                (f"mlp.{expert}.up_proj", self._matrix(self._inner, HIDDEN)),
+                (f"mlp.{expert}.down_proj", self._matrix(HIDDEN, self._inner)),
             ]
         found += [("mlp.shared_expert_gate", self._matrix(1, HIDDEN))]
         found += [(norm, self._norm()) for norm in ("input_layernorm", "post_attention_layernorm")]

@@ -168,7 +168,7 @@ def _sum(
     activation: str,
 ) -> Tensor:
     """The weighted sum of what the experts `local` [tokens, top_k] say, whose `matrices` are w13 and w2."""
-    out = torch.zeros(x.shape, dtype=torch.float32)
+    out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert in local[local >= 0].unique().tolist():
         tokens, slots = (local == expert).nonzero(as_tuple=True)
         w13, w2 = matrices(expert)
@@ -180,6 +180,6 @@ def _sum(
 
 def _local(topk_ids: Tensor, expert_map: Tensor | None, experts: int) -> Tensor:
     """Which expert that is here each slot asks for, -1 for none."""
-    table = torch.arange(experts) if expert_map is None else expert_map.long()
+    table = torch.arange(experts, device=topk_ids.device) if expert_map is None else expert_map.long()
     known = (topk_ids >= 0) & (topk_ids < len(table))
     return torch.where(known, table[topk_ids.clamp(0, len(table) - 1).long()], -1)

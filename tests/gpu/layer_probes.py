@@ -1,0 +1,167 @@
+"""Layers of a running engine, called as vLLM calls them and held against float64.
+
+Weights are the layer's own, dequantized; of a checkpoint of 2:4 they are read from its file a second time, as
+the layer holds them in tiles.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from job import Figure
+from torch import Tensor
+from torch.nn.functional import silu
+
+_REPEATS = 3
+#: Gate and up rows, and down, of an expert: float64.
+Matrices = Callable[[int], tuple[Tensor, Tensor]]
+
+
+def experts(model: torch.nn.Module) -> dict[str, str]:
+    """What computes each layer's routed experts, by its class's name."""
+    return {name: type(kernel.fused_experts).__name__ for name, _, kernel in _layers(model)}
+
+
+def figures(model: torch.nn.Module, checkpoint: str) -> Iterator[Figure]:
+    """Of a model's first layer of experts, and of one of each kind that `--dense-dtype fp8` took."""
+    from dgx_vllm.plugin.decode import DecodeExperts
+    from dgx_vllm.plugin.fp8_method import Fp8Method
+
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        for name, layer, kernel in _layers(model):
+            if isinstance(kernel.fused_experts, DecodeExperts):
+                yield from _routed(name, layer, kernel, device, Path(checkpoint))
+                break
+        kinds = {
+            name.rpartition(".")[2]: (name, module)
+            for name, module in model.named_modules()
+            if isinstance(getattr(module, "quant_method", None), Fp8Method)
+        }
+        for name, module in kinds.values():
+            yield from _linear(name, module, device)
+
+
+def _layers(model: torch.nn.Module) -> Iterator[tuple[str, Any, Any]]:
+    for name, module in model.named_modules():
+        kernel = getattr(getattr(module, "quant_method", None), "moe_kernel", None)
+        if kernel is not None:
+            yield name, module, kernel
+
+
+def _routed(name: str, layer: Any, kernel: Any, device: torch.device, checkpoint: Path) -> Iterator[Figure]:
+    from dgx_vllm.plugin.sparse import SparseExperts
+
+    ours = kernel.fused_experts
+    sparse = isinstance(ours, SparseExperts)
+    matrices = _in_file(checkpoint, name, device) if sparse else _of_layer(layer, ours)
+    count, hidden, top_k = (
+        layer.w13_weight.shape[0],
+        ours.moe_config.hidden_dim,
+        ours.moe_config.experts_per_token,
+    )
+    # As of two ranks, of which this one holds the even experts.
+    ids = torch.arange(count, device=device, dtype=torch.int32)
+    mapped = torch.where(ids % 2 == 0, ids // 2, -1).to(torch.int32)
+    # Beyond, on a GB10, vLLM's CUTLASS quantizes activations: another function.
+    sizes = [tokens for tokens in (1, 4, 16, 17, 40) if tokens <= ours.most_tokens]
+    cases = [("all experts", tokens, None, False) for tokens in sizes]
+    cases += [("half of the experts", 4, mapped, False), ("weights on the input", 4, None, True)]
+    for case, tokens, where, on_input in cases:
+        x, chosen, weights = _inputs(tokens, hidden, count, 1 if on_input else top_k, device)
+        held = layer.w13_weight, layer.w2_weight
+        call = partial(kernel.apply, x, *held, weights, chosen, layer.activation, count, where, on_input)
+        scaled = (x * weights.to(x.dtype), torch.ones_like(weights)) if on_input else (x, weights)
+        wanted = _sum(scaled[0], matrices, chosen, scaled[1], where)
+        yield _compared(name, case, tokens, call, wanted)
+        if sparse and case == "all experts" and tokens <= 16:
+            dense = partial(_by_dense_kernel, layer, ours, x, chosen, weights)
+            yield _compared(name, "moe_decode on them uncompressed", tokens, dense, wanted)
+            yield _compared(name, "against moe_decode on them uncompressed", tokens, call, dense().double())
+
+
+def _linear(name: str, module: Any, device: torch.device) -> Iterator[Figure]:
+    weight = module.weight.double() * module.weight_scale.double()
+    for tokens in (1, 16):
+        generator = torch.Generator(device).manual_seed(tokens)
+        x = torch.randn(tokens, weight.shape[1], generator=generator, device=device, dtype=torch.bfloat16)
+        call = partial(module.quant_method.apply, module, x)
+        yield _compared(name, "FP8", tokens, call, x.double() @ weight.T)
+
+
+def _inputs(tokens: int, hidden: int, experts: int, top_k: int, device: torch.device) -> tuple[Tensor, ...]:
+    """bfloat16 [tokens, hidden]; chosen experts, int32, and their weights, float32 [tokens, top_k]."""
+    generator = torch.Generator(device).manual_seed(tokens)
+    x = torch.randn(tokens, hidden, generator=generator, device=device, dtype=torch.bfloat16)
+    chosen = torch.rand(tokens, experts, generator=generator, device=device).topk(top_k).indices
+    weights = torch.rand(tokens, top_k, generator=generator, device=device)
+    return x, chosen.to(torch.int32), weights / weights.sum(dim=1, keepdim=True)
+
+
+def _sum(x: Tensor, matrices: Matrices, chosen: Tensor, weights: Tensor, where: Tensor | None) -> Tensor:
+    """The routed experts' weighted sum, float64 [tokens, hidden], one slot after the other."""
+    out = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
+    for token, row in enumerate(chosen.tolist()):
+        for slot, asked in enumerate(row):
+            expert = asked if where is None else int(where[asked])
+            if expert >= 0:
+                w13, w2 = matrices(expert)
+                gate, up = (w13 @ x[token].double()).chunk(2)
+                out[token] += weights[token, slot].double() * (w2 @ (silu(gate) * up))
+    return out
+
+
+def _compared(name: str, case: str, tokens: int, call: Callable[[], Tensor], wanted: Tensor) -> Figure:
+    first, *others = (call().clone() for _ in range(_REPEATS))
+    error = float((first.double() - wanted).norm() / wanted.norm())
+    return Figure(name, case, tokens, error, all(torch.equal(first, other) for other in others))
+
+
+def _of_layer(layer: Any, ours: Any) -> Matrices:
+    from dgx_vllm.kernels import reference
+
+    def matrices(expert: int) -> tuple[Tensor, Tensor]:
+        w13 = reference.weight(layer.w13_weight[expert], ours.w1_scale[expert], ours.w13_global[expert])
+        w2 = reference.weight(layer.w2_weight[expert], ours.w2_scale[expert], ours.w2_global[expert])
+        return w13.double(), w2.double()
+
+    return matrices
+
+
+def _in_file(checkpoint: Path, layer: str, device: torch.device) -> Matrices:
+    """A layer's experts as a checkpoint in one file has them."""
+    import numpy as np
+    from checkpoint_reader import dequantize, read_tensors
+
+    tensors = read_tensors(checkpoint / "model.safetensors")
+    prefix = layer.partition(".experts")[0]
+
+    def matrix(expert: int, leaf: str) -> np.ndarray:
+        name = f"{prefix}.experts.{expert}.{leaf}_proj.weight"
+        return dequantize(tensors[name], tensors[f"{name}_scale"], tensors[f"{name}_scale_2"])
+
+    def matrices(expert: int) -> tuple[Tensor, Tensor]:
+        w13 = np.concatenate([matrix(expert, leaf) for leaf in ("gate", "up")])
+        found = (torch.from_numpy(each).to(device).double() for each in (w13, matrix(expert, "down")))
+        return next(found), next(found)
+
+    return matrices
+
+
+def _by_dense_kernel(layer: Any, ours: Any, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    """`moe_decode` on the layer's weights, uncompressed."""
+    from dgx_vllm.kernels.operators import decompress_24, moe_decode
+
+    def uncompressed(compressed: Tensor, halves: bool) -> tuple[Tensor, Tensor]:
+        experts, rows, columns = compressed.shape[0], compressed.shape[1] * 16, compressed.shape[2] * 256
+        packed = x.new_empty(experts, rows, columns // 2, dtype=torch.uint8)
+        scale = x.new_empty(experts, rows, columns // 16, dtype=torch.float8_e4m3fn)
+        decompress_24(packed, scale, compressed, halves)
+        return packed, scale
+
+    out = torch.full_like(x, float("nan"))
+    w13, w2 = uncompressed(layer.w13_weight, True), uncompressed(layer.w2_weight, False)
+    moe_decode(out, x, *w13, ours.w13_global, *w2, ours.w2_global, chosen, weights, None, "silu")
+    return out

@@ -1,0 +1,81 @@
+"""The trained demo on a GPU: every option on and off says the same, and keeps as many drafts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("vllm")
+
+from engines import DEMOS, Engines, demo, on_cpu, run, tasks
+from job import Answer
+from transcripts import Transcript
+
+#: <|endoftext|> and <|im_end|>.
+_ENDS = (0, 2)
+_ALL = tuple(f"demo, {name}" for name in DEMOS)
+_OURS = ("DecodeExperts", "SlicedExperts")
+
+Record = Callable[[str, object], None]
+
+
+def on_gpu(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def marked(test: Callable[..., None]) -> Callable[..., None]:
+        return pytest.mark.gpu(pytest.mark.engine(pytest.mark.engines(*names)(test)))
+
+    return marked
+
+
+def is_right(tokens: tuple[int, ...], task: Transcript) -> bool:
+    """Whether the text is the taught one, and ends where that does."""
+    if task.stops:
+        return tokens[:-1] == task.answer and tokens[-1] in _ENDS
+    return tokens == task.answer
+
+
+def check_text(answer: Answer) -> None:
+    together, *alone = answer.batches
+    taught = tasks()
+    wrong = [task for task, each in zip(taught, together, strict=True) if not is_right(each.tokens, task)]
+    assert not wrong
+    assert [batch[0].tokens for batch in alone] == [each.tokens for each in together[: len(alone)]]
+
+
+@pytest.mark.parametrize("name", _ALL)
+@on_gpu(*_ALL)
+def test_text_is_the_taught_one(name: str, engines: Engines) -> None:
+    """So it is the same with every option, together and alone, with drafts and without."""
+    check_text(engines.answer(name))
+
+
+@on_gpu(*_ALL)
+def test_as_many_drafts_are_kept(engines: Engines, record_property: Record) -> None:
+    found = {name: engines.answer(name).drafts for name in _ALL if name.endswith("drafts")}
+    for name, (steps, drafted, accepted) in found.items():
+        record_property(name, f"{accepted} of {drafted} drafts accepted in {steps} steps")
+    assert len(set(found.values())) == 1
+    steps, drafted, accepted = next(iter(found.values()))
+    assert 0 < accepted <= drafted
+    assert all(engines.answer(name).drafts == (0, 0, 0) for name in _ALL if not name.endswith("drafts"))
+
+
+@on_gpu(*_ALL)
+def test_the_options_are_on(engines: Engines) -> None:
+    """The demo's sizes suit both: multiples of 64 for experts, of 16 for FP8."""
+    for name in _ALL:
+        classes, ours = set(engines.answer(name).experts.values()), "dgx" in name
+        assert (classes <= set(_OURS)) if ours else not classes & set(_OURS), name
+        log = engines.log(name)
+        assert ("moe_backend 'dgx': moe_decode for 1 to 16 tokens" in log) == ours, name
+        assert ("dense_dtype fp8: E4M3 with a scale for each output" in log) == ("fp8" in name), name
+
+
+@pytest.mark.engine
+def test_these_tests_hold_on_the_cpu(session_environment: dict[str, str], tmp_path: Path) -> None:
+    """Where the backend of that name is the reference path: an engine is asked, and answers, as on a GPU."""
+    job = on_cpu(demo(moe_backend="dgx"))
+    answer, log = run(job, tmp_path, {**session_environment, "OMP_NUM_THREADS": "1"})
+    check_text(answer)
+    assert answer.drafts == (0, 0, 0)
+    assert len(answer.experts) == 4
+    assert "Using CpuNvFp4LinearKernel" in log
