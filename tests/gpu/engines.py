@@ -79,7 +79,7 @@ def random_weights(directory: Path, *, exact: bool = False, **arguments: Any) ->
         **arguments,
     }
     batches = (*((each,) for each in requests[:2]), tuple(requests))
-    return Job(_EVERYWHERE | _ON_GPU | given, batches, exact=exact, probe=not exact)
+    return Job(_EVERYWHERE | _ON_GPU | given, batches, exact)
 
 
 def tasks() -> list[Transcript]:
@@ -114,7 +114,7 @@ def pruned(directory: Path) -> Job:
     )
     prompt = Request(tasks()[0].prompt, DECODED)
     given = {"model": str(out), "moe_backend": "dgx", "additional_config": additional_config("fp8")}
-    return Job(_EVERYWHERE | _ON_GPU | given, ((prompt,),), probe=True)
+    return Job(_EVERYWHERE | _ON_GPU | given, ((prompt,),))
 
 
 _DGX = {"moe_backend": "dgx"}

@@ -25,14 +25,13 @@ class Job(msgspec.Struct, frozen=True):
     Args:
         arguments: of `vllm.LLM`.
         batches: requests that run together, one batch after the other.
-        exact: whether routed experts are computed in float32 by the reference in the kernel's place.
-        probe: whether layers are called on their own, see `layer_probes`.
+        exact: whether experts are computed in float32 by the reference in the kernel's place; else layers
+            that are ours are called on their own too, see `layer_probes`.
     """
 
     arguments: dict[str, Any]
     batches: tuple[tuple[Request, ...], ...]
     exact: bool = False
-    probe: bool = False
 
 
 class Generated(msgspec.Struct, frozen=True):

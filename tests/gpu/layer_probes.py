@@ -68,13 +68,17 @@ def _routed(name: str, layer: Any, kernel: Any, device: torch.device, checkpoint
     # Beyond, on a GB10, vLLM's CUTLASS quantizes activations: another function.
     sizes = [tokens for tokens in (1, 4, 16, 17, 40) if tokens <= ours.most_tokens]
     cases = [("all experts", tokens, None, False) for tokens in sizes]
-    cases += [("half of the experts", 4, mapped, False), ("weights on the input", 4, None, True)]
+    cases += [("half of the experts", 4, mapped, False)]
+    if ours.shared is None:  # beside a slot for a shared expert such weights are refused
+        cases += [("weights on the input", 4, None, True)]
     for case, tokens, where, on_input in cases:
         x, chosen, weights = _inputs(tokens, hidden, count, 1 if on_input else top_k, device)
         held = layer.w13_weight, layer.w2_weight
         call = partial(kernel.apply, x, *held, weights, chosen, layer.activation, count, where, on_input)
         scaled = (x * weights.to(x.dtype), torch.ones_like(weights)) if on_input else (x, weights)
         wanted = _sum(scaled[0], matrices, chosen, scaled[1], where)
+        if ours.shared is not None:
+            wanted += _shared(ours.shared, x)
         yield _compared(name, case, tokens, call, wanted)
         if sparse and case == "all experts" and tokens <= 16:
             dense = partial(_by_dense_kernel, layer, ours, x, chosen, weights)
@@ -111,6 +115,17 @@ def _sum(x: Tensor, matrices: Matrices, chosen: Tensor, weights: Tensor, where: 
                 gate, up = (w13 @ x[token].double()).chunk(2)
                 out[token] += weights[token, slot].double() * (w2 @ (silu(gate) * up))
     return out
+
+
+def _shared(slot: Any, x: Tensor) -> Tensor:
+    """What a shared expert in a slot of the kernel adds, float64 [tokens, hidden]."""
+    from dgx_vllm.kernels import reference
+
+    held, gate = [each[0] for each in slot.weights()], slot.gate()
+    w13, w2 = reference.weight(*held[:3]).double(), reference.weight(*held[3:]).double()
+    gates, up = (x.double() @ w13.T).chunk(2, dim=1)
+    out = (silu(gates) * up) @ w2.T
+    return out if gate is None else out * (x.double() @ gate.double()).sigmoid()[:, None]
 
 
 def _compared(name: str, case: str, tokens: int, call: Callable[[], Tensor], wanted: Tensor) -> Figure:
@@ -163,5 +178,5 @@ def _by_dense_kernel(layer: Any, ours: Any, x: Tensor, chosen: Tensor, weights: 
 
     out = torch.full_like(x, float("nan"))
     w13, w2 = uncompressed(layer.w13_weight, True), uncompressed(layer.w2_weight, False)
-    moe_decode(out, x, *w13, ours.w13_global, *w2, ours.w2_global, chosen, weights, None, "silu")
+    moe_decode(out, x, *w13, ours.w13_global, *w2, ours.w2_global, chosen, weights, None, [], None, "silu")
     return out

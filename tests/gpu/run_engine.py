@@ -21,11 +21,9 @@ def main(asked: Path, answered: Path) -> None:
     counted = {metric.name: getattr(metric, "value", 0) for metric in llm.get_metrics()}
     drafts = tuple(int(counted.get(f"vllm:spec_decode_num_{name}", 0)) for name in _COUNTERS)
     (model,) = llm.apply_model(lambda model: model)
-    answer = Answer(batches, drafts, layer_probes.experts(model), ())
+    figures = () if job.exact else tuple(layer_probes.figures(model, job.arguments["model"]))
+    answer = Answer(batches, drafts, layer_probes.experts(model), figures)
     answered.write_bytes(msgspec.json.encode(answer))
-    if job.probe:
-        figures = tuple(layer_probes.figures(model, job.arguments["model"]))
-        answered.write_bytes(msgspec.json.encode(msgspec.structs.replace(answer, figures=figures)))
 
 
 def _start(job: Job) -> Any:
@@ -46,7 +44,9 @@ def _compute_experts_exactly() -> None:
     def apply(self: Any, output: Any, hidden_states: Any, w1: Any, w2: Any, **call: Any) -> None:
         held = w1, self.w1_scale, self.w13_global, w2, self.w2_scale, self.w2_global
         routed = call["topk_ids"], call["topk_weights"], call["expert_map"]
-        output.copy_(reference.moe_decode(hidden_states, *held, *routed, ACTIVATIONS[call["activation"]]))
+        shared = ([], None) if self.shared is None else (self.shared.weights(), self.shared.gate())
+        activation = ACTIVATIONS[call["activation"]]
+        output.copy_(reference.moe_decode(hidden_states, *held, *routed, *shared, activation))
 
     DecodeExperts.apply = apply
 

@@ -14,6 +14,8 @@ from transcripts import Transcript
 #: <|endoftext|> and <|im_end|>.
 _ENDS = (0, 2)
 _ALL = tuple(f"demo, {name}" for name in DEMOS)
+#: Relative L2 against float64: the kernels' own bound (tests/kernels).
+LAYER_BOUND = 4e-3
 _OURS = ("DecodeExperts", "SlicedExperts")
 
 Record = Callable[[str, object], None]
@@ -70,12 +72,23 @@ def test_the_options_are_on(engines: Engines) -> None:
         assert ("dense_dtype fp8: E4M3 with a scale for each output" in log) == ("fp8" in name), name
 
 
+@on_gpu("demo, dgx")
+def test_a_layers_output_is_float64s(engines: Engines, record_property: Record) -> None:
+    """On a GB10 with the shared expert as one more slot, as vLLM's CUTLASS has its weights."""
+    found = engines.answer("demo, dgx").figures
+    for each in found:
+        record_property(f"{each.case}, {each.tokens} tokens", f"relative L2 {each.error:.2e}")
+    assert found
+    assert max(each.error for each in found) < LAYER_BOUND
+    assert all(each.repeats for each in found)
+
+
 @pytest.mark.engine
 def test_these_tests_hold_on_the_cpu(session_environment: dict[str, str], tmp_path: Path) -> None:
     """Where the backend of that name is the reference path: an engine is asked, and answers, as on a GPU."""
     job = on_cpu(demo(moe_backend="dgx"))
     answer, log = run(job, tmp_path, {**session_environment, "OMP_NUM_THREADS": "1"})
     check_text(answer)
-    assert answer.drafts == (0, 0, 0)
+    assert (answer.drafts, answer.figures) == ((0, 0, 0), ())
     assert len(answer.experts) == 4
     assert "Using CpuNvFp4LinearKernel" in log

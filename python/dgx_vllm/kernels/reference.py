@@ -113,11 +113,9 @@ def moe_decode(
             weight(*(each[0] for each in shared[:3])),
             weight(*(each[0] for each in shared[3:])),
         )
-        ones = torch.ones(len(x), 1)
+        ones = torch.ones(len(x), 1, device=x.device)
         factor = ones if shared_gate is None else (x.float() @ shared_gate.float()).sigmoid()[:, None]
-        out += _sum(
-            x, lambda _: (matrix_13, matrix_2), torch.zeros(len(x), 1, dtype=torch.int64), factor, activation
-        )
+        out += _sum(x, lambda _: (matrix_13, matrix_2), torch.zeros_like(ones).long(), factor, activation)
     return out
 
 
