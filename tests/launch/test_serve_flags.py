@@ -17,12 +17,15 @@ TABLE = flags.load()
 # Words that a shell or argparse could trip over are in; leading dashes are, where one word is one value.
 _TEXT = st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12)
 _WORD = _TEXT.filter(lambda word: not word.startswith("-"))
+_OBJECT = st.dictionaries(_WORD, st.integers(), max_size=2).map(json.dumps)
 _BY_KIND: dict[str, st.SearchStrategy[str]] = {
     "int": st.integers(0, 10**9).map(str),
     "float": st.floats(0, 1e6).map(str),
     "size": st.integers(0, 10**9).map(str) | st.sampled_from(["1k", "2.5g", "8G", "1K"]),
     "size-or-auto": st.integers(0, 10**9).map(str) | st.sampled_from(["auto", "-1", "4k"]),
-    "json": st.dictionaries(_WORD, st.integers(), max_size=2).map(json.dumps),
+    "json": _OBJECT | st.lists(st.integers(), max_size=2).map(json.dumps),
+    "json-object": _OBJECT,
+    "json-or-text": _OBJECT | _WORD.filter(lambda word: not word.startswith("{")),
     "text": _TEXT.filter(lambda word: word != "--"),  # argparse drops `--flag=--`, in vLLM as here
 }
 

@@ -1,6 +1,5 @@
 """Drafts: who says how many, and what is refused together with them, before vLLM starts."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from launching import Outcome, Run
 
 from dgx_vllm import profile
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command
+from dgx_vllm.launch import command, speculation
 from dgx_vllm.launch.command import Launch, Request
 from dgx_vllm.machine import Machine
 from dgx_vllm.profile import Profile
@@ -149,5 +148,11 @@ def test_mtp_layers_draft_in_turns(
         assert outcome.status == 0
 
 
-def test_a_mistaken_config_is_left_to_its_own_refusal(spark: Machine) -> None:
-    assert dataclasses.is_dataclass(planned(spark, {"speculative-config": "[]"}, {}))
+@pytest.mark.parametrize("config", ["[]", "3", '"mtp"', '{"num_speculative_tokens": "two"}'])
+def test_a_mistaken_config_is_refused(spark: Machine, config: str) -> None:
+    with pytest.raises(UserError, match=r"--speculative-config.* must be a (JSON object|whole number)"):
+        planned(spark, {"speculative-config": config}, {})
+
+
+def test_no_config_is_no_drafts(spark: Machine) -> None:
+    assert speculation.count(planned(spark, {"speculative-config": "null"}, {}).settings) is None

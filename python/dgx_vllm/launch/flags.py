@@ -29,7 +29,9 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     names: tuple[str, ...]
     arity: Literal["none", "one", "optional", "many", "repeat"]
-    kind: Literal["text", "int", "float", "size", "size-or-auto", "json"] = "text"
+    kind: Literal["text", "int", "float", "size", "size-or-auto", "json", "json-object", "json-or-text"] = (
+        "text"
+    )
     choices: tuple[str, ...] = ()
 
     @property
@@ -55,7 +57,7 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if isinstance(value, bool):
             raise UserError(f"{origin} needs a value")
         if isinstance(value, dict):
-            if self.kind != "json":
+            if not self.kind.startswith("json"):
                 raise UserError(f"{origin} has no fields; give it one value")
             return
         for word in (value,) if isinstance(value, str) else value:
@@ -71,7 +73,9 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "float": ("a number", lambda: float(word)),
             "size": ("a whole number such as 4096, 4k or 4K", lambda: size(word)),
             "size-or-auto": ("a whole number such as 4096, 4k or 4K, or auto", lambda: size(word, auto=True)),
-            "json": ("valid JSON", lambda: json.loads(word) if word[:1] in ("{", "[") else None),
+            "json": ("valid JSON", lambda: json.loads(word)),
+            "json-object": ('a JSON object such as {"name": 1}', lambda: _object(word)),
+            "json-or-text": ("valid JSON", lambda: json.loads(word) if word[:1] == "{" else None),
             "text": ("", lambda: None),
         }
         what, convert = wanted[self.kind]
@@ -92,6 +96,11 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.arity == "repeat":
             return [word for item in value for word in (self.names[0], item)]
         return [self.names[0], *value]
+
+
+def _object(word: str) -> None:
+    if not isinstance(json.loads(word), dict):
+        raise ValueError(word)
 
 
 class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -95,7 +95,11 @@ def _kind(convert: Any) -> str:
         return "size-or-auto"
     if "human_readable_int" in names:
         return "size"
-    if {"parse_dataclass", "loads", "union_dict_and_str"} & set(names):
+    if "union_dict_and_str" in names:
+        return "json-or-text"
+    if "parse_dataclass" in names:
+        return "json-object"
+    if "loads" in names:
         return "json"
     if "int" in names:
         return "int"

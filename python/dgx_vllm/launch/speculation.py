@@ -26,9 +26,12 @@ def settle(winners: Layer) -> tuple[Layer, list[Overruled]]:
     speculative-config, whichever ranks higher; and none where 0 drafts are asked for.
 
     Raises:
-        UserError: both are given in places of one rank, or one in a file that vLLM reads itself.
+        UserError: both are given in places of one rank, or one in a file that vLLM reads itself; or the
+            config is none.
     """
     left, overruled = dict(winners), list[Overruled]()
+    if _CONFIG in left:
+        _check_object(left[_CONFIG])
     for name, key in _SHORT.items():
         short, whole = left.get(name), left.get(_CONFIG)
         fields = _fields(whole)
@@ -51,6 +54,18 @@ def settle(winners: Layer) -> tuple[Layer, list[Overruled]]:
                 overruled.append(Overruled(left[name], found[0], "no drafts are asked for"))
             left.pop(name, None)
     return left, overruled
+
+
+def _check_object(whole: Setting) -> None:
+    found = json.loads(whole.text)
+    if found is not None and not isinstance(found, dict):
+        raise UserError(
+            f'{whole.origin} must be a JSON object such as {{"method": "mtp", "{_COUNT}": 2}}, '
+            f"not {whole.text}"
+        )
+    number = _fields(whole).get(_COUNT)
+    if number is not None and type(number) is not int:
+        raise UserError(f"{whole.origin}: {_COUNT} must be a whole number, not {json.dumps(number)}")
 
 
 def _check_file(loser: Setting, winner: Setting) -> None:
@@ -155,12 +170,7 @@ def _check_layers(setting: Setting, number: int, config: Mapping[str, Any]) -> N
 
 
 def _fields(setting: Setting | None) -> dict[str, Any]:
-    if setting is None:
-        return {}
-    try:
-        found = json.loads(setting.text)
-    except ValueError:
-        return {}
+    found = None if setting is None else json.loads(setting.text)
     if not isinstance(found, dict):
         return {}
     return {key.replace("-", "_"): value for key, value in found.items()}
