@@ -9,7 +9,7 @@ import typer
 
 import dgx_vllm
 from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.errors import FAILURE, INTERRUPTED, UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -365,6 +365,7 @@ def bench_decode(
         timeout=timeout,
         json=json,
         logs=logs,
+        arguments=sys.argv[1:],
     )
     raise typer.Exit(command.bench(wish, os.environ))
 
@@ -545,7 +546,7 @@ def main() -> None:
         command = f"dgx-vllm {context.info_name}" if context and context.parent else "dgx-vllm"
         _fail(f"{message} (see `{command} --help`)", getattr(error, "exit_code", 2))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -2,6 +2,7 @@
 
 USAGE = 2
 FAILURE = 1
+INTERRUPTED = 130
 
 
 class UserError(Exception):

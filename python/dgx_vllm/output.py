@@ -1,6 +1,8 @@
 """Output: files that a long run will write, tried before it begins."""
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from dgx_vllm.errors import UserError
@@ -35,3 +37,20 @@ def check_directory(path: Path, option: str) -> None:
 def _check_parent(path: Path, option: str) -> None:
     if not path.parent.is_dir():
         raise UserError(f"{option}: there is no directory {path.parent}; make it, or write elsewhere")
+
+
+def typed(arguments: Sequence[str], *written: Path | None) -> str:
+    """The command as a result's head has it: where what it writes lies says nothing about the result.
+
+    Args:
+        arguments: the command's.
+        written: what is shown without its directory.
+    """
+
+    def shown(word: str) -> str:
+        for path in written:
+            if path is not None and word.endswith(str(path)):
+                return word.removesuffix(str(path)) + path.name
+        return word
+
+    return shlex.join(("dgx-vllm", *map(shown, arguments)))

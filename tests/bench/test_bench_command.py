@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dgx_vllm import output
 from dgx_vllm.errors import UserError
 from dgx_vllm.kernels import library
 
@@ -89,10 +90,8 @@ def test_a_wrong_name_of_a_peer_does_not_pass_for_none() -> None:
 
 
 def test_the_file_s_head_names_the_file_and_not_its_place() -> None:
-    from dgx_vllm.bench import command
-
     file = Path("/some/where/rows.json")
-    assert command._without_directory("--json=/some/where/rows.json", file) == "--json=rows.json"
-    assert command._without_directory("/some/where/rows.json", file) == "rows.json"
-    assert command._without_directory("qwen3-next", file) == "qwen3-next"
-    assert command._without_directory("qwen3-next", None) == "qwen3-next"
+    assert output.typed(["--json=/some/where/rows.json"], file) == "dgx-vllm --json=rows.json"
+    assert output.typed(["--json", "/some/where/rows.json"], None, file) == "dgx-vllm --json rows.json"
+    assert output.typed(["a b"], file) == "dgx-vllm 'a b'"
+    assert output.typed(["qwen3-next"], None) == "dgx-vllm qwen3-next"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -86,8 +87,29 @@ def test_a_variant_that_fails_leaves_the_others(
     result = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Result)
     assert [each.error is None for each in result.variants] == [True, False, True]
     assert (result.device, result.dummy, result.vllm) == ("a device", False, "0.32.0")
+    typed = "dgx-vllm bench-decode demo --variant 'a=--seed 1' --variant 'b=--seed 1' --variant 'c=--seed 1'"
+    assert result.command == f"{typed} --sequences 1,8 --json r.json"
     assert result.ratio(result.variants[2], 8) == pytest.approx(1.5)
     assert result.ratio(result.variants[1], 8) is None
+
+
+def test_ctrl_c_leaves_what_was_measured(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = answers({"a": 100.0})
+
+    def engine(words: Sequence[str], environ: Any, log: Path, timeout: float | None) -> str | None:
+        if log.parent.name == "b":
+            raise KeyboardInterrupt
+        return finished(words, environ, log, timeout)
+
+    monkeypatch.setattr(command, "_run", engine)
+    variants = [word for name in "abc" for word in ("--variant", f"{name}=--seed 1")]
+    status, out, err = run("demo", *variants, "--json", tmp_path / "r.json")
+    assert status == 130
+    assert [line.partition(":")[2] for line in err.splitlines()] == [f" {n}: --seed 1" for n in "ab"]
+    assert "100.0" in out
+    assert "b: stopped by Ctrl-C" in out
+    result = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Result)
+    assert [(each.name, each.error) for each in result.variants] == [("a", None), ("b", "stopped by Ctrl-C")]
 
 
 def test_a_variants_options_mean_what_serve_means(
@@ -136,6 +158,22 @@ def test_an_engine_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
         while _runs(worker) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not _runs(worker)
+
+
+def test_ctrl_c_ends_the_engine(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    log = tmp_path / "log"
+    script = "import os, time; print(os.getpid()); time.sleep(60)"
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1)
+        with pytest.raises(KeyboardInterrupt):
+            command._run([sys.executable, "-u", "-c", script], os.environ, log, None)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not _runs(log.read_text().strip())
 
 
 def test_an_engines_last_error_is_what_is_said(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,8 +55,7 @@ def bench_kernels(
     head = {
         "date": datetime.date.today().isoformat(),
         "device": _device(),
-        # Where the file lies says nothing about what is in it.
-        "command": shlex.join(("dgx-vllm", *(_without_directory(word, file) for word in arguments))),
+        "command": output.typed(arguments, file),
     }
 
     def keep(read_gbps: float, found: list[Row]) -> None:
@@ -68,10 +66,6 @@ def bench_kernels(
     from dgx_vllm.bench import report
 
     report.show(found, head["device"], read_gbps)
-
-
-def _without_directory(word: str, file: Path | None) -> str:
-    return word.replace(str(file), file.name) if file and word.endswith(str(file)) else word
 
 
 def _counts(text: str) -> list[int]:

@@ -18,7 +18,7 @@ from dgx_vllm.bench_decode import report, shapes, variant
 from dgx_vllm.bench_decode.job import Answer, Job
 from dgx_vllm.bench_decode.result import Measured, Result
 from dgx_vllm.bench_decode.variant import Variant
-from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.errors import FAILURE, INTERRUPTED, UserError
 from dgx_vllm.launch import flags, preflight, serve
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.options import Options
@@ -29,6 +29,7 @@ _PROFILED = 160
 # What stands in a launch's command in front of the server's own words.
 _HEAD = 4
 _SAID = 300
+_INTERRUPTED = "stopped by Ctrl-C"
 # What `serve` does not pass to vLLM.
 _SERVES_OWN = {f"--{field.name.replace('_', '-')}" for field in fields(Options)}
 
@@ -48,6 +49,7 @@ class Wish:
         timeout: seconds that one variant may take.
         json: the file to write the result to.
         logs: a directory for each variant's log and traces.
+        arguments: the command's, for the result's head.
     """
 
     model: str
@@ -62,13 +64,14 @@ class Wish:
     timeout: float | None = None
     json: Path | None = None
     logs: Path | None = None
+    arguments: Sequence[str] = ()
 
 
 def bench(wish: Wish, environ: Mapping[str, str]) -> int:
     """Measures and prints.
 
     Returns:
-        The exit status: 0 if every variant came to its end.
+        The exit status: 0 if every variant came to its end, 130 after Ctrl-C, which leaves what was measured.
 
     Raises:
         UserError: whatever is the user's to mend.
@@ -100,7 +103,11 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
             result = _result(wish, here, devices, measured)
             if wish.json:
                 wish.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+            if one.error == _INTERRUPTED:
+                break
     report.show(result)
+    if measured[-1].error == _INTERRUPTED:
+        return INTERRUPTED
     return FAILURE if any(each.error for each in measured) else 0
 
 
@@ -192,7 +199,10 @@ def _measure(
     sizes = (counts, wish.prompt, wish.tokens, wish.repeats)
     job.write_bytes(msgspec.json.encode(Job(words, *sizes, wish.dummy, traces, str(out))))
     command = [here.python, "-P", "-m", "dgx_vllm.bench_decode.run", str(job)]
-    error = _run(command, launch.environ(environ), log, wish.timeout)
+    try:
+        error = _run(command, launch.environ(environ), log, wish.timeout)
+    except KeyboardInterrupt:
+        error = _INTERRUPTED
     answer = msgspec.json.decode(out.read_bytes(), type=Answer) if out.is_file() else Answer("", 0.0, ())
     started = answer.start_seconds or None
     one = Measured(each.name, each.options, launch.command_line(), error, started, answer.rates)
@@ -232,6 +242,7 @@ def _result(wish: Wish, here: Machine, devices: Sequence[str], measured: Sequenc
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         devices[0] if devices else "",
         here.vllm.version,
+        output.typed(wish.arguments, wish.json, wish.logs),
         wish.prompt,
         wish.tokens,
         wish.repeats,

@@ -38,6 +38,7 @@ class Result(msgspec.Struct, frozen=True):
         date: of its end, ISO 8601.
         device: what it ran on, empty if no variant came so far.
         vllm: its version.
+        command: as it was typed.
         prompt, tokens, repeats: see `Job`.
         variants: the first is what the others are held against.
     """
@@ -47,6 +48,7 @@ class Result(msgspec.Struct, frozen=True):
     date: str
     device: str
     vllm: str
+    command: str
     prompt: int
     tokens: int
     repeats: int
