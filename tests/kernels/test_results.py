@@ -1,12 +1,15 @@
-"""The documents show what kernels/results/h100.json holds, and nothing breaks where a row is missing."""
+"""The documents show what kernels/results holds, and nothing breaks where a row is missing."""
 
-import importlib.util
+import importlib
+import json
 import os
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,23 +20,17 @@ DOCS = HERE.parents[1] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("document", KERNELS / "results/document.py")
-    assert spec
-    assert spec.loader
-    made = sys.modules["document"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
-
-
-document = module()
+sys.path.insert(0, str(KERNELS / "results"))
+decode, document, tables = map(importlib.import_module, ("decode", "document", "tables"))
 MEASURED = document.load(KERNELS / "results/h100.json")
+DECODED = decode.load(KERNELS / "results/decode-h100.json")
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The documents as they are, laid out as in the source tree."""
     for path, source in (
+        ("docs/decode.md", DOCS / "decode.md"),
         ("docs/kernels.md", DOCS / "kernels.md"),
         ("kernels/README.md", KERNELS / "README.md"),
     ):
@@ -44,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_tables_and_plot_are_current(tree: Path) -> None:
     """`python kernels/results/document.py` mends it."""
-    made = document.files(MEASURED, tree)
+    made = document.files(MEASURED, DECODED, tree)
     plot = made.pop(tree / "kernels/results/h100.svg")
     assert (KERNELS / "results/h100.svg").read_text() == plot
     for path, text in made.items():
@@ -78,10 +75,97 @@ def test_rows_may_be_missing(missing: set[int]) -> None:
     assert len(root.findall(f"{SVG}circle")) == sum(len(points) for points in shown.values())
 
 
+def all_decode_tables(some: Any) -> list[list[str]]:
+    saved = decode.saved(some, MEASURED.head["read_gbps"], MEASURED.row)
+    return [list(each) for each in (decode.rates(some), decode.parts(some), saved)]
+
+
+def test_the_decode_tables_hold_the_rows() -> None:
+    """By another way to the same figures."""
+    rates, parts, saved = (
+        [line.strip("| ").split(" | ") for line in lines] for lines in all_decode_tables(DECODED)
+    )
+    for at, sequences in enumerate(DECODED.sequences):
+        (line,) = [each for each in rates if each[0] == str(sequences)]
+        ours, marlin = (DECODED.row(name, sequences) for name in (decode.OURS, "marlin"))
+        assert line[1 + DECODED.variants.index("marlin")] == f"{marlin['tokens_per_second']:.1f}"
+        assert f"**{ours['tokens_per_second']:.1f}**" in line
+        assert f"{ours['tokens_per_second'] / marlin['tokens_per_second']:.2f}" in line
+        (came,) = [each for each in saved if each[0] == "saved"]
+        assert came[1 + at] == f"{1000 * (marlin['step_ms'] - ours['step_ms']):.0f}"
+    (experts,) = [each for each in parts if each[0] == "experts"]
+    assert experts[1] == str(DECODED.row("marlin", 1)["us"]["experts"])
+
+
+@given(st.sets(st.integers(0, len(DECODED.rows) - 1), max_size=len(DECODED.rows) - 1))
+def test_measurements_may_be_missing(missing: set[int]) -> None:
+    some = decode.Results(DECODED.head, [row for at, row in enumerate(DECODED.rows) if at not in missing])
+    for lines in all_decode_tables(some):
+        shown = [line for line in lines if line.startswith("|")]
+        assert len({line.count("|") for line in shown}) == 1, "a row has as many cells as the header"
+
+
+def run_of(*variants: Any, **changes: Any) -> dict[str, Any]:
+    """What bench-decode writes."""
+    from dgx_vllm.bench_decode.result import Result
+
+    made = Result("shape", True, "2026-01-02T03:04:05", "a GPU", "1.2", "dgx-vllm b", 1, 2, 3, variants)
+    return json.loads(msgspec.json.encode(msgspec.structs.replace(made, **changes)))
+
+
+def variant_of(name: str, milliseconds: float, error: str | None = None) -> Any:
+    from dgx_vllm.bench_decode.job import Kernel, Rate, Step
+    from dgx_vllm.bench_decode.result import Measured
+
+    kernels = (
+        Kernel("a", "experts", 1, 100.0),
+        Kernel("b", "experts", 2, 50.0),
+        Kernel("c", "GDN", 1, 200.0),
+    )
+    step = Step(30, 500.0, 350.0, 4.0, kernels)
+    times = (milliseconds, milliseconds * 1.5, milliseconds * 0.9)
+    rates = () if error else (Rate(2, 2000 / milliseconds, milliseconds, times, 1.0, None, step),)
+    return Measured(name, f"--{name}", "serve", error, 1.0, rates)
+
+
+def test_bench_decodes_results_become_the_file(tmp_path: Path) -> None:
+    """Of two runs one, in which a part is the sum of its kernels and idle what they leave of a step."""
+    runs = [
+        run_of(variant_of("marlin", 0.5), variant_of("broken", 1, "why")),
+        run_of(variant_of("dgx-fp8", 0.4), command="dgx-vllm c"),
+    ]
+    names = []
+    for at, run in enumerate(runs):
+        names.append(tmp_path / f"{at}.json")
+        names[-1].write_text(json.dumps(run))
+    script = KERNELS / "results/decode.py"
+    done = subprocess.run(
+        [sys.executable, script, *names, "--note", "as it was"], capture_output=True, text=True, check=True
+    )
+    (tmp_path / "made.json").write_text(done.stdout)
+    made = decode.load(tmp_path / "made.json")
+    assert made.head["command"] == "dgx-vllm b; dgx-vllm c"
+    assert (made.head["date"], made.head["failed"]) == ("2026-01-02", {"broken": "why"})
+    assert (made.head["model"], made.head["note"]) == ("shape, random weights", "as it was")
+    assert made.row("dgx-fp8", 2)["vs_marlin"] == 1.25
+    assert made.row("dgx-fp8", 2)["us"] == {"GDN": 200, "experts": 150, decode.IDLE: 50}
+    assert made.row("marlin", 2)["us"][decode.IDLE] == 150
+    assert all_decode_tables(made)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(run_of(variant_of("dgx", 1), tokens=7)))
+    refused = subprocess.run([sys.executable, script, *names, other], capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "they differ in tokens: 2, 2, 7" in refused.stderr
+
+
+def test_the_file_is_as_it_would_be_written() -> None:
+    assert decode.text(DECODED) == (KERNELS / "results/decode-h100.json").read_text()
+
+
 def test_a_table_that_there_is_not_is_an_error() -> None:
     text = "<!-- nothing: generated by kernels/results/document.py -->\n<!-- end -->"
     with pytest.raises(KeyError):
-        document.with_tables(text, MEASURED)
+        tables.with_tables(text, {})
 
 
 def test_the_plot_stays_inside_its_frame() -> None:
