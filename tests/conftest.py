@@ -1,6 +1,7 @@
 """What every test gets: no caches but its own, no settings from outside."""
 
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -105,6 +106,25 @@ def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
         platform, "get_device_capability", classmethod(lambda cls, device_id=0: DeviceCapability(12, 1))
     )
     monkeypatch.setattr(platform, "get_device_name", classmethod(lambda cls, device_id=0: "NVIDIA GB10"))
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What the plugin warns of, from a state in which nothing was logged once."""
+    from vllm import logger
+
+    logger._print_warning_once.cache_clear()
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Keep(logging.WARNING)
+    log = logging.getLogger("vllm.plugins.dgx_vllm")
+    log.addHandler(handler)
+    yield lines
+    log.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -41,7 +40,7 @@ from dgx_vllm import dense, fp8, plugin
 from dgx_vllm.plugin import fp8_linear, fp8_method
 from dgx_vllm.plugin.fp8_method import Fp8Method
 
-pytestmark = pytest.mark.usefixtures("process_group")
+pytestmark = pytest.mark.usefixtures("logged", "process_group")
 
 K = 64
 BF16 = {"params_dtype": torch.bfloat16}
@@ -50,25 +49,6 @@ BF16 = {"params_dtype": torch.bfloat16}
 @pytest.fixture(autouse=True, scope="module")
 def registered() -> None:
     plugin.register()
-
-
-@pytest.fixture(autouse=True)
-def logged() -> Iterator[list[str]]:
-    """What the plugin warns of, from a state in which nothing was logged once."""
-    from vllm import logger
-
-    logger._print_warning_once.cache_clear()
-    lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Keep(logging.WARNING)
-    log = logging.getLogger("vllm.plugins.dgx_vllm")
-    log.addHandler(handler)
-    yield lines
-    log.removeHandler(handler)
 
 
 @contextmanager

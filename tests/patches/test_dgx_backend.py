@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +39,7 @@ from dgx_vllm.plugin.sparse import (
     SparseSlicedExperts,
 )
 
-pytestmark = pytest.mark.usefixtures("on_gb10", "library", "plugin")
+pytestmark = pytest.mark.usefixtures("logged", "on_gb10", "library", "plugin")
 
 PARALLEL = FusedMoEParallelConfig.make_no_parallel()
 
@@ -77,25 +75,6 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def without_flashinfer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flashinfer_cutlass_moe, "has_flashinfer_cutlass_fused_moe", lambda: False)
-
-
-@pytest.fixture(autouse=True)
-def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the plugin logs at level WARNING, from a state in which nothing was logged once."""
-    from vllm import logger
-
-    logger._print_warning_once.cache_clear()
-    lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Keep(logging.WARNING)
-    log = logging.getLogger("vllm.plugins.dgx_vllm")
-    log.addHandler(handler)
-    yield lines
-    log.removeHandler(handler)
 
 
 def of_gpu(monkeypatch: pytest.MonkeyPatch, *capability: int) -> None:

@@ -5,8 +5,7 @@ On a machine that vLLM takes for a GB10; the operators are the reference on the 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts
 from dgx_vllm.plugin.shared import refusals
 from dgx_vllm.plugin.sparse import SparseDecodeExperts
 
-pytestmark = pytest.mark.usefixtures("process_group", "plugin")
+pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
 
 HIDDEN, EXPERTS, TOP_K = 128, 4, 2
 SIZES = {
@@ -69,25 +68,6 @@ def gb10(on_gb10: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture(autouse=True, scope="module")
 def registered() -> None:
     plugin.register()
-
-
-@pytest.fixture(autouse=True)
-def logged() -> Iterator[list[str]]:
-    """What the plugin warns of, from a state in which nothing was logged once."""
-    from vllm import logger
-
-    logger._print_warning_once.cache_clear()
-    lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Keep(logging.WARNING)
-    log = logging.getLogger("vllm.plugins.dgx_vllm")
-    log.addHandler(handler)
-    yield lines
-    log.removeHandler(handler)
 
 
 Make = Callable[..., Any]
