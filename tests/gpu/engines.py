@@ -34,6 +34,7 @@ _SETTINGS = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
     "VLLM_TRITON_FORCE_FIRST_CONFIG": "1",
     "TORCHINDUCTOR_COMPILE_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
 }
 _EVERYWHERE: dict[str, Any] = {
     "dtype": "bfloat16",
@@ -65,7 +66,7 @@ def random_weights(directory: Path, *, exact: bool = False, **arguments: Any) ->
 
     Eight prompts of two tokens, one at a time and all together: no step has more than the kernel's 16.
     """
-    (directory / "model").mkdir()
+    (directory / "model").mkdir(parents=True)
     drawn = random.Random(1)
     vocabulary = shapes.config(SHAPE, LAYERS)["vocab_size"]
     tokens = [tuple(drawn.randrange(vocabulary) for _ in range(2 + DECODED)) for _ in range(8)]
@@ -111,6 +112,7 @@ def pruned(directory: Path) -> Job:
         [sys.executable, "-m", "dgx_vllm.cli", "prune", whole, out, "--method", "magnitude"],
         check=True,
         capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     prompt = Request(tasks()[0].prompt, DECODED)
     given = {"model": str(out), "moe_backend": "dgx", "additional_config": additional_config("fp8")}
@@ -122,7 +124,8 @@ _FP8 = {**_DGX, "additional_config": additional_config("fp8")}
 _OPTIONS: dict[str, dict[str, Any]] = {"stock": {}, "dgx": _DGX, "dgx, fp8": _FP8}
 DEMOS = (*_OPTIONS, *(f"{name}, drafts" for name in _OPTIONS))
 
-_JOBS: dict[str, Callable[[Path], Job]] = {
+#: What each is asked, given a directory for its model.
+JOBS: dict[str, Callable[[Path], Job]] = {
     "random, marlin": lambda place: random_weights(place, moe_backend="marlin"),
     "random, dgx": lambda place: random_weights(place, **_DGX),
     # The reference asks the CPU for the experts' numbers, which CUDA graphs do not allow.
@@ -152,14 +155,12 @@ def run(job: Job, directory: Path, environment: dict[str, str]) -> tuple[Answer,
     asked, answered, log = (directory / name for name in ("job.json", "answer.json", "log"))
     asked.write_bytes(msgspec.json.encode(job))
     command = [sys.executable, Path(__file__).with_name("run_engine.py"), asked, answered]
+    # Engines that differ in nothing that is compiled would write the same files at the same time.
+    variables = {**environment, **_SETTINGS, "VLLM_CACHE_ROOT": str(directory / "cache")}
     with log.open("wb") as file:
         try:
             status = subprocess.run(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**environment, **_SETTINGS},
-                timeout=_SECONDS,
+                command, stdout=file, stderr=subprocess.STDOUT, env=variables, timeout=_SECONDS
             ).returncode
         except subprocess.TimeoutExpired:
             raise EngineError(f"no end after {_SECONDS} s; its log is {log}") from None
@@ -174,7 +175,7 @@ class Engines:
     """Engines that all start now, as many at a time as the variable allows, and are asked for later.
 
     Args:
-        names: of `_JOBS`.
+        names: of `JOBS`.
         directory: for their files.
         environment: see `run`.
     """
@@ -185,7 +186,7 @@ class Engines:
         def answer(name: str) -> tuple[Answer, str]:
             place = directory / re.sub(r"\W+", "-", name)
             place.mkdir()
-            return run(_JOBS[name](place), place, environment)
+            return run(JOBS[name](place), place, environment)
 
         self._answers: dict[str, Future[tuple[Answer, str]]] = {
             name: self._pool.submit(answer, name) for name in names
