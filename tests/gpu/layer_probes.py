@@ -11,10 +11,13 @@ from typing import Any
 
 import torch
 from job import Figure
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import silu
 
 _REPEATS = 3
+#: The values of FP4's codes.
+_E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6)
 #: Gate and up rows, and down, of an expert: float64.
 Matrices = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -146,21 +149,19 @@ def _of_layer(layer: Any, ours: Any) -> Matrices:
 
 
 def _in_file(checkpoint: Path, layer: str, device: torch.device) -> Matrices:
-    """A layer's experts as a checkpoint in one file has them."""
-    import numpy as np
-    from checkpoint_reader import dequantize, read_tensors
-
-    tensors = read_tensors(checkpoint / "model.safetensors")
+    """A layer's experts as a checkpoint in one file has them, by the definition of its format."""
     prefix = layer.partition(".experts")[0]
+    held = load_file(checkpoint / "model.safetensors", device=str(device))
+    values = torch.tensor(_E2M1, dtype=torch.float64, device=device)
 
-    def matrix(expert: int, leaf: str) -> np.ndarray:
+    def matrix(expert: int, leaf: str) -> Tensor:
         name = f"{prefix}.experts.{expert}.{leaf}_proj.weight"
-        return dequantize(tensors[name], tensors[f"{name}_scale"], tensors[f"{name}_scale_2"])
+        codes = torch.stack([held[name] & 15, held[name] >> 4], dim=-1).flatten(1)
+        scale = held[f"{name}_scale"].double().repeat_interleave(16, dim=1)
+        return values[codes.long()] * scale * held[f"{name}_scale_2"].double()
 
     def matrices(expert: int) -> tuple[Tensor, Tensor]:
-        w13 = np.concatenate([matrix(expert, leaf) for leaf in ("gate", "up")])
-        found = (torch.from_numpy(each).to(device).double() for each in (w13, matrix(expert, "down")))
-        return next(found), next(found)
+        return torch.cat([matrix(expert, leaf) for leaf in ("gate", "up")]), matrix(expert, "down")
 
     return matrices
 
