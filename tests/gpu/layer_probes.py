@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 _REPEATS = 3
+#: An error that is no number, as JSON has none of these.
+_NOT_FINITE = 1e30
 #: The values of FP4's codes.
 _E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6)
 #: Gate and up rows, and down, of an expert: float64.
@@ -133,8 +135,9 @@ def _shared(slot: Any, x: Tensor) -> Tensor:
 
 def _compared(name: str, case: str, tokens: int, call: Callable[[], Tensor], wanted: Tensor) -> Figure:
     first, *others = (call().clone() for _ in range(_REPEATS))
-    error = float((first.double() - wanted).norm() / wanted.norm())
-    return Figure(name, case, tokens, error, all(torch.equal(first, other) for other in others))
+    error = (first.double() - wanted).norm() / wanted.norm()
+    finite = float(error.nan_to_num(_NOT_FINITE, _NOT_FINITE))
+    return Figure(name, case, tokens, finite, all(torch.equal(first, other) for other in others))
 
 
 def _of_layer(layer: Any, ours: Any) -> Matrices:
