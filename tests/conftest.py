@@ -109,6 +109,15 @@ def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file where the kernels' library would be: choosing does not load it."""
+    path = tmp_path / "libdgx_kernels.so"
+    path.touch()
+    monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(path))
+    return path
+
+
+@pytest.fixture
 def logged() -> Iterator[list[str]]:
     """What the plugin warns of, from a state in which nothing was logged once."""
     from vllm import logger

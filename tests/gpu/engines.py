@@ -115,11 +115,11 @@ def pruned(directory: Path) -> Job:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     prompt = Request(tasks()[0].prompt, DECODED)
-    given = {"model": str(out), "moe_backend": "dgx", "additional_config": additional_config("fp8")}
+    given = {"model": str(out), **_FP8}
     return Job(_EVERYWHERE | _ON_GPU | given, ((prompt,),))
 
 
-_DGX = {"moe_backend": "dgx"}
+_DGX = {"moe_backend": "dgx", "linear_backend": "dgx"}
 _FP8 = {**_DGX, "additional_config": additional_config("fp8")}
 _OPTIONS: dict[str, dict[str, Any]] = {"stock": {}, "dgx": _DGX, "dgx, fp8": _FP8}
 DEMOS = (*_OPTIONS, *(f"{name}, drafts" for name in _OPTIONS))

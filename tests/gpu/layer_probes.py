@@ -30,9 +30,12 @@ def experts(model: torch.nn.Module) -> dict[str, str]:
 
 
 def figures(model: torch.nn.Module, checkpoint: str) -> Iterator[Figure]:
-    """Of a model's first layer of experts, and of one of each kind that `--dense-dtype fp8` took."""
+    """Of a model's first layer of experts, and of one of each kind of linear layer that is ours."""
+    from dgx_vllm.kernels import reference
     from dgx_vllm.plugin.decode import DecodeExperts
     from dgx_vllm.plugin.fp8_method import Fp8Method
+    from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel
+    from dgx_vllm.plugin.shared import kernel_of
 
     device = next(model.parameters()).device
     with torch.inference_mode():
@@ -40,13 +43,15 @@ def figures(model: torch.nn.Module, checkpoint: str) -> Iterator[Figure]:
             if isinstance(kernel.fused_experts, DecodeExperts):
                 yield from _routed(name, layer, kernel, device, Path(checkpoint))
                 break
-        kinds = {
-            name.rpartition(".")[2]: (name, module)
-            for name, module in model.named_modules()
-            if isinstance(getattr(module, "quant_method", None), Fp8Method)
-        }
+        kinds = {name.rpartition(".")[2]: (name, module) for name, module in model.named_modules()}
         for name, module in kinds.values():
-            yield from _linear(name, module, device)
+            method = getattr(module, "quant_method", None)
+            if isinstance(method, Fp8Method):
+                weight = module.weight.double() * module.weight_scale.double()
+                yield from _linear(name, "FP8", module, weight, device)
+            elif method is not None and isinstance(kernel_of(module), DecodeNvFp4LinearKernel):
+                held = module.weight, module.weight_scale, module.weight_global_scale
+                yield from _linear(name, "NVFP4", module, reference.weight(*held).double(), device)
 
 
 def _layers(model: torch.nn.Module) -> Iterator[tuple[str, Any, Any]]:
@@ -73,10 +78,10 @@ def _routed(name: str, layer: Any, kernel: Any, device: torch.device, checkpoint
     # Beyond, on a GB10, vLLM's CUTLASS quantizes activations: another function.
     sizes = [tokens for tokens in (1, 4, 16, 17, 40) if tokens <= ours.most_tokens]
     cases = [("all experts", tokens, None, False) for tokens in sizes]
-    cases += [("half of the experts", 4, mapped, False)]
-    if ours.shared is None:  # beside a slot for a shared expert such weights are refused
-        cases += [("weights on the input", 4, None, True)]
+    cases += [("half of the experts", 4, mapped, False), ("weights on the input", 4, None, True)]
+    slot = ours.shared
     for case, tokens, where, on_input in cases:
+        ours.shared = None if on_input else slot  # beside a slot such weights are refused
         x, chosen, weights = _inputs(tokens, hidden, count, 1 if on_input else top_k, device)
         held = layer.w13_weight, layer.w2_weight
         call = partial(kernel.apply, x, *held, weights, chosen, layer.activation, count, where, on_input)
@@ -89,15 +94,15 @@ def _routed(name: str, layer: Any, kernel: Any, device: torch.device, checkpoint
             dense = partial(_by_dense_kernel, layer, ours, x, chosen, weights)
             yield _compared(name, "moe_decode on them uncompressed", tokens, dense, wanted)
             yield _compared(name, "against moe_decode on them uncompressed", tokens, call, dense().double())
+    ours.shared = slot
 
 
-def _linear(name: str, module: Any, device: torch.device) -> Iterator[Figure]:
-    weight = module.weight.double() * module.weight_scale.double()
+def _linear(name: str, case: str, module: Any, weight: Tensor, device: torch.device) -> Iterator[Figure]:
     for tokens in (1, 16):
         generator = torch.Generator(device).manual_seed(tokens)
         x = torch.randn(tokens, weight.shape[1], generator=generator, device=device, dtype=torch.bfloat16)
         call = partial(module.quant_method.apply, module, x)
-        yield _compared(name, "FP8", tokens, call, x.double() @ weight.T)
+        yield _compared(name, case, tokens, call, x.double() @ weight.T)
 
 
 def _inputs(tokens: int, hidden: int, experts: int, top_k: int, device: torch.device) -> tuple[Tensor, ...]:

@@ -69,12 +69,14 @@ def test_the_options_are_on(engines: Engines) -> None:
         assert (classes <= set(_OURS)) if ours else not classes & set(_OURS), name
         log = engines.log(name)
         assert ("moe_backend 'dgx': moe_decode for 1 to 16 tokens" in log) == ours, name
+        assert ("the shared expert is one more slot of moe_decode" in log) == ours, name
+        assert ("linear_backend 'dgx': linear_decode for 1 to 16 tokens" in log) == ours, name
         assert ("dense_dtype fp8: E4M3 with a scale for each output" in log) == ("fp8" in name), name
 
 
 @on_gpu("demo, dgx")
 def test_a_layers_output_is_float64s(engines: Engines, record_property: Record) -> None:
-    """On a GB10 with the shared expert as one more slot, as vLLM's CUTLASS has its weights."""
+    """With the shared expert as one more slot."""
     found = engines.answer("demo, dgx").figures
     for each in found:
         record_property(f"{each.case}, {each.tokens} tokens", f"relative L2 {each.error:.2e}")

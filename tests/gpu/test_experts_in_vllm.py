@@ -41,14 +41,18 @@ def test_our_experts_serve_every_layer(engines: Engines) -> None:
     classes = engines.answer("random, dgx").experts
     assert len(classes) == LAYERS
     assert set(classes.values()) <= {"DecodeExperts", "SlicedExperts"}
-    assert "moe_backend 'dgx': moe_decode for 1 to 16 tokens" in engines.log("random, dgx")
+    log = engines.log("random, dgx")
+    assert "moe_backend 'dgx': moe_decode for 1 to 16 tokens" in log
+    assert "moe_backend 'dgx': the shared expert is one more slot of moe_decode" in log
+    assert "linear_backend 'dgx': linear_decode for 1 to 16 tokens" in log
     assert not set(classes.values()) & set(engines.answer("random, marlin").experts.values())
 
 
 def test_a_layers_output_is_float64s(engines: Engines, record_property: Record) -> None:
-    """With all experts, with half of them on another rank, and with weights on the input."""
+    """With all experts, half of them on another rank, weights on the input; and the NVFP4 linear layers'."""
     found = engines.answer("random, dgx").figures
-    assert {each.case for each in found} == {"all experts", "half of the experts", "weights on the input"}
+    cases = {"all experts", "half of the experts", "weights on the input", "NVFP4"}
+    assert {each.case for each in found} == cases
     for each in found:
         record_property(f"{each.case}, {each.tokens} tokens", f"relative L2 {each.error:.2e}")
     assert max(each.error for each in found) < LAYER_BOUND

@@ -63,15 +63,6 @@ def layer(**changes: Any) -> FusedMoEConfig:
     return FusedMoEConfig(**{**fields, **changes})
 
 
-@pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file where the kernels' library would be: choosing does not load it."""
-    path = tmp_path / "libdgx_kernels.so"
-    path.touch()
-    monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(path))
-    return path
-
-
 @pytest.fixture(autouse=True)
 def without_flashinfer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flashinfer_cutlass_moe, "has_flashinfer_cutlass_fused_moe", lambda: False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,7 @@ from dgx_vllm.plugin import fp8_linear, nvfp4_linear
 from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel
 from dgx_vllm.plugin.nvfp4_linear import CROSSOVER
 
-pytestmark = pytest.mark.usefixtures("on_gb10", "library", "plugin")
-
-
-@pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file where the kernels' library would be: choosing does not load it."""
-    path = tmp_path / "libdgx_kernels.so"
-    path.touch()
-    monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(path))
-    return path
+pytestmark = pytest.mark.usefixtures("on_gb10", "library", "plugin", "logged")
 
 
 @pytest.fixture(autouse=True)
@@ -47,25 +37,6 @@ def as_built_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     fp8_linear.decode_refusal.cache_clear()
     yield
     fp8_linear.decode_refusal.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def logged() -> Iterator[list[str]]:
-    """What the plugin warns of, from a state in which nothing was logged once."""
-    from vllm import logger
-
-    logger._print_warning_once.cache_clear()
-    lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Keep(logging.WARNING)
-    log = logging.getLogger("vllm.plugins.dgx_vllm")
-    log.addHandler(handler)
-    yield lines
-    log.removeHandler(handler)
 
 
 def of_gpu(monkeypatch: pytest.MonkeyPatch, *capability: int) -> None:

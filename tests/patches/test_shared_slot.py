@@ -54,11 +54,8 @@ QUANTIZED = {"quant_algo": "NVFP4", "kv_cache_quant_algo": None, "group_size": 1
 
 
 @pytest.fixture(autouse=True)
-def gb10(on_gb10: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def gb10(on_gb10: None, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What chooses layers finds a GB10 with vLLM's CUTLASS and our library, and neither is called."""
-    library = tmp_path / "libdgx_kernels.so"
-    library.touch()
-    monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(library))
     monkeypatch.setattr(flashinfer_cutlass_moe, "has_flashinfer_cutlass_fused_moe", lambda: False)
     for module in (cutlass, nvfp4_utils):
         monkeypatch.setattr(module, "cutlass_fp4_supported", lambda: True)

@@ -67,7 +67,7 @@ def refusals(shared: torch.nn.Module, experts: RoutedExperts) -> Iterator[str]:
         yield f"{type(shared).__name__} is not known to be gate, up, SiLU and down"
         return
     for layer in (shared.gate_up_proj, shared.down_proj):
-        kernel = _kernel(layer)
+        kernel = kernel_of(layer)
         if not isinstance(kernel, _KERNELS):
             server = layer.quant_method if kernel is None else kernel
             yield f"its layers are served by {type(server).__name__}"
@@ -76,7 +76,7 @@ def refusals(shared: torch.nn.Module, experts: RoutedExperts) -> Iterator[str]:
                 yield f"its size {size} is no multiple of {_MULTIPLE}"
 
 
-def _kernel(layer: torch.nn.Module) -> object:
+def kernel_of(layer: torch.nn.Module) -> object:
     """A linear layer's NVFP4 kernel: ModelOpt's methods hold it, compressed-tensors' schemes do."""
     holder = getattr(layer, "scheme", layer.quant_method)
     return getattr(holder, "kernel", None)
