@@ -27,7 +27,7 @@ class Engine:
     log-probabilities are asked for.
     """
 
-    def __init__(self, drafts: int = 0, dense: Dtype = "bf16") -> None:
+    def __init__(self, drafts: int = 0, dense: Dtype = "bf16", moe_backend: str = "auto") -> None:
         from vllm import LLM
 
         speculative = {"method": "mtp", "num_speculative_tokens": drafts} if drafts else None
@@ -41,6 +41,7 @@ class Engine:
             disable_log_stats=False,
             speculative_config=speculative,
             additional_config=additional_config(dense) or {},
+            kernel_config={"moe_backend": moe_backend},
         )
 
     def answer(self, prompts: list[tuple[int, ...]], max_tokens: int = MAX_TOKENS) -> list[Answer]:

@@ -32,12 +32,10 @@ def select(
     activation_format: FusedMoEActivationFormat,
 ) -> type[DecodeExperts] | None:
     """The experts for a layer, or None where vLLM is to select, with one line in the log that says why."""
-    sliced = SlicedExperts._supports_current_device()
-    experts: type[DecodeExperts] = SlicedExperts if sliced else DecodeExperts
-    refusal = next(_refusals(experts, config, weight_key, activation_key, activation_format), None)
-    if refusal is not None:
-        _logger.warning_once("moe_backend 'dgx' leaves a layer to vLLM: %s", refusal)
+    experts = uncompressed(config, weight_key, activation_key, activation_format)
+    if experts is None:
         return None
+    sliced = issubclass(experts, SlicedExperts)
     sparse = _pruned() and _in_tiles(config)
     if sparse:
         experts = SparseSlicedExperts if sliced else SparseDecodeExperts
@@ -48,6 +46,23 @@ def select(
         "and beyond in slices, which is slow" if sliced else "vLLM's CUTLASS beyond",
     )
     return experts
+
+
+def uncompressed(
+    config: FusedMoEConfig,
+    weight_key: QuantKey | None,
+    activation_key: QuantKey | None,
+    activation_format: FusedMoEActivationFormat,
+) -> type[DecodeExperts] | None:
+    """As `select`, for weights that are not 2:4 whatever the checkpoint says of its own."""
+    experts: type[DecodeExperts] = (
+        SlicedExperts if SlicedExperts._supports_current_device() else DecodeExperts
+    )
+    refusal = next(_refusals(experts, config, weight_key, activation_key, activation_format), None)
+    if refusal is None:
+        return experts
+    _logger.warning_once("moe_backend 'dgx' leaves a layer to vLLM: %s", refusal)
+    return None
 
 
 def _pruned() -> bool:

@@ -4,7 +4,8 @@ _registered = False
 
 
 def register() -> None:
-    """Give vLLM layers for `--dense-dtype`, runners for `--moe-backend dgx` and, on its CPU backend, NVFP4.
+    """Give vLLM layers for `--dense-dtype`, runners and drafts' experts for `--moe-backend dgx` and, on its
+    CPU backend, NVFP4.
 
     vLLM calls this once in every process that it starts, possibly more than once: later calls do nothing.
     """
@@ -15,10 +16,11 @@ def register() -> None:
 
     from vllm.platforms import current_platform
 
-    from dgx_vllm.plugin import layers, runner
+    from dgx_vllm.plugin import drafts, layers, runner
 
     layers.register()
     runner.register()
+    drafts.register()
     if current_platform.is_cpu():
         _register_nvfp4()
 
