@@ -129,6 +129,13 @@ def plan(
         str | None, typer.Option(metavar="DTYPE", help="As for serve; by default the profile's.")
     ] = None,
     dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve; by default the profile's.")] = None,
+    moe_backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="As for serve; dgx counts in a draft's experts in NVFP4, where --dense-dtype makes them so.",
+        ),
+    ] = None,
     drafts: Annotated[
         int | None,
         typer.Option(
@@ -164,6 +171,7 @@ def plan(
         context=context,
         cache_dtype=kv_cache_dtype,
         dense_dtype=dense_dtype,
+        moe_backend=moe_backend,
         drafts=drafts,
         acceptance=acceptance,
         launches=launches,

@@ -75,6 +75,32 @@ def test_the_profiles_draft_with_all_that_goes_with_it(spark: Machine) -> None:
         assert settings["enable-chunked-prefill"].value is True
 
 
+PROFILE = {
+    "moe-backend": "marlin",
+    "speculative-config": {"method": "mtp", "num_speculative_tokens": 2, "moe_backend": "triton"},
+}
+
+
+def draft_backend(machine: Machine, flags: dict[str, Any]) -> str | None:
+    launch = planned(machine, flags, PROFILE)
+    found = json.loads(launch.settings["speculative-config"].text).get("moe_backend")
+    said = [each for each in launch.overruled if each.loser.name == "speculative-config.moe_backend"]
+    assert bool(said) is (found != "triton")
+    return found
+
+
+def test_drafts_take_dgx_too(spark: Machine) -> None:
+    """Not the backend that a profile names for them, as its own for the model serves no BF16."""
+    assert draft_backend(spark, {"moe-backend": "dgx"}) is None
+    assert draft_backend(spark, {"moe-backend": "cutlass"}) == "triton"
+    assert draft_backend(spark, {}) == "triton"
+
+
+def test_a_backend_that_is_given_for_drafts_stays(spark: Machine) -> None:
+    given = {"moe-backend": "dgx", "speculative-config": {"moe_backend": "triton"}}
+    assert draft_backend(spark, given) == "triton"
+
+
 def refused(outcome: Outcome, *said: str) -> None:
     assert outcome.status == 2, outcome
     (line,) = outcome.err.splitlines()

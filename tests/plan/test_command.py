@@ -47,6 +47,16 @@ def test_the_tables(plan: Run, config_file: Path) -> None:
     assert "predicted for a GB10, not measured" in out
 
 
+def test_a_drafts_experts_that_are_made_nvfp4(plan: Run, config_file: Path) -> None:
+    words = (str(config_file), "--drafts", "1", "--dense-dtype", "fp8")
+    read = []
+    for more in ([], ["--moe-backend", "dgx"]):
+        status, out, err = plan(*words, *more)
+        assert (status, err) == (0, "")
+        read += [line for line in out.splitlines() if "MTP layers, loaded" in line]
+    assert ["NVFP4" in line for line in read] == [False, True]
+
+
 def test_json_says_the_same(plan: Run, config_file: Path) -> None:
     status, out, _ = plan(str(config_file.parent), "--kv-cache-dtype", "fp8", "--memory", "100GB", "--json")
     assert status == 0
@@ -166,6 +176,7 @@ def test_bad_configs_are_one_line_with_a_remedy(
         (["CONFIG", "--plot", "plan.pdf"], "neither .svg nor .png"),
         (["CONFIG", "--plot", "/nowhere/plan.svg"], "No such file"),
         (["CONFIG", "--kv-cache-dtype", "int3"], "'int3' is unknown"),
+        (["CONFIG", "--moe-backend", "dgy"], "--moe-backend: 'dgy' is not one of its values"),
         (["CONFIG", "--acceptance", "2.4"], "from 0 to 1 and none above"),
         (["CONFIG", "--acceptance", "0.5,0.6"], "none above the one before"),
         (["CONFIG", "--acceptance", "0.5,"], "no list of shares"),

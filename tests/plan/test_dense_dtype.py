@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shapes import QWEN3_NEXT_NVFP4, understood
@@ -15,6 +16,8 @@ from dgx_vllm.launch.settings import Source
 from dgx_vllm.machine import Machine, Vllm
 from dgx_vllm.plan import outlook
 from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.parts import Part
+from dgx_vllm.plan.weights import Weight
 
 MACHINE = Machine(Vllm("0.32.0", "cpu", Path("/env/vllm"), has_command=True), (), 32 * 2**30, 8, "python")
 KNOWN: frozenset[str] = frozenset()
@@ -47,6 +50,39 @@ def test_the_drafts_bytes_are_halved_but_for_experts_and_routers() -> None:
     for part, outputs, inputs in (("draft's fc", 2048, 4096), ("attention o_proj", 2048, 4096)):
         assert fp8[part].bytes == outputs * (inputs + 4)
         assert bf16[part].bytes == 2 * outputs * inputs
+
+
+def draft_experts(**asked: Any) -> Weight:
+    found = outlook.of(understood(QWEN3_NEXT_NVFP4), None, Wish(10**12, "given", **asked)).model.weights
+    (experts,) = [each for each in found if each.draft and each.part is Part.EXPERTS]
+    return experts
+
+
+def test_a_drafts_experts_are_nvfp4_with_both_flags() -> None:
+    values = 512 * 3 * 2048 * 512
+    both = draft_experts(dense_dtype="fp8", moe_backend="dgx")
+    assert (both.precision, both.parameters) == ("NVFP4", values)
+    assert both.bytes == pytest.approx(values * 4.5 / 8, rel=1e-6)
+    for asked in ({}, {"dense_dtype": "fp8"}, {"moe_backend": "dgx"}):
+        assert (draft_experts(**asked).precision, draft_experts(**asked).bytes) == ("BF16", 2 * values)
+
+
+def test_a_draft_then_reads_less_and_the_model_as_much() -> None:
+    """Of 10 experts; the memory that is freed is the cache's."""
+    plans = [
+        outlook.of(
+            understood(QWEN3_NEXT_NVFP4),
+            None,
+            Wish(10**12, "given", dense_dtype="fp8", moe_backend=backend, drafts=2),
+        )
+        for backend in (None, "dgx")
+    ]
+    ten = 10 * 3 * 2048 * 512
+    for drafting in (0, 1, 2):
+        before, after = (plan.drafting[drafting].steps[0].bytes for plan in plans)
+        assert before - after == pytest.approx(drafting * ten * (2 - 4.5 / 8), rel=1e-3)
+    freed = plans[0].budget.weights - plans[1].budget.weights
+    assert freed == pytest.approx(512 * 3 * 2048 * 512 * (2 - 4.5 / 8), rel=1e-6)
 
 
 def test_a_tied_head_stays() -> None:

@@ -17,6 +17,7 @@ _CONFIG = "speculative-config"
 #: The flags that stand for a field of --speculative-config; vLLM takes one of the two, not both.
 _SHORT = {"spec-method": "method", "spec-model": "model", "spec-tokens": "num_speculative_tokens"}
 _COUNT = "num_speculative_tokens"
+_BACKEND = "moe_backend"
 #: Methods that draft by a part of the checkpoint itself.
 _MTP = "mtp"
 
@@ -46,6 +47,7 @@ def settle(winners: Layer) -> tuple[Layer, list[Overruled]]:
             overruled.append(Overruled(given, short, f"{short.source} ranks above {whole.source}"))
         else:
             overruled.append(Overruled(left.pop(name), whole, f"{whole.source} ranks above {short.source}"))
+    overruled += _share_dgx(left)
     found = count(left)
     if found and found[1] == 0:
         for name in (_CONFIG, *_SHORT):
@@ -66,6 +68,23 @@ def _check_object(whole: Setting) -> None:
     number = _fields(whole).get(_COUNT)
     if number is not None and type(number) is not int:
         raise UserError(f"{whole.origin}: {_COUNT} must be a whole number, not {json.dumps(number)}")
+
+
+def _share_dgx(left: Layer) -> list[Overruled]:
+    """Has drafts take --moe-backend dgx too, and not what a profile has for them.
+
+    A profile names a backend for them because its own for the model serves no BF16; with dgx those experts
+    become NVFP4 (--dense-dtype), or vLLM chooses for them.
+    """
+    backend, whole = left.get("moe-backend"), left.get(_CONFIG)
+    fields = _fields(whole)
+    if backend is None or whole is None or _BACKEND not in fields:
+        return []
+    if backend.text.lower() != "dgx" or whole.source is not Source.PROFILE or backend.source <= whole.source:
+        return []
+    given = replace(whole, name=f"{_CONFIG}.{_BACKEND}", value=str(fields.pop(_BACKEND)))
+    left[_CONFIG] = replace(whole, value=fields)
+    return [Overruled(given, backend, f"{backend.source} ranks above {whole.source}")]
 
 
 def _check_file(loser: Setting, winner: Setting) -> None:

@@ -10,6 +10,7 @@ from dgx_vllm import checkpoint, machine, meminfo
 from dgx_vllm.dense import Dtype
 from dgx_vllm.drafts import check as check_drafts
 from dgx_vllm.errors import UserError
+from dgx_vllm.launch import flags
 from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source, units
 from dgx_vllm.plan.acceptance import parse as parse_acceptance
 from dgx_vllm.plan.outlook import Wish
@@ -24,6 +25,7 @@ def plan(
     context: int,
     cache_dtype: str | None,
     dense_dtype: Dtype | None,
+    moe_backend: str | None,
     drafts: int | None,
     acceptance: str | None,
     launches: int | None,
@@ -41,6 +43,7 @@ def plan(
         context: tokens in each sequence while decoding.
         cache_dtype: the KV cache's.
         dense_dtype: what the projections that the checkpoint left in BF16 become.
+        moe_backend: vLLM's --moe-backend.
         drafts: speculative tokens, None for the profile's.
         acceptance: the share of steps that keeps the draft at each position, such as `0.84,0.58`.
         launches: of a step, which then decide the overhead.
@@ -52,6 +55,8 @@ def plan(
     """
     if plot:
         chart.check(plot)
+    if moe_backend is not None:
+        flags.load().require("moe-backend", "").check(moe_backend, "--moe-backend")
     accepted = None if acceptance is None else parse_acceptance(acceptance)
     if accepted and drafts and drafts > len(accepted.shares):
         raise UserError(
@@ -66,6 +71,7 @@ def plan(
         context=context,
         cache_dtype=cache_dtype,
         dense_dtype=dense_dtype,
+        moe_backend=moe_backend,
         drafts=drafts,
         acceptance=accepted,
         launches=launches,

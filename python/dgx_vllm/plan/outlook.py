@@ -30,6 +30,7 @@ class Wish:
         context: tokens in each sequence while decoding.
         cache_dtype: --kv-cache-dtype, None for the profile's or the checkpoint's.
         dense_dtype: --dense-dtype, None for the profile's.
+        moe_backend: --moe-backend, None for the profile's.
         state_dtype: --mamba-ssm-cache-dtype.
         drafts: speculative tokens, 0 for none, None for the profile's.
         acceptance: of drafts, None for the published one.
@@ -42,6 +43,7 @@ class Wish:
     context: int = 1024
     cache_dtype: str | None = None
     dense_dtype: Dtype | None = None
+    moe_backend: str | None = None
     state_dtype: str = "auto"
     drafts: int | None = None
     acceptance: Acceptance | None = None
@@ -113,10 +115,12 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     """
     architecture = model.architecture
     dense = wish.dense_dtype or (profile.dense_dtype if profile else "bf16")
+    settings = profile.values("cuda") if profile else {}
     model = replace(model, weights=weights.with_dense(model.weights, dense))
+    if dense != "bf16" and (wish.moe_backend or settings.get("moe-backend")) == "dgx":
+        model = replace(model, weights=weights.with_draft_experts(model.weights))
     if wish.drafts and architecture.draft is None:
         raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")
-    settings = profile.values("cuda") if profile else {}
     drafts = _drafts(settings) if wish.drafts is None and architecture.draft else wish.drafts or 0
     dtype, origin = _cache_dtype(model, profile, settings, wish)
     batched = _number(settings, "max-num-batched-tokens", overheads.BATCHED_TOKENS["cuda"])

@@ -10,6 +10,7 @@ from dgx_vllm.plan import parts
 from dgx_vllm.plan.architecture import Architecture
 from dgx_vllm.plan.headers import Stored
 from dgx_vllm.plan.parts import Part
+from dgx_vllm.plan.precision import nvfp4
 from dgx_vllm.plan.quantization import Quantization
 
 # Tensors that accompany a quantized weight, longest first, and whether they hold the weight itself.
@@ -105,6 +106,19 @@ def with_dense(weights: Iterable[Weight], dtype: Dtype) -> tuple[Weight, ...]:
     return tuple(
         replace(weight, precision="FP8", bytes=weight.parameters + weight.outputs * _SCALE_BYTES)
         if weight.part in dense.PARTS and weight.precision == "BF16"
+        else weight
+        for weight in weights
+    )
+
+
+def with_draft_experts(weights: Iterable[Weight]) -> tuple[Weight, ...]:
+    """The weights as vLLM holds them with `--moe-backend dgx` and a `--dense-dtype` that is not bf16.
+
+    A draft's routed experts become NVFP4. They are taken as one matrix: a few floats an expert do not count.
+    """
+    return tuple(
+        replace(weight, precision="NVFP4", bytes=nvfp4().size((1, weight.parameters)))
+        if weight.draft and weight.part is Part.EXPERTS and weight.precision == "BF16"
         else weight
         for weight in weights
     )
