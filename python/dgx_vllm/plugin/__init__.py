@@ -2,8 +2,9 @@
 checkpoint left in BF16 (layers.py, fp8_method.py, fp8_linear.py), and NVFP4 on the CPU backend.
 
 The experts come in by an entry point of their own, which vLLM as we patch it asks when `--moe-backend dgx` is
-given; docs/kernels.md says why so. The shared expert comes to them by a runner (runner.py, shared.py). It and
-the linear layers come in by vLLM's registry for layers from outside, and are vLLM's own until that flag, or
+given; docs/kernels.md says why so. The shared expert comes to them by a runner (runner.py, shared.py), and a
+draft's experts that were left in BF16 are made NVFP4 for them (drafts.py, draft_method.py). These and the
+linear layers come in by vLLM's registry for layers from outside, and are vLLM's own until that flag, or
 `--dense-dtype` (docs/decode.md), is given. The rest of this page is about the CPU, where the reference path
 serves every NVFP4 layer.
 
