@@ -5,9 +5,8 @@ On a machine that vLLM takes for a GB10; the operators are the reference on the 
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +40,7 @@ from dgx_vllm.plugin import experts as chosen
 from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.draft_method import INPUT_SCALE, Nvfp4Method, RoundingMethod
 
-pytestmark = pytest.mark.usefixtures("process_group", "plugin")
+pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
 
 HIDDEN, INTERMEDIATE, EXPERTS, TOP_K = 128, 64, 4, 2
 SIZES = {
@@ -77,25 +76,6 @@ def gb10(on_gb10: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture(autouse=True, scope="module")
 def registered() -> None:
     plugin.register()
-
-
-@pytest.fixture(autouse=True)
-def logged() -> Iterator[list[str]]:
-    """What the plugin warns of, from a state in which nothing was logged once."""
-    from vllm import logger
-
-    logger._print_warning_once.cache_clear()
-    lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Keep(logging.WARNING)
-    log = logging.getLogger("vllm.plugins.dgx_vllm")
-    log.addHandler(handler)
-    yield lines
-    log.removeHandler(handler)
 
 
 Make = Callable[..., Any]
