@@ -36,7 +36,7 @@ from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 from vllm.model_executor.model_loader.reload import finalize_layerwise_processing
 from vllm.model_executor.model_loader.utils import process_weights_after_loading
 
-from dgx_vllm import dense, fp8, plugin
+from dgx_vllm import dense, fp8, meminfo, plugin
 from dgx_vllm.plugin import fp8_linear, fp8_method
 from dgx_vllm.plugin.fp8_method import Fp8Method
 
@@ -344,7 +344,7 @@ def test_a_head_tied_to_its_embedding_stays(logged: list[str]) -> None:
 
 def test_too_little_memory_leaves_a_layer_in_bf16(logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     layer = made(column)
-    monkeypatch.setattr(fp8_method.meminfo, "available", lambda: 1_000)
+    monkeypatch.setattr(meminfo, "available", lambda: 1_000)
     load(layer, (MATRIX[:48], None))
     finish(layer)
     assert logged == [

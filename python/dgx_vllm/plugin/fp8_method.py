@@ -21,9 +21,9 @@ from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, 
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info, initialize_online_processing
 from vllm.model_executor.model_loader.reload.meta import to_meta_tensor
 from vllm.model_executor.utils import replace_parameter
-from vllm.utils.mem_utils import MemorySnapshot
 
-from dgx_vllm import fp8, meminfo
+from dgx_vllm import fp8
+from dgx_vllm.plugin import memory
 from dgx_vllm.plugin.fp8_linear import CROSSOVER, decode_refusal, linear_fp8, refusal
 from dgx_vllm.plugin.layers import Layer
 
@@ -62,7 +62,7 @@ class Fp8Method(LinearMethodBase):
         weight = cast(torch.Tensor, layer.weight)
         if weight.dtype == torch.float8_e4m3fn:
             return
-        needed, free = fp8.room(weight), _free(weight.device)
+        needed, free = fp8.room(weight), memory.free(weight.device)
         if needed > free:
             self.leave(layer, f"quantizing it takes {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free")
             return
@@ -155,11 +155,3 @@ def _left(prefix: str, reason: str) -> None:
 def _kind(prefix: str) -> str:
     """A layer's name without its number, so that a line serves all of a model's."""
     return re.sub(r"\.\d+\.", ".*.", prefix)
-
-
-def _free(device: torch.device) -> int:
-    """Bytes that can be had on a device, what PyTorch holds in reserve among them."""
-    if device.type == "cpu":
-        return meminfo.available()
-    found = MemorySnapshot(device=device)
-    return found.free_memory + found.torch_memory - found.torch_allocated
