@@ -333,7 +333,7 @@ def bench_decode(
         list[str] | None,
         typer.Option(
             metavar="NAME[=OPTIONS]",
-            help="marlin, stock, dgx, dgx-fp8, fp8, or a name with options of serve; repeat it. "
+            help="marlin, stock, dgx, dgx-fp8, dgx-nvfp4, fp8, or a name with options of serve; repeat it. "
             "The others are held against the first.",
         ),
     ] = None,

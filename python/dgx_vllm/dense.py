@@ -3,7 +3,7 @@
 At batch 1 a token costs the bytes of its weights, and two thirds of them are these: of Qwen3-Next-80B, GDN's
 in_proj_qkvz, lm_head, and attention's q, k and v. Not wanted: routers and gates, whose few bytes decide which
 experts are read; in_proj_ba and Mamba's in_proj, which set how fast a state decays; convolutions and norms;
-embeddings, of which a token reads a row; vision. `plugin.fp8_method` does it; docs/decode.md says how.
+embeddings, of which a token reads a row; vision. `plugin.dense_method` does it; docs/decode.md says how.
 """
 
 from typing import Any, Literal, cast, get_args
@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_args
 from dgx_vllm.plan import parts
 from dgx_vllm.plan.parts import Part
 
-Dtype = Literal["bf16", "fp8"]
+Dtype = Literal["bf16", "fp8", "nvfp4"]
 
 #: What is quantized.
 PARTS = (

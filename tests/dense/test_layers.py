@@ -37,8 +37,11 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_processin
 from vllm.model_executor.model_loader.utils import process_weights_after_loading
 
 from dgx_vllm import dense, fp8, meminfo, plugin
-from dgx_vllm.plugin import fp8_linear, fp8_method
+from dgx_vllm.kernels import reference
+from dgx_vllm.nvfp4 import rows as nvfp4_rows
+from dgx_vllm.plugin import dense_method, fp8_linear
 from dgx_vllm.plugin.fp8_method import Fp8Method
+from dgx_vllm.plugin.nvfp4_method import Nvfp4Method
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group")
 
@@ -106,8 +109,10 @@ def qkv(**kwargs: Any) -> Any:
     return QKVParallelLinear(K, 16, 4, 2, bias=False, prefix=name, **{**BF16, **kwargs})
 
 
-def row(**kwargs: Any) -> Any:
-    return RowParallelLinear(K, 48, bias=False, prefix="mtp.layers.0.self_attn.o_proj", **{**BF16, **kwargs})
+def row(rows: int = 48, **kwargs: Any) -> Any:
+    return RowParallelLinear(
+        K, rows, bias=False, prefix="mtp.layers.0.self_attn.o_proj", **{**BF16, **kwargs}
+    )
 
 
 def head(vocabulary: int = 192, prefix: str = "lm_head") -> Any:
@@ -242,6 +247,54 @@ def test_what_is_to_stay_stays(name: str, logged: list[str]) -> None:
     assert logged == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nvfp4_is_what_its_quantizer_says(kind: str, logged: list[str]) -> None:
+    """By the checkpoint's own way, with block scales where the tensor cores want them."""
+    make, parts, rows, _ = KINDS[kind]
+    if kind in ("column", "row"):  # whose 48 rows are no multiple of 64
+        make = {"column": lambda: column(rows=64), "row": lambda: row(64)}[kind]
+        parts, rows = [(MATRIX[:64], None)], 64
+    elif rows % 64:
+        pytest.skip(f"{rows} rows are no multiple of 64")
+    layer = made(make, "nvfp4")
+    assert isinstance(layer.quant_method, Nvfp4Method)
+    for part in parts:
+        assert layer.weight.is_meta
+        load(layer, part)
+    finish(layer)
+    expected = nvfp4_rows.quantize(MATRIX[:rows])
+    assert expected is not None
+    assert torch.equal(layer.weight, expected.weight)
+    assert torch.equal(layer.weight_scale.view(torch.uint8), expected.weight_scale.view(torch.uint8))
+    assert torch.equal(layer.weight_global_scale, expected.weight_scale_2)
+    x = random(5, K, seed=1)
+    held = reference.weight(layer.weight, layer.weight_scale, layer.weight_global_scale)
+    torch.testing.assert_close(
+        outputs(layer, x).double(), x.double() @ held.double().T, rtol=2**-8, atol=1e-2
+    )
+    assert logged == []
+
+
+def test_nvfp4_holds_no_more_than_one_layer_twice() -> None:
+    rows, k, count = 256, 1024, 8
+    weights = [random(rows, k, seed=seed) for seed in range(count)]
+    with Live() as live:
+        layers = [made(lambda: column(rows=rows, k=k), "nvfp4") for _ in range(count)]
+        for layer, weight in zip(layers, weights, strict=True):
+            load(layer, (weight, None))
+        finish(*layers)
+    one_in_bf16, all_quantized = 2 * rows * k, count * (rows * k * 9 // 16 + 4)
+    assert live.bytes == all_quantized
+    assert live.peak <= all_quantized + one_in_bf16 + nvfp4_rows.room(weights[0])
+
+
+def test_a_layer_that_cannot_be_nvfp4_stays(logged: list[str]) -> None:
+    layer = made(lambda: column(rows=48), "nvfp4")
+    assert isinstance(layer.quant_method, UnquantizedLinearMethod)
+    why = "its 48 outputs are no multiple of 64"
+    assert logged == [f"dense_dtype nvfp4 leaves model.layers.*.mlp.up_proj in BF16: {why}"]
+
+
 def test_an_unknown_dtype_is_an_error() -> None:
     with (
         set_current_vllm_config(VllmConfig(additional_config={"dgx_dense_dtype": "int3"})),
@@ -285,7 +338,7 @@ def test_other_devices_leave_all_layers_in_bf16(logged: list[str], monkeypatch: 
 
 def test_results_that_may_not_depend_on_the_batch(logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
-    monkeypatch.setattr(fp8_method.envs, "VLLM_BATCH_INVARIANT", True, raising=False)
+    monkeypatch.setattr(dense_method.envs, "VLLM_BATCH_INVARIANT", True, raising=False)
     assert isinstance(made(qkv).quant_method, UnquantizedLinearMethod)
     assert len(logged) == 1
     assert "VLLM_BATCH_INVARIANT" in logged[0]
@@ -316,7 +369,7 @@ def test_a_head_that_is_needed_as_it_is(
         model_config=SimpleNamespace(**{"dtype": torch.bfloat16, "head_dtype": torch.bfloat16, **model}),
         speculative_config=drafts,
     )
-    monkeypatch.setattr(fp8_method, "get_current_vllm_config", lambda: config)
+    monkeypatch.setattr(dense_method, "get_current_vllm_config", lambda: config)
     assert isinstance(made(head).quant_method, UnquantizedEmbeddingMethod)
     assert logged == [f"dense_dtype fp8 leaves lm_head in BF16: {why}"]
     assert isinstance(made(column).quant_method, Fp8Method)
@@ -325,7 +378,7 @@ def test_a_head_that_is_needed_as_it_is(
 @pytest.mark.parametrize("kind", [("mtp", "qwen3_next_mtp"), ("mtp", "qwen3_5_mtp"), ("ngram",)])
 def test_a_head_that_drafts_share(kind: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimpleNamespace(model_config=None, speculative_config=drafting(*kind))
-    monkeypatch.setattr(fp8_method, "get_current_vllm_config", lambda: config)
+    monkeypatch.setattr(dense_method, "get_current_vllm_config", lambda: config)
     assert isinstance(made(head).quant_method, Fp8Method)
 
 

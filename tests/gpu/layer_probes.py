@@ -35,6 +35,7 @@ def figures(model: torch.nn.Module, checkpoint: str) -> Iterator[Figure]:
     from dgx_vllm.plugin.decode import DecodeExperts
     from dgx_vllm.plugin.fp8_method import Fp8Method
     from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel
+    from dgx_vllm.plugin.nvfp4_method import Nvfp4Method
     from dgx_vllm.plugin.shared import kernel_of
 
     device = next(model.parameters()).device
@@ -49,7 +50,9 @@ def figures(model: torch.nn.Module, checkpoint: str) -> Iterator[Figure]:
             if isinstance(method, Fp8Method):
                 weight = module.weight.double() * module.weight_scale.double()
                 yield from _linear(name, "FP8", module, weight, device)
-            elif method is not None and isinstance(kernel_of(module), DecodeNvFp4LinearKernel):
+            elif isinstance(method, Nvfp4Method) or (
+                method is not None and isinstance(kernel_of(module), DecodeNvFp4LinearKernel)
+            ):
                 held = module.weight, module.weight_scale, module.weight_global_scale
                 yield from _linear(name, "NVFP4", module, reference.weight(*held).double(), device)
 

@@ -98,7 +98,7 @@ def test_on_another_platform_nothing_of_the_cpus_is_imported(monkeypatch: pytest
 
     from vllm import platforms
 
-    from dgx_vllm.plugin import layers, runner
+    from dgx_vllm.plugin import drafts, layers, runner
     from dgx_vllm.plugin import register as entry
     from dgx_vllm.plugin.register import register
 
@@ -107,14 +107,14 @@ def test_on_another_platform_nothing_of_the_cpus_is_imported(monkeypatch: pytest
     monkeypatch.setattr(module, "_registered", False)
     monkeypatch.setattr(platforms.current_platform, "is_cpu", lambda: False, raising=False)
     registered: list[str] = []
-    for made in (layers, runner):
+    for made in (layers, runner, drafts):
         monkeypatch.setattr(made, "register", lambda name=made.__name__: registered.append(name))
     for name in ("linear", "moe"):
         monkeypatch.delitem(sys.modules, f"dgx_vllm.plugin.{name}", raising=False)
     register()
     register()
     assert not {"dgx_vllm.plugin.linear", "dgx_vllm.plugin.moe"} & set(sys.modules)
-    assert registered == ["dgx_vllm.plugin.layers", "dgx_vllm.plugin.runner"]
+    assert sorted(registered) == [f"dgx_vllm.plugin.{name}" for name in ("drafts", "layers", "runner")]
 
 
 def test_what_quantizes_is_imported_where_it_is_asked_for() -> None:
@@ -123,7 +123,7 @@ def test_what_quantizes_is_imported_where_it_is_asked_for() -> None:
     import sys
 
     code = (
-        "import sys, dgx_vllm.plugin as p; p.register(); print('dgx_vllm.plugin.fp8_method' in sys.modules)"
+        "import sys, dgx_vllm.plugin as p; p.register(); print('dgx_vllm.plugin.dense_method' in sys.modules)"
     )
     environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "HOME": "/nonexistent"}
     ran = subprocess.run(

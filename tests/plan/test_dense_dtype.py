@@ -33,6 +33,16 @@ def test_the_projections_bytes_are_halved() -> None:
     assert bf16.steps[0].bytes - fp8.steps[0].bytes == outputs * 2048 - outputs * 4
 
 
+def test_nvfp4_takes_nine_bits_for_thirty_two() -> None:
+    model = understood(QWEN3_NEXT_NVFP4)
+    bf16, nvfp4 = (
+        outlook.of(model, None, Wish(10**12, "given", dense_dtype=dtype)) for dtype in ("bf16", "nvfp4")
+    )
+    outputs = 36 * 12288 + 12 * 9216 + 151936
+    saved = bf16.steps[0].bytes - nvfp4.steps[0].bytes
+    assert saved == pytest.approx(outputs * 2048 * (2 - 4.5 / 8), rel=1e-5)
+
+
 def test_the_drafts_bytes_are_halved_but_for_experts_and_routers() -> None:
     model = understood(QWEN3_NEXT_NVFP4)
     bf16, fp8 = (
@@ -162,7 +172,7 @@ def test_an_additional_config_of_ones_own_says_it_itself() -> None:
 
 def test_what_is_asked_for_is_a_dtype() -> None:
     assert dense.asked({}) == dense.asked(None) == "bf16"
-    with pytest.raises(ValueError, match="dgx_dense_dtype must be one of bf16, fp8, not 'int8'"):
+    with pytest.raises(ValueError, match="dgx_dense_dtype must be one of bf16, fp8, nvfp4, not 'int8'"):
         dense.asked({"dgx_dense_dtype": "int8"})
 
 

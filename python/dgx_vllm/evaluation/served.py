@@ -7,7 +7,7 @@ import torch
 
 from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
-from dgx_vllm.evaluation.rounding import Rounding, fp8_fitted
+from dgx_vllm.evaluation.rounding import Rounding, fp8_fitted, nvfp4
 from dgx_vllm.nvfp4 import BLOCK_SIZE, Nvfp4Tensor, dequantize
 from dgx_vllm.plan.headers import Stored
 from dgx_vllm.tensors import Tensors
@@ -15,8 +15,8 @@ from dgx_vllm.tensors import Tensors
 _PLAIN = {"BF16": "BF16", "F16": "FP16", "F32": "F32"}
 #: Elements that are looked at together: 64 MiB in float32.
 _CHUNK = 2**24
-#: What else --dense-dtype leaves in BF16 (`plugin.fp8_method`) depends on the machine.
-_MULTIPLE = 16
+#: Of the sizes of what is quantized. What else stays (`plugin.dense_method`) depends on the machine.
+_MULTIPLES = {"fp8": 16, "nvfp4": 64}
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,15 @@ class Option:
 
 def option(dtype: Dtype) -> Option | None:
     """What `--dense-dtype` does, as far as weights go; None where it does nothing."""
-    return None if dtype == "bf16" else Option("FP8", fp8_fitted, _taken)
+    if dtype == "bf16":
+        return None
+    rounding = {"fp8": fp8_fitted, "nvfp4": nvfp4}[dtype]
 
+    def taken(module: str, stored: Stored) -> bool:
+        fits = stored.dtype == "BF16" and not any(size % _MULTIPLES[dtype] for size in stored.shape)
+        return fits and dense.covers(module)
 
-def _taken(module: str, stored: Stored) -> bool:
-    fits = stored.dtype == "BF16" and not any(size % _MULTIPLE for size in stored.shape)
-    return fits and dense.covers(module)
+    return Option(dtype.upper(), rounding, taken)
 
 
 class Served:

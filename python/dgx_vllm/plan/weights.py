@@ -103,12 +103,15 @@ def with_dense(weights: Iterable[Weight], dtype: Dtype) -> tuple[Weight, ...]:
     """The weights as vLLM holds them with `--dense-dtype`."""
     if dtype == "bf16":
         return tuple(weights)
-    return tuple(
-        replace(weight, precision="FP8", bytes=weight.parameters + weight.outputs * _SCALE_BYTES)
-        if weight.part in dense.PARTS and weight.precision == "BF16"
-        else weight
-        for weight in weights
-    )
+
+    def served(weight: Weight) -> Weight:
+        if weight.part not in dense.PARTS or weight.precision != "BF16":
+            return weight
+        if dtype == "nvfp4":
+            return replace(weight, precision="NVFP4", bytes=nvfp4().size((1, weight.parameters)))
+        return replace(weight, precision="FP8", bytes=weight.parameters + weight.outputs * _SCALE_BYTES)
+
+    return tuple(served(weight) for weight in weights)
 
 
 def with_draft_experts(weights: Iterable[Weight]) -> tuple[Weight, ...]:

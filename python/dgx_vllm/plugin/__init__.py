@@ -1,5 +1,5 @@
 """What we put into vLLM: decode kernels for NVFP4 experts on GPUs (experts.py), FP8 for linear layers that a
-checkpoint left in BF16 (layers.py, fp8_method.py, fp8_linear.py), and NVFP4 on the CPU backend.
+checkpoint left in BF16 (layers.py, dense_method.py), and NVFP4 on the CPU backend.
 
 The experts come in by an entry point of their own, which vLLM as we patch it asks when `--moe-backend dgx` is
 given; docs/kernels.md says why so. The shared expert comes to them by a runner (runner.py, shared.py), and a

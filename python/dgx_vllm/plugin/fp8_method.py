@@ -1,157 +1,54 @@
-"""`--dense-dtype fp8` in vLLM: linear layers that were left in BF16 become FP8 while they are loaded.
+"""`--dense-dtype fp8`: E4M3 with a scale for each output."""
 
-Those take part that `dgx_vllm.dense` covers and that vLLM would serve unquantized. vLLM makes such a layer as
-ever; then its weight is given back, and vLLM's own machinery for online quantization keeps what the loader
-brings until the layer is whole, materializes it and has it quantized before it turns to the next. So no more
-than one layer is there in both formats.
-"""
-
-import re
-from collections.abc import Iterator
-from typing import cast
+from typing import ClassVar
 
 import torch
-import vllm.envs as envs
 from torch.nn import Module
-from vllm.config import get_current_vllm_config
-from vllm.logger import init_logger
-from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
-from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, UnquantizedEmbeddingMethod
-from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info, initialize_online_processing
-from vllm.model_executor.model_loader.reload.meta import to_meta_tensor
 from vllm.model_executor.utils import replace_parameter
 
 from dgx_vllm import fp8
-from dgx_vllm.plugin import memory
-from dgx_vllm.plugin.fp8_linear import CROSSOVER, decode_refusal, linear_fp8, refusal
-from dgx_vllm.plugin.layers import Layer
-
-#: Rows and columns that both kernels take at once.
-_MULTIPLE = 16
-_MOST_BYTES = 2**31 - 1
-
-#: Drafts without an lm_head, and MTP layers that take the target's as it is. Others may hold one of their own
-#: against it, value by value, which fails where the two have not the same dtype.
-_HEADLESS = ("ngram", "suffix")
-_SHARING = ("qwen3_next_mtp", "qwen3_5_mtp")
-
-# A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
-_logger = init_logger("vllm.plugins.dgx_vllm")
+from dgx_vllm.dense import Dtype
+from dgx_vllm.plugin import fp8_linear
+from dgx_vllm.plugin.dense_method import DenseMethod
 
 
-class Fp8Method(LinearMethodBase):
-    """Quantizes a layer's BF16 weight when it is loaded, and multiplies by `linear_fp8`.
+class Fp8Method(DenseMethod):
+    """Multiplies by `linear_fp8`."""
 
-    Args:
-        unquantized: the layer's own method, which made its weight.
-    """
+    dtype: ClassVar[Dtype] = "fp8"
+    multiple = 16
 
-    #: By this vLLM's loaders know that weights are quantized as they arrive.
-    uses_meta_device = True
+    @staticmethod
+    def refusal() -> str | None:
+        """Why the device cannot serve it, None if it can."""
+        return fp8_linear.refusal()
 
-    def __init__(self, unquantized: QuantizeMethodBase) -> None:
-        self.unquantized = unquantized
+    @staticmethod
+    def described() -> str:
+        """What it is, for the log."""
+        reason = fp8_linear.decode_refusal()
+        if reason is not None:
+            return f"E4M3 with a scale for each output; linear_decode is not used, {reason}"
+        kernels = f"linear_decode for 1 to {fp8_linear.CROSSOVER} tokens, vLLM's CUTLASS beyond"
+        return f"E4M3 with a scale for each output; {kernels}"
 
-    def create_weights(self, layer: Module, *args: object, **kwargs: object) -> None:
-        """Has been done by `unquantized` when this method takes over."""
-        raise NotImplementedError
+    def converted(self, weight: torch.Tensor) -> bool:
+        """Whether a layer's `weight` is quantized."""
+        return weight.dtype == torch.float8_e4m3fn
 
-    def process_weights_after_loading(self, layer: Module) -> None:
-        """Replace `weight` [rows, k] by its FP8 codes and add `weight_scale` [rows, 1]; vLLM calls twice."""
-        weight = cast(torch.Tensor, layer.weight)
-        if weight.dtype == torch.float8_e4m3fn:
-            return
-        needed, free = fp8.room(weight), memory.free(weight.device)
-        if needed > free:
-            self.leave(layer, f"quantizing it takes {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free")
-            return
-        quantized = fp8.quantize(weight.data)
+    def room(self, weight: torch.Tensor) -> int:
+        """Bytes that `convert` takes beside the weight in BF16."""
+        return fp8.room(weight)
+
+    def convert(self, layer: Module, weight: torch.Tensor) -> bool:
+        """Replace `weight` [rows, k] by its FP8 codes and add `weight_scale` [rows, 1]."""
+        quantized = fp8.quantize(weight)
         if not quantized.scale.isfinite().all():
-            self.leave(layer, "it holds weights that are not finite")
-            return
+            return False
         replace_parameter(layer, "weight", quantized.weight)
         replace_parameter(layer, "weight_scale", quantized.scale)
+        return True
 
     def apply(self, layer: Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """x bfloat16 [..., k] times the weight, plus bias [rows]: [..., rows]."""
-        return linear_fp8(x, layer.weight, layer.weight_scale, bias)
-
-    def tie_weights(self, layer: Module, embed_tokens: Module) -> Module:
-        """Leave the layer: an embedding's BF16 rows stay, so that FP8 would be a second copy of them."""
-        self.leave(layer, "it shares its weights with the embedding")
-        get_layerwise_info(layer).reset()
-        return self.unquantized.tie_weights(layer, embed_tokens)
-
-    def leave(self, layer: Module, reason: str) -> None:
-        """Give the layer back to vLLM, which processes all layers once they are loaded."""
-        _left(cast(str, layer.prefix), reason)
-        cast(Layer, layer).quant_method = self.unquantized
-
-
-def adopt(layer: Layer) -> None:
-    """Have a layer that was just made quantized while it is loaded, if it is unquantized and can be."""
-    method = layer.quant_method
-    if type(method) not in (UnquantizedLinearMethod, UnquantizedEmbeddingMethod):
-        _logger.info_once(
-            "dense_dtype fp8: %s stays as the checkpoint has it (%s)",
-            _kind(layer.prefix),
-            type(method).__name__,
-        )
-        return
-    reason = next(_refusals(layer), None)
-    if reason is not None:
-        _left(layer.prefix, reason)
-        return
-    _logger.info_once(
-        "dense_dtype fp8: E4M3 with a scale for each output; %s",
-        f"linear_decode for 1 to {CROSSOVER} tokens, vLLM's CUTLASS beyond"
-        if decode_refusal() is None
-        else f"linear_decode is not used, {decode_refusal()}",
-    )
-    unloaded = to_meta_tensor(cast(torch.Tensor, layer.weight))
-    layer.register_parameter("weight", cast(torch.nn.Parameter, unloaded))
-    layer.quant_method = Fp8Method(method)
-    initialize_online_processing(layer)
-
-
-def _refusals(layer: Layer) -> Iterator[str]:
-    """Why a layer cannot be quantized; the first counts."""
-    elsewhere = refusal()
-    if elsewhere is not None:
-        yield elsewhere
-    if layer.params_dtype != torch.bfloat16:
-        yield f"its weights are {layer.params_dtype} and not torch.bfloat16"
-    rows, k = layer.output_size_per_partition, layer.input_size_per_partition
-    for name, size in (("outputs", rows), ("inputs", k)):
-        if size % _MULTIPLE:
-            yield f"its {size} {name} are no multiple of {_MULTIPLE}"
-    if rows * k > _MOST_BYTES:
-        yield "it would take 2 GiB or more"
-    if envs.VLLM_BATCH_INVARIANT:
-        yield "VLLM_BATCH_INVARIANT asks for results that do not depend on the number of tokens"
-    if isinstance(layer, ParallelLMHead):
-        yield from _refusals_of_head()
-
-
-def _refusals_of_head() -> Iterator[str]:
-    config = get_current_vllm_config()
-    model, drafts = config.model_config, config.speculative_config
-    if model is not None and model.head_dtype != model.dtype:
-        yield f"its logits are asked for in {model.head_dtype}"
-    if drafts is None or drafts.method in _HEADLESS:
-        return
-    kind = str(drafts.method)
-    if kind == "mtp" and drafts.draft_model_config is not None:
-        kind = drafts.draft_model_config.hf_config.model_type
-    if kind not in _SHARING:
-        yield f"drafts by {kind} may compare it with their own"
-
-
-def _left(prefix: str, reason: str) -> None:
-    _logger.warning_once("dense_dtype fp8 leaves %s in BF16: %s", _kind(prefix), reason)
-
-
-def _kind(prefix: str) -> str:
-    """A layer's name without its number, so that a line serves all of a model's."""
-    return re.sub(r"\.\d+\.", ".*.", prefix)
+        return fp8_linear.linear_fp8(x, layer.weight, layer.weight_scale, bias)

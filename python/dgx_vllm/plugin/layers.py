@@ -51,8 +51,11 @@ def offer(layer: Layer) -> None:
         ValueError: what is asked for is no dtype.
     """
     config = get_current_vllm_config_or_none()
-    if config is None or dense.asked(config.additional_config) == "bf16" or not dense.covers(layer.prefix):
+    asked = "bf16" if config is None else dense.asked(config.additional_config)
+    if asked == "bf16" or not dense.covers(layer.prefix):
         return
-    from dgx_vllm.plugin.fp8_method import adopt
+    from dgx_vllm.plugin.dense_method import adopt
+    from dgx_vllm.plugin.fp8_method import Fp8Method
+    from dgx_vllm.plugin.nvfp4_method import Nvfp4Method
 
-    adopt(layer)
+    adopt(layer, Fp8Method if asked == "fp8" else Nvfp4Method)
