@@ -19,6 +19,8 @@ from tables import NOTHING, said, table
 
 #: What the documents hold against the others.
 OURS = "dgx-fp8"
+#: Of all that are ours.
+_PREFIX = "dgx"
 #: Time of a step in which the profiler saw nothing on the GPU.
 IDLE = "no kernel runs"
 _SAME = ("device", "vllm", "model", "dummy", "prompt", "tokens", "repeats")
@@ -124,23 +126,20 @@ def text(results: Results) -> str:
 
 
 def rates(results: Results) -> Iterator[str]:
-    """Tokens a second of each variant, ours against each of the others."""
-    others = [name for name in results.variants if name != OURS]
-    rows = []
-    for sequences in results.sequences:
-        speeds = {name: _speed(results, name, sequences) for name in (*others, OURS)}
-        ours = speeds[OURS]
-        ratios = [ours / speeds[name] if ours and speeds[name] else None for name in others]
-        rows.append(
-            (
-                str(sequences),
-                *(_figure(speeds[name], ".1f") for name in others),
-                f"**{ours:.1f}**" if ours else NOTHING,
-                *(_figure(ratio, ".2f") for ratio in ratios),
-            )
-        )
-    header = ("sequences", *(f"{name}, tokens/s" for name in (*others, OURS)))
-    yield from table((*header, *(f"{OURS} against {name}" for name in others)), rows)
+    """Tokens a second of each variant; of ours also how many times those of the first."""
+    base = results.variants[0]
+    peers = [name for name in results.variants if not name.startswith(_PREFIX)]
+    ours = sorted(name for name in results.variants if name.startswith(_PREFIX))
+
+    def cell(name: str, sequences: int) -> str:
+        speed, first = (_speed(results, each, sequences) for each in (name, base))
+        if name in peers or not speed or not first:
+            return _figure(speed, ".1f")
+        return f"{speed:.1f} ({speed / first:.2f})"
+
+    rows = [(str(each), *(cell(name, each) for name in (*peers, *ours))) for each in results.sequences]
+    header = [f"{name} (to {base})" if name in ours else name for name in (*peers, *ours)]
+    yield from table(("tokens/s, sequences", *header), rows)
     yield from said(results.head)
     spread = [_spread(row) for row in results.rows]
     if spread:
