@@ -118,6 +118,20 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def gb10(on_gb10: None, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What chooses layers finds a GB10 with vLLM's CUTLASS and our library, and neither is called."""
+    import torch
+    from vllm.model_executor.kernels.linear.nvfp4 import cutlass
+    from vllm.model_executor.layers.fused_moe.experts import flashinfer_cutlass_moe
+    from vllm.model_executor.layers.quantization.utils import nvfp4_utils
+
+    monkeypatch.setattr(flashinfer_cutlass_moe, "has_flashinfer_cutlass_fused_moe", lambda: False)
+    for module in (cutlass, nvfp4_utils):
+        monkeypatch.setattr(module, "cutlass_fp4_supported", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
+
+
+@pytest.fixture
 def logged() -> Iterator[list[str]]:
     """What the plugin warns of, from a state in which nothing was logged once."""
     from vllm import logger

@@ -21,13 +21,10 @@ pytest.importorskip("vllm")
 from transformers import Qwen3NextConfig
 from vllm import platforms
 from vllm.config import KernelConfig, ModelConfig, VllmConfig, set_current_vllm_config
-from vllm.model_executor.kernels.linear.nvfp4 import cutlass
 from vllm.model_executor.layers.fused_moe import UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
-from vllm.model_executor.layers.fused_moe.experts import flashinfer_cutlass_moe
 from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpertsFp4
 from vllm.model_executor.layers.quantization.modelopt import ModelOptNvFp4Config, ModelOptNvFp4FusedMoE
-from vllm.model_executor.layers.quantization.utils import nvfp4_utils
 from vllm.model_executor.layers.quantization.utils.nvfp4_utils import swizzle_blockscale
 from vllm.model_executor.model_loader.base_loader import _has_online_quant
 from vllm.model_executor.model_loader.reload import finalize_layerwise_processing
@@ -59,18 +56,6 @@ SIZES = {
 BF16 = ["mtp*", "model.layers.3*"]
 QUANTIZED = {"quant_algo": "NVFP4", "kv_cache_quant_algo": None, "group_size": 16, "exclude_modules": BF16}
 DRAFT = "mtp.layers.0.mlp"
-
-
-@pytest.fixture
-def gb10(on_gb10: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What chooses layers finds a GB10 with vLLM's CUTLASS and our library, and neither is called."""
-    library = tmp_path / "libdgx_kernels.so"
-    library.touch()
-    monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(library))
-    monkeypatch.setattr(flashinfer_cutlass_moe, "has_flashinfer_cutlass_fused_moe", lambda: False)
-    for module in (cutlass, nvfp4_utils):
-        monkeypatch.setattr(module, "cutlass_fp4_supported", lambda: True)
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
 
 
 @pytest.fixture(autouse=True, scope="module")

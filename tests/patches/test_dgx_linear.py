@@ -15,8 +15,6 @@ from vllm import platforms
 from vllm.config import KernelConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.kernels import linear
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel, init_nvfp4_linear_kernel
-from vllm.model_executor.kernels.linear.nvfp4 import cutlass
-from vllm.model_executor.layers.quantization.utils import nvfp4_utils
 from vllm.platforms.interface import DeviceCapability
 
 from dgx_vllm.kernels import launch, reference
@@ -25,15 +23,12 @@ from dgx_vllm.plugin import fp8_linear, nvfp4_linear
 from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel
 from dgx_vllm.plugin.nvfp4_linear import CROSSOVER
 
-pytestmark = pytest.mark.usefixtures("on_gb10", "library", "plugin", "logged")
+pytestmark = pytest.mark.usefixtures("plugin", "logged")
 
 
 @pytest.fixture(autouse=True)
-def as_built_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """vLLM's CUTLASS is there, on a machine whose tensors stay where they are."""
-    for module in (cutlass, nvfp4_utils, nvfp4_linear):
-        monkeypatch.setattr(module, "cutlass_fp4_supported", lambda: True)
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
+def as_built_for_a_gpu(gb10: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(nvfp4_linear, "cutlass_fp4_supported", lambda: True)
     fp8_linear.decode_refusal.cache_clear()
     yield
     fp8_linear.decode_refusal.cache_clear()

@@ -19,12 +19,9 @@ pytest.importorskip("vllm")
 from transformers import Qwen3NextConfig
 from vllm.config import KernelConfig, ModelConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel
-from vllm.model_executor.kernels.linear.nvfp4 import cutlass
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
-from vllm.model_executor.layers.fused_moe.experts import flashinfer_cutlass_moe
 from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpertsFp4
 from vllm.model_executor.layers.quantization.modelopt import ModelOptNvFp4Config
-from vllm.model_executor.layers.quantization.utils import nvfp4_utils
 from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 
 from dgx_vllm import plugin
@@ -34,7 +31,7 @@ from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts
 from dgx_vllm.plugin.shared import refusals
 from dgx_vllm.plugin.sparse import SparseDecodeExperts
 
-pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
+pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin", "gb10")
 
 HIDDEN, EXPERTS, TOP_K = 128, 4, 2
 SIZES = {
@@ -51,15 +48,6 @@ SIZES = {
     "max_position_embeddings": 128,
 }
 QUANTIZED = {"quant_algo": "NVFP4", "kv_cache_quant_algo": None, "group_size": 16, "exclude_modules": []}
-
-
-@pytest.fixture(autouse=True)
-def gb10(on_gb10: None, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What chooses layers finds a GB10 with vLLM's CUTLASS and our library, and neither is called."""
-    monkeypatch.setattr(flashinfer_cutlass_moe, "has_flashinfer_cutlass_fused_moe", lambda: False)
-    for module in (cutlass, nvfp4_utils):
-        monkeypatch.setattr(module, "cutlass_fp4_supported", lambda: True)
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
 
 
 @pytest.fixture(autouse=True, scope="module")
