@@ -33,7 +33,8 @@ let
   };
   instances =
     [ { } single (single // { group = "models"; model = "/home/alice/model"; download = false; }) (single // { user = null; cacheDir = null; stateDir = null; }) ]
-    ++ map (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { })) (builtins.attrNames single);
+    ++ map (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { })) (builtins.attrNames single)
+    ++ [ { denseDtype = "nvfp4"; } ];
   whole = instance: defaults // { inherit command; name = "main"; conflicts = [ ]; } // instance;
 
   assertionsOf = memory: configured: map (each: each.message) (builtins.filter (each: ! each.assertion)

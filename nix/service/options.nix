@@ -47,7 +47,7 @@ let
       stateDir = optional place "The home directory; null for one below /var/lib.";
       memoryReserve = optional bytes "Memory that is left alone; null for 8GB.";
       memoryBudget = optional bytes "Memory that this instance may take. Instances run at once only if each has a budget.";
-      denseDtype = optional (types.enum [ "bf16" "fp8" ]) "What the projections that an NVFP4 checkpoint left in BF16 become; null as the profile says.";
+      denseDtype = optional (types.enum [ "bf16" "fp8" "nvfp4" ]) "What the projections that an NVFP4 checkpoint left in BF16 become; null as the profile says.";
       mtp = optional types.ints.positive "Tokens to draft with the model's MTP layer; null as the profile says.";
       watchdog = mkOption { type = types.ints.unsigned; default = 120; description = "Seconds of the engine's silence after which the server is restarted; 0 for never."; };
       extraArgs = mkOption { type = types.listOf types.singleLineStr; default = [ ]; description = "More of the command line."; };
