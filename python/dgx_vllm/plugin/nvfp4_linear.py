@@ -62,7 +62,7 @@ def on_gpu(
         weight_global: float32 scalar.
         bias: bfloat16 [rows].
         input_scale: float32 scalar that quantizing multiplies activations by, from calibration; None for one
-            of each call, by its largest activation.
+            of each call, by its largest activation of tokens that are finite.
     """
     tokens = x.reshape(-1, x.shape[-1])
     out_shape = (*x.shape[:-1], len(weight))
@@ -103,5 +103,9 @@ def _(x: Tensor, weight: Tensor, *_: Tensor | None) -> Tensor:
 
 
 def _dynamic(tokens: Tensor) -> Tensor:
-    """By the largest activation, on the device; finite where all are zero."""
-    return (_LARGEST / tokens.abs().amax().float()).clamp(max=_MOST)
+    """By the largest activation, on the device; finite where all are zero.
+
+    A token that is not finite does not count: with a scale of 0 or NaN it would spoil all others of its call.
+    """
+    largest = tokens.abs().amax(dim=1).float().nan_to_num(nan=0.0, posinf=0.0)
+    return (_LARGEST / largest.amax()).clamp(max=_MOST)
