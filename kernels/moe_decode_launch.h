@@ -21,8 +21,8 @@ inline Plan plan(Layer& p, const Chip& chip) {
   const int slots = p.tokens * p.top_k;
   // One token wants its few blocks spread over many warps; more tokens want few warps that work long.
   const int hidden_stages = nvfp4::stages(p.hidden), goal = p.tokens == 1 ? 4 : 8;
-  p.gate_up_stages = std::max(goal, (hidden_stages + kGateUpMaxWarps - 1) / kGateUpMaxWarps);
-  const int gate_up_warps = (hidden_stages + p.gate_up_stages - 1) / p.gate_up_stages;
+  const int gate_up_warps = std::min((hidden_stages + goal - 1) / goal, kGateUpMaxWarps);
+  p.gate_up_stages = (hidden_stages + gate_up_warps - 1) / gate_up_warps;
   // As many warps as have equal shares of the stages.
   const int stages = slots * nvfp4::stages(p.routed.intermediate) +
                      (shared ? (p.tokens + 1) / 2 * nvfp4::stages(p.shared.intermediate) : 0);
@@ -36,13 +36,14 @@ inline Plan plan(Layer& p, const Chip& chip) {
                                  (shared ? (p.tokens + 1) / 2 * (p.shared.intermediate / 8) : 0);
   const int whole = chip.multiprocessor_shared_bytes, half = whole / 2;
   const size_t down_bytes = kZeroBytes + unit_table_bytes(p) + down_warps * down_warp_bytes;
-  // One token's few blocks leave room for moe_down beside them; with more, blocks of moe_down in pairs would leave
-  // multiprocessors idle, and over half of the shared memory keeps them apart.
+  // One token's few blocks leave room for moe_down beside them; with more, a multiprocessor that takes more than its share of
+  // moe_down's blocks would leave another one idle.
   const bool beside = p.tokens == 1;
+  const int down_share = (p.hidden / 16 + chip.multiprocessors - 1) / chip.multiprocessors;
   return {{dim3(intermediate / 8, p.top_k + shared, p.tokens), dim3(gate_up_warps * 32),
            even_share(chip, beside ? half : whole, gate_up_blocks, gate_up_warps * kGateUpWarpBytes<kShapes>), true},
           {dim3(p.hidden / 16), dim3(down_warps * 32),
-           beside ? down_bytes : std::max(down_bytes, static_cast<size_t>(half)), true}};
+           beside ? down_bytes : std::max(down_bytes, static_cast<size_t>(whole / (down_share + 1))), true}};
 }
 
 inline void set_strides(Experts& e, int64_t hidden) {
