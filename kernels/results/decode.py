@@ -71,6 +71,9 @@ def condensed(runs: list[dict[str, Any]], note: str = "") -> Results:
         if any(run[name] != first[name] for run in runs):
             raise ValueError(f"they differ in {name}: {', '.join(str(run[name]) for run in runs)}")
     variants = [variant for run in runs for variant in run["variants"]]
+    names = [variant["name"] for variant in variants]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a variant is there twice: {', '.join(names)}")
     base = {rate["sequences"]: rate["tokens_per_second"] for rate in variants[0]["rates"]}
     failed = {each["name"]: each["error"] for each in variants if each["error"]}
     head = {
@@ -226,6 +229,8 @@ def main() -> None:
         results = condensed(
             [json.loads(path.read_text(encoding="utf-8")) for path in given.files], given.note
         )
+    except KeyError as error:
+        sys.exit(f"{error} is not there; give files of this version's `dgx-vllm bench-decode --json`")
     except (OSError, ValueError) as error:
         sys.exit(f"{error}; give files of `dgx-vllm bench-decode --json`, all with the same settings")
     sys.stdout.write(text(results))

@@ -35,7 +35,7 @@ from dgx_vllm import dense, meminfo, plugin
 from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, quantize
 from dgx_vllm.plugin import experts as chosen
 from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
-from dgx_vllm.plugin.draft_method import INPUT_SCALE, Nvfp4Method, RoundingMethod
+from dgx_vllm.plugin.draft_method import INPUT_SCALE, Nvfp4DraftMethod, RoundingMethod
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
 
@@ -163,7 +163,7 @@ def applied(layer: Any, tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.
 def test_a_draft_becomes_what_the_quantizer_makes_of_it(make: Make, logged: list[str]) -> None:
     """When its last expert is loaded: codes, CUTLASS's layout of the scales, one global scale an expert."""
     layer, checkpoint = make(), Checkpoint()
-    assert isinstance(layer.quant_method, Nvfp4Method)
+    assert isinstance(layer.quant_method, Nvfp4DraftMethod)
     assert layer.w13_weight.is_meta
     assert layer.w2_weight.is_meta
     checkpoint.load(layer)

@@ -88,7 +88,7 @@ def test_a_layers_output_is_float64s(engines: Engines, record_property: Record) 
 @pytest.mark.engine
 def test_these_tests_hold_on_the_cpu(session_environment: dict[str, str], tmp_path: Path) -> None:
     """Where the backend of that name is the reference path: an engine is asked, and answers, as on a GPU."""
-    job = on_cpu(demo(moe_backend="dgx"))
+    job = on_cpu(demo(moe_backend="dgx", linear_backend="dgx"))
     answer, log = run(job, tmp_path, session_environment)
     check_text(answer)
     assert (answer.drafts, answer.figures) == ((0, 0, 0), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from vllm.platforms.interface import DeviceCapability
 from dgx_vllm.kernels import launch, reference
 from dgx_vllm.nvfp4 import quantize
 from dgx_vllm.plugin import fp8_linear, nvfp4_linear
-from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel
+from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel, select
 from dgx_vllm.plugin.nvfp4_linear import CROSSOVER
 
 pytestmark = pytest.mark.usefixtures("plugin", "logged")
@@ -82,13 +83,56 @@ def test_without_its_library_vllm_selects(library: Path, logged: list[str]) -> N
 
 
 def test_weights_alone_in_fp4_are_not_for_it(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
-    from vllm.model_executor.kernels.linear import MarlinNvFp4LinearKernel
+    from vllm.model_executor.kernels.linear import (
+        FlashInferCuteDslNvFp4W4A16LinearKernel,
+        MarlinNvFp4LinearKernel,
+    )
 
-    monkeypatch.setattr(MarlinNvFp4LinearKernel, "is_supported", classmethod(lambda *_: (True, None)))
-    assert type(chosen(use_a16=True)) is not DecodeNvFp4LinearKernel
+    for kernel in (MarlinNvFp4LinearKernel, FlashInferCuteDslNvFp4W4A16LinearKernel):
+        monkeypatch.setattr(kernel, "is_supported", classmethod(lambda *_: (True, None)))
+    assert type(chosen("auto", use_a16=True)) is MarlinNvFp4LinearKernel
+    assert logged == []
+    assert type(chosen(use_a16=True)) is MarlinNvFp4LinearKernel
     assert logged == [
         "linear_backend 'dgx' leaves NVFP4 layers to vLLM: the checkpoint quantizes weights alone"
     ]
+
+
+def test_half_precision_is_not_for_it(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    config = VllmConfig(kernel_config=KernelConfig(linear_backend="dgx"))  # type: ignore[arg-type]
+    config.model_config = SimpleNamespace(dtype=torch.float16)  # type: ignore[assignment]
+    with set_current_vllm_config(config):
+        assert type(init_nvfp4_linear_kernel()) is CutlassNvFp4LinearKernel
+    reason = "activations are torch.float16 and not torch.bfloat16"
+    assert logged == [f"linear_backend 'dgx' leaves NVFP4 layers to vLLM: {reason}"]
+
+
+def test_on_a_cpu_it_is_the_reference(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    monkeypatch.setattr(platforms.current_platform, "is_cpu", lambda: True)
+    assert select(use_a16=False) is None
+    assert logged == []
+
+
+def test_layers_of_other_formats_are_as_with_auto() -> None:
+    for backend in ("dgx", "auto"):
+        with set_current_vllm_config(VllmConfig(kernel_config=KernelConfig(linear_backend=backend))):  # type: ignore[arg-type]
+            assert linear._get_linear_backend(quantization="mxfp6") == "auto"
+
+
+def test_what_was_decided_is_in_the_key_of_compiled_graphs(library: Path) -> None:
+    """A graph that calls the operator is not taken where the library is gone, and else it is."""
+
+    def key() -> str:
+        config = VllmConfig(kernel_config=KernelConfig(linear_backend="dgx"))  # type: ignore[arg-type]
+        with set_current_vllm_config(config):
+            init_nvfp4_linear_kernel()
+            return config.compute_hash()
+
+    there = key()
+    assert key() == there
+    library.unlink()
+    fp8_linear.decode_refusal.cache_clear()
+    assert key() != there
 
 
 ROWS, K = 192, 128

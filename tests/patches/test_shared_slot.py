@@ -55,6 +55,8 @@ def registered() -> None:
     plugin.register()
 
 
+LEAVES = "moe_backend 'dgx' leaves model.layers.*.mlp.experts's shared expert to vLLM"
+
 Make = Callable[..., Any]
 
 
@@ -163,6 +165,16 @@ def test_a_few_tokens_get_it_in_the_same_call(make: Make, tokens: int) -> None:
     assert error < 2**-7
 
 
+def test_what_the_kernel_reads_is_the_layers(make: Make) -> None:
+    """Loading anew, vLLM copies into a layer's parameters, whose addresses CUDA graphs hold."""
+    block = make()
+    load(block)
+    routed = block.experts.routed_experts
+    ours: Any = routed.quant_method.moe_kernel.fused_experts
+    held = {parameter.data_ptr() for parameter in routed.parameters()}
+    assert {each.data_ptr() for each in (ours.w13_global, ours.w2_global)} <= held
+
+
 def test_more_tokens_get_vllms_layers_and_their_sum(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def cutlass_experts(self: Any, output: torch.Tensor, *_: Any) -> None:
         output.fill_(0.25)
@@ -201,7 +213,7 @@ def test_without_being_asked_it_stays_vllms(make: Make, logged: list[str]) -> No
 
 def leaves(block: Any, why: str, logged: list[str]) -> bool:
     stays = block.experts.shared_experts is not None
-    return stays and logged == [f"moe_backend 'dgx' leaves the shared expert to vLLM: {why}"]
+    return stays and logged == [f"{LEAVES}: {why}"]
 
 
 def test_layers_in_another_layout(make: Make, logged: list[str]) -> None:
@@ -212,7 +224,7 @@ def test_layers_in_another_layout(make: Make, logged: list[str]) -> None:
 def test_routed_experts_that_are_not_ours(make: Make, logged: list[str]) -> None:
     block = make(moe_intermediate_size=96)
     assert block.experts.shared_experts is not None
-    assert logged[-1] == "moe_backend 'dgx' leaves the shared expert to vLLM: the routed experts are not ours"
+    assert logged[-1] == f"{LEAVES}: the routed experts are not ours"
 
 
 def test_a_size_that_the_kernel_does_not_take(make: Make, logged: list[str]) -> None:
@@ -264,7 +276,7 @@ def test_a_runner_that_does_more_than_add(
 ) -> None:
     block = make()
     assert not runner.takes(block.experts.routed_experts, block.shared_expert, **given)
-    assert logged == [f"moe_backend 'dgx' leaves the shared expert to vLLM: {why}"]
+    assert logged == [f"{LEAVES}: {why}"]
 
 
 def test_a_shared_expert_of_another_kind(make: Make) -> None:

@@ -117,7 +117,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     dense = wish.dense_dtype or (profile.dense_dtype if profile else "bf16")
     settings = profile.values("cuda") if profile else {}
     model = replace(model, weights=weights.with_dense(model.weights, dense))
-    if dense != "bf16" and (wish.moe_backend or settings.get("moe-backend")) == "dgx":
+    if dense != "bf16" and str(wish.moe_backend or settings.get("moe-backend")).lower() == "dgx":
         model = replace(model, weights=weights.with_draft_experts(model.weights))
     if wish.drafts and architecture.draft is None:
         raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")

@@ -1,12 +1,14 @@
 """NVFP4 experts on GPUs: our kernel for a few tokens, vLLM's own beyond, on one copy of the weights."""
 
 import sys
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
+from torch import Tensor
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpertsFp4
 from vllm.model_executor.layers.fused_moe.modular_kernel import ExpertTokensMetadata
+from vllm.model_executor.utils import replace_parameter
 
 from dgx_vllm.kernels.launch import MOST_TOKENS
 from dgx_vllm.kernels.operators import moe_decode
@@ -40,11 +42,15 @@ class DecodeExperts(CutlassExpertsFp4):
     shared: "SharedSlot | None" = None
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        """Keep the weights' global scales [experts]: the parent multiplies the activations' into them."""
+        """Keep the weights' global scales [experts]: the parent multiplies the activations' into them.
+
+        As the layer's parameters: loading anew, vLLM copies those to where CUDA graphs read them.
+        """
         self.shared = getattr(layer, "shared_slot", None)
         held = dict(layer.named_parameters(recurse=False))
-        self.w13_global = held["w13_weight_scale_2"].detach().clone()
-        self.w2_global = held["w2_weight_scale_2"].detach().clone()
+        for part in ("w13", "w2"):
+            replace_parameter(layer, f"{part}_global", held[f"{part}_weight_scale_2"].detach().clone())
+        self.w13_global, self.w2_global = cast(Tensor, layer.w13_global), cast(Tensor, layer.w2_global)
         super().process_weights_after_loading(layer)
 
     @staticmethod

@@ -6,7 +6,6 @@ brings until the layer is whole, materializes it and has it quantized before it 
 than one layer is there in both formats.
 """
 
-import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar, cast
@@ -15,7 +14,6 @@ import torch
 import vllm.envs as envs
 from torch.nn import Module
 from vllm.config import get_current_vllm_config
-from vllm.logger import init_logger
 from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, UnquantizedEmbeddingMethod
@@ -23,18 +21,18 @@ from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.model_executor.model_loader.reload.meta import to_meta_tensor
 
 from dgx_vllm import dense
-from dgx_vllm.plugin import memory
+from dgx_vllm.plugin import decisions, memory
 from dgx_vllm.plugin.layers import Layer
+from dgx_vllm.plugin.layers import kind as kind_of
+from dgx_vllm.plugin.log import logger
 
-_MOST_BYTES = 2**31 - 1
+#: The kernels count a weight's bytes, and rows times k, in 31 bits.
+_MOST_VALUES = 2**31 - 1
 
 #: Drafts without an lm_head, and MTP layers that take the target's as it is. Others may hold one of their own
 #: against it, value by value, which fails where the two have not the same dtype.
 _HEADLESS = ("ngram", "suffix")
 _SHARING = ("qwen3_next_mtp", "qwen3_5_mtp")
-
-# A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
-_logger = init_logger("vllm.plugins.dgx_vllm")
 
 
 class DenseMethod(LinearMethodBase):
@@ -108,10 +106,10 @@ def adopt(layer: Layer, kind: type[DenseMethod]) -> None:
     """Have a layer that was just made quantized while it is loaded, if it is unquantized and can be."""
     method = layer.quant_method
     if type(method) not in (UnquantizedLinearMethod, UnquantizedEmbeddingMethod):
-        _logger.info_once(
+        logger.info_once(
             "dense_dtype %s: %s stays as the checkpoint has it (%s)",
             kind.dtype,
-            _kind(layer.prefix),
+            kind_of(layer.prefix),
             type(method).__name__,
         )
         return
@@ -119,7 +117,8 @@ def adopt(layer: Layer, kind: type[DenseMethod]) -> None:
     if reason is not None:
         _left(kind.dtype, layer.prefix, reason)
         return
-    _logger.info_once("dense_dtype %s: %s", kind.dtype, kind.described())
+    logger.info_once("dense_dtype %s: %s", kind.dtype, kind.described())
+    decisions.record(f"dense dtype {kind.dtype}")
     unloaded = to_meta_tensor(cast(torch.Tensor, layer.weight))
     layer.register_parameter("weight", cast(torch.nn.Parameter, unloaded))
     layer.quant_method = kind(method)
@@ -137,8 +136,8 @@ def _refusals(layer: Layer, kind: type[DenseMethod]) -> Iterator[str]:
     for name, size in (("outputs", rows), ("inputs", k)):
         if size % kind.multiple:
             yield f"its {size} {name} are no multiple of {kind.multiple}"
-    if rows * k > _MOST_BYTES:
-        yield "it would take 2 GiB or more"
+    if rows * k > _MOST_VALUES:
+        yield f"its {rows} x {k} values are more than {_MOST_VALUES}"
     if envs.VLLM_BATCH_INVARIANT:
         yield "VLLM_BATCH_INVARIANT asks for results that do not depend on the number of tokens"
     if isinstance(layer, ParallelLMHead):
@@ -160,9 +159,5 @@ def _refusals_of_head() -> Iterator[str]:
 
 
 def _left(dtype: dense.Dtype, prefix: str, reason: str) -> None:
-    _logger.warning_once("dense_dtype %s leaves %s in BF16: %s", dtype, _kind(prefix), reason)
-
-
-def _kind(prefix: str) -> str:
-    """A layer's name without its number, so that a line serves all of a model's."""
-    return re.sub(r"\.\d+\.", ".*.", prefix)
+    decisions.record(f"{dtype} leaves {prefix}")
+    logger.warning_once("dense_dtype %s leaves %s in BF16: %s", dtype, kind_of(prefix), reason)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from vllm.logger import init_logger
 from vllm.model_executor.layers.fused_moe import (
     FusedMoEMethodBase,
     FusedMoEParallelConfig,
@@ -30,6 +29,7 @@ from dgx_vllm.nvfp4 import BLOCK_SIZE, dequantize, quantize
 from dgx_vllm.plugin import memory
 from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.experts import uncompressed
+from dgx_vllm.plugin.log import beyond, logger
 
 #: The scale of what CUTLASS quantizes to FP4, for which a checkpoint of BF16 holds no calibration. It puts a
 #: block whose largest value is 1 into the middle of E4M3's normal numbers: block scales are as exact as any
@@ -39,9 +39,6 @@ INPUT_SCALE = 1 / 16
 
 #: Bytes a value that quantizing, or rounding, an expert's matrix takes beside its result.
 _WORK_BYTES = 18
-
-# A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
-_logger = init_logger("vllm.plugins.dgx_vllm")
 
 
 def adopt(name: str, unquantized: UnquantizedFusedMoEMethod) -> FusedMoEMethodBase:
@@ -56,7 +53,7 @@ def adopt(name: str, unquantized: UnquantizedFusedMoEMethod) -> FusedMoEMethodBa
     if current_platform.is_cpu():
         if any(size % BLOCK_SIZE for size in sizes):
             return _left(name, f"its sizes {sizes} are no multiples of {BLOCK_SIZE}", unquantized)
-        _logger.info_once("moe_backend 'dgx': a draft's experts are rounded to NVFP4")
+        logger.info_once("moe_backend 'dgx': a draft's experts are rounded to NVFP4")
         return RoundingMethod(name, unquantized)
     if (
         unquantized.maybe_roundup_sizes(*sizes, config.in_dtype, config.moe_parallel_config) != sizes
@@ -67,14 +64,12 @@ def adopt(name: str, unquantized: UnquantizedFusedMoEMethod) -> FusedMoEMethodBa
     experts = uncompressed(config, kNvfp4Static, kNvfp4Dynamic, form)
     if experts is None:
         return unquantized
-    _logger.info_once(
+    logger.info_once(
         "moe_backend 'dgx': a draft's experts become NVFP4; moe_decode for 1 to %d tokens, %s",
         CROSSOVER,
-        "and beyond in slices, which is slow"
-        if issubclass(experts, SlicedExperts)
-        else "vLLM's CUTLASS beyond",
+        beyond(issubclass(experts, SlicedExperts)),
     )
-    return Nvfp4Method(name, unquantized, experts)
+    return Nvfp4DraftMethod(name, unquantized, experts)
 
 
 class DraftMethod(Nvfp4OnlineMoEMethod):
@@ -150,7 +145,7 @@ class DraftMethod(Nvfp4OnlineMoEMethod):
         """Make the weights NVFP4's."""
 
 
-class Nvfp4Method(DraftMethod):
+class Nvfp4DraftMethod(DraftMethod):
     """NVFP4 as `experts` read it: gate before up, block scales in CUTLASS's 128x4 layout.
 
     Args:
@@ -192,6 +187,9 @@ class Nvfp4Method(DraftMethod):
 class RoundingMethod(DraftMethod):
     """The values that NVFP4 has for the weights, in place; `unquantized` serves them."""
 
+    #: `--moe-backend dgx` tells methods for NVFP4 by it.
+    nvfp4_backend = NvFp4MoeBackend.EMULATION
+
     def convert(self, layer: RoutedExperts) -> None:
         """Round, and give the layer back to vLLM, which processes all layers once they are loaded."""
         for weight in _weights(layer):
@@ -211,5 +209,5 @@ def _weights(layer: RoutedExperts) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _left(name: str, reason: str, unquantized: UnquantizedFusedMoEMethod) -> UnquantizedFusedMoEMethod:
-    _logger.warning_once("moe_backend 'dgx' leaves %s in BF16: %s", name, reason)
+    logger.warning_once("moe_backend 'dgx' leaves %s in BF16: %s", name, reason)
     return unquantized

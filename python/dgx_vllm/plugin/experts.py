@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import torch
 from vllm.config.vllm import get_current_vllm_config_or_none
-from vllm.logger import init_logger
 from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
 from vllm.model_executor.layers.fused_moe.modular_kernel import FusedMoEActivationFormat
 from vllm.model_executor.layers.quantization.utils.quant_utils import QuantKey
@@ -14,15 +13,13 @@ from dgx_vllm.nvfp4 import tiles
 from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
 from dgx_vllm.plugin import device
 from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.log import beyond, logger
 from dgx_vllm.plugin.sparse import SPARSE_CROSSOVER, SparseDecodeExperts, SparseSlicedExperts
 
 #: Rows and columns that the kernel takes at once.
 _MULTIPLE = 64
 _MOST_EXPERTS = 32767
 _MOST_EXPERTS_PER_TOKEN = 32
-
-# A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
-_logger = init_logger("vllm.plugins.dgx_vllm")
 
 
 def select(
@@ -39,11 +36,11 @@ def select(
     sparse = _pruned() and _in_tiles(config)
     if sparse:
         experts = SparseSlicedExperts if sliced else SparseDecodeExperts
-    _logger.info_once(
+    logger.info_once(
         "moe_backend 'dgx': %s for 1 to %d tokens, %s",
         "moe_decode_24 on compressed weights of 2:4" if sparse else "moe_decode",
         SPARSE_CROSSOVER if sparse and not sliced else CROSSOVER,
-        "and beyond in slices, which is slow" if sliced else "vLLM's CUTLASS beyond",
+        beyond(sliced),
     )
     return experts
 
@@ -61,7 +58,7 @@ def uncompressed(
     refusal = next(_refusals(experts, config, weight_key, activation_key, activation_format), None)
     if refusal is None:
         return experts
-    _logger.warning_once("moe_backend 'dgx' leaves a layer to vLLM: %s", refusal)
+    logger.warning_once("moe_backend 'dgx' leaves a layer to vLLM: %s", refusal)
     return None
 
 
@@ -91,7 +88,7 @@ def _pruned() -> bool:
 def _in_tiles(config: FusedMoEConfig) -> bool:
     for name, size in _sizes(config):
         if size % tiles.COLUMNS:
-            _logger.warning_once(
+            logger.warning_once(
                 "moe_backend 'dgx' leaves weights of 2:4 uncompressed: the %s size %d is no multiple of %d",
                 name,
                 size,

@@ -10,6 +10,7 @@ from dgx_vllm import fp8
 from dgx_vllm.dense import Dtype
 from dgx_vllm.plugin import fp8_linear
 from dgx_vllm.plugin.dense_method import DenseMethod
+from dgx_vllm.plugin.log import beyond
 
 
 class Fp8Method(DenseMethod):
@@ -29,7 +30,7 @@ class Fp8Method(DenseMethod):
         reason = fp8_linear.decode_refusal()
         if reason is not None:
             return f"E4M3 with a scale for each output; linear_decode is not used, {reason}"
-        kernels = f"linear_decode for 1 to {fp8_linear.CROSSOVER} tokens, vLLM's CUTLASS beyond"
+        kernels = f"linear_decode for 1 to {fp8_linear.CROSSOVER} tokens, {beyond(slices=False)}"
         return f"E4M3 with a scale for each output; {kernels}"
 
     def converted(self, weight: torch.Tensor) -> bool:

@@ -4,6 +4,7 @@ vLLM's registry for layers from outside makes these classes in the place of its 
 they are no different. What quantizes them is imported where it is asked for, and not into every process.
 """
 
+import re
 from typing import TypeAlias, cast
 
 from vllm.config import get_current_vllm_config_or_none
@@ -42,6 +43,11 @@ class _Offered:
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         offer(cast(Layer, self))
+
+
+def kind(prefix: str) -> str:
+    """A layer's name without its number, so that one line in the log serves all of a model's."""
+    return re.sub(r"\.\d+\.", ".*.", prefix)
 
 
 def offer(layer: Layer) -> None:

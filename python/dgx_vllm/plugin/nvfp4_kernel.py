@@ -4,28 +4,36 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from vllm.logger import init_logger
+from vllm.config import get_current_vllm_config_or_none
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel
+from vllm.platforms import current_platform
 
+from dgx_vllm.plugin import decisions
+from dgx_vllm.plugin.log import beyond, logger
 from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, MULTIPLE, linear_nvfp4, refusal, slices
-
-# A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
-_logger = init_logger("vllm.plugins.dgx_vllm")
 
 
 def select(use_a16: bool) -> type["DecodeNvFp4LinearKernel"] | None:
     """The kernel of NVFP4 layers, or None where vLLM is to select, with one line in the log that says why."""
+    if current_platform.is_cpu():
+        logger.info_once("linear_backend 'dgx': on a CPU the reference path serves NVFP4 layers")
+        return None
+    config = get_current_vllm_config_or_none()
+    model = None if config is None else config.model_config
     reason = refusal()
+    if reason is None and model is not None and model.dtype != torch.bfloat16:
+        reason = f"activations are {model.dtype} and not torch.bfloat16"
     if reason is None and use_a16:
         # Beyond a few tokens activations would be quantized, which such a checkpoint does not ask for.
         reason = "the checkpoint quantizes weights alone"
+    decisions.record(f"linear_nvfp4 {'serves' if reason is None else 'leaves'} NVFP4 layers")
     if reason is not None:
-        _logger.warning_once("linear_backend 'dgx' leaves NVFP4 layers to vLLM: %s", reason)
+        logger.warning_once("linear_backend 'dgx' leaves NVFP4 layers to vLLM: %s", reason)
         return None
-    _logger.info_once(
+    logger.info_once(
         "linear_backend 'dgx': linear_decode for 1 to %d tokens, %s",
         CROSSOVER,
-        "and beyond in slices, which is slow" if slices() else "vLLM's CUTLASS beyond",
+        beyond(slices()),
     )
     return DecodeNvFp4LinearKernel
 

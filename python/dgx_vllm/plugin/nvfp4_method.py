@@ -10,6 +10,7 @@ from dgx_vllm.dense import Dtype
 from dgx_vllm.nvfp4 import rows
 from dgx_vllm.plugin import nvfp4_linear
 from dgx_vllm.plugin.dense_method import DenseMethod
+from dgx_vllm.plugin.log import beyond
 
 
 class Nvfp4Method(DenseMethod):
@@ -26,8 +27,7 @@ class Nvfp4Method(DenseMethod):
     @staticmethod
     def described() -> str:
         """What it is, for the log."""
-        beyond = "beyond in slices, which is slow" if nvfp4_linear.slices() else "vLLM's CUTLASS beyond"
-        return f"linear_decode for 1 to {nvfp4_linear.CROSSOVER} tokens, {beyond}"
+        return f"linear_decode for 1 to {nvfp4_linear.CROSSOVER} tokens, {beyond(nvfp4_linear.slices())}"
 
     def converted(self, weight: torch.Tensor) -> bool:
         """Whether a layer's `weight` is quantized."""

@@ -26,18 +26,17 @@ def register() -> None:
 
 
 def _register_nvfp4() -> None:
-    from vllm.logger import init_logger
     from vllm.model_executor.kernels.linear import register_linear_kernel
     from vllm.model_executor.layers.quantization import register_quantization_config
     from vllm.platforms import PlatformEnum
 
     from dgx_vllm.plugin.linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.log import logger
     from dgx_vllm.plugin.moe import CpuModelOptNvFp4Config
 
     register_linear_kernel(CpuNvFp4LinearKernel, PlatformEnum.CPU, "nvfp4")
     register_quantization_config("modelopt_fp4")(CpuModelOptNvFp4Config)
-    # A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
-    init_logger("vllm.plugins.dgx_vllm").info(
+    logger.info(
         "dgx-vllm: registered NVFP4 linear and MoE layers for the CPU "
         "(weights are dequantized, activations not quantized)"
     )

@@ -7,16 +7,16 @@ activation, gate and sum are some seven launches, which a token waits for longer
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from vllm.logger import init_logger
 from vllm.model_executor.custom_op import PluggableLayer
 from vllm.model_executor.layers.fused_moe import RoutedExperts
 from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
+from vllm.platforms import current_platform
+
+from dgx_vllm.plugin import decisions, layers
+from dgx_vllm.plugin.log import logger
 
 if TYPE_CHECKING:
     from vllm.model_executor.models.qwen2_moe import Qwen2MoeMLP
-
-# A name below `vllm.` inherits vLLM's handlers, which configure no other logger.
-_logger = init_logger("vllm.plugins.dgx_vllm")
 
 
 def register() -> None:
@@ -33,6 +33,7 @@ class SlotRunner(MoERunner):
         if (
             shared_experts is not None
             and routed_experts.moe_config.prefers_dgx
+            and not current_platform.is_cpu()
             and takes(routed_experts, shared_experts, **rest)
         ):
             shared_experts = None
@@ -40,7 +41,10 @@ class SlotRunner(MoERunner):
 
 
 def takes(experts: RoutedExperts, shared: torch.nn.Module, **runner: Any) -> bool:
-    """Gives `shared` to `experts` as a slot, if it can be one; one line in the log says so or why not."""
+    """Gives `shared` to `experts` as a slot, if it can be one; one line in the log says so or why not.
+
+    vLLM calls another operator where a shared expert is left to it.
+    """
     # Imported here, and not into every process.
     from dgx_vllm.plugin.shared import SharedSlot, refusals
 
@@ -49,10 +53,12 @@ def takes(experts: RoutedExperts, shared: torch.nn.Module, **runner: Any) -> boo
         reason = "the routed experts work in a space of their own"
     if reason is None and runner.get("routed_scaling_factor", 1.0) != 1.0:
         reason = "the routed experts' sum is scaled"
+    kind = layers.kind(experts.layer_name)
     if reason is not None:
-        _logger.warning_once("moe_backend 'dgx' leaves the shared expert to vLLM: %s", reason)
+        logger.warning_once("moe_backend 'dgx' leaves %s's shared expert to vLLM: %s", kind, reason)
         return False
+    decisions.record(f"{experts.layer_name} has the shared expert as a slot")
     # Not as a module: it is the model's, which loads its weights.
     experts.__dict__["shared_slot"] = SharedSlot(cast("Qwen2MoeMLP", shared))
-    _logger.info_once("moe_backend 'dgx': the shared expert is one more slot of moe_decode")
+    logger.info_once("moe_backend 'dgx': %s's shared expert is one more slot of moe_decode", kind)
     return True
