@@ -35,6 +35,8 @@ _SETTINGS = {
     "VLLM_TRITON_FORCE_FIRST_CONFIG": "1",
     "TORCHINDUCTOR_COMPILE_THREADS": "2",
     "OMP_NUM_THREADS": "1",
+    "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
+    "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
 }
 _EVERYWHERE: dict[str, Any] = {
     "dtype": "bfloat16",
@@ -49,6 +51,13 @@ _ON_GPU: dict[str, Any] = {
     "gpu_memory_utilization": 0.05,
     "kv_cache_memory_bytes": 2**30,
     "gdn_prefill_backend": "triton",
+}
+#: Each holds half of the experts; products are summed by NCCL, as between two Sparks.
+_TWO_RANKS: dict[str, Any] = {
+    "tensor_parallel_size": 2,
+    "enable_expert_parallel": True,
+    "disable_custom_all_reduce": True,
+    "compilation_config": {"pass_config": {"fuse_allreduce_rms": False}},
 }
 _DRAFTS = {"speculative_config": {"method": "mtp", "num_speculative_tokens": 2}}
 
@@ -123,6 +132,13 @@ _DGX = {"moe_backend": "dgx", "linear_backend": "dgx"}
 _FP8 = {**_DGX, "additional_config": additional_config("fp8")}
 _OPTIONS: dict[str, dict[str, Any]] = {"stock": {}, "dgx": _DGX, "dgx, fp8": _FP8}
 DEMOS = (*_OPTIONS, *(f"{name}, drafts" for name in _OPTIONS))
+
+#: On two GPUs.
+RANKS: dict[str, Callable[[Path], Job]] = {
+    "random": lambda place: random_weights(place, **_DGX, **_TWO_RANKS),
+    "demo": lambda _: demo(**_DGX, **_TWO_RANKS),
+    "demo, drafts": lambda _: demo(**_DGX, **_TWO_RANKS, **_DRAFTS),
+}
 
 #: What each is asked, given a directory for its model.
 JOBS: dict[str, Callable[[Path], Job]] = {

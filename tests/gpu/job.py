@@ -65,11 +65,11 @@ class Answer(msgspec.Struct, frozen=True):
     Args:
         batches: as asked.
         drafts: steps with drafts, drafted tokens and accepted ones.
-        experts: the class that computes a layer's routed experts, by the layer's name.
-        figures: of the layers that were probed.
+        experts: of each rank, the class that computes a layer's routed experts, by the layer's name.
+        figures: of the layers that were probed, of all ranks.
     """
 
     batches: tuple[tuple[Generated, ...], ...]
     drafts: tuple[int, int, int]
-    experts: dict[str, str]
+    experts: tuple[dict[str, str], ...]
     figures: tuple[Figure, ...]

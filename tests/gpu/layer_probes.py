@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import silu
 
+#: Of a layer's output in BF16 against float64, relative L2: the kernels' own (tests/kernels).
+BOUND = 4e-3
 _REPEATS = 3
 #: An error that is no number, as JSON has none of these.
 _NOT_FINITE = 1e30
@@ -22,6 +24,11 @@ _NOT_FINITE = 1e30
 _E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6)
 #: Gate and up rows, and down, of an expert: float64.
 Matrices = Callable[[int], tuple[Tensor, Tensor]]
+
+
+def probe(model: torch.nn.Module, checkpoint: str | None) -> tuple[dict[str, str], list[Figure]]:
+    """What a rank's worker is asked: `experts`, and `figures` if there is a checkpoint."""
+    return experts(model), [] if checkpoint is None else list(figures(model, checkpoint))
 
 
 def experts(model: torch.nn.Module) -> dict[str, str]:

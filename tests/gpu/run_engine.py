@@ -4,6 +4,8 @@ python run_engine.py JOB.json ANSWER.json
 """
 
 import sys
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ def main(asked: Path, answered: Path) -> None:
     batches = tuple(_generate(llm, batch) for batch in job.batches)
     counted = {metric.name: getattr(metric, "value", 0) for metric in llm.get_metrics()}
     drafts = tuple(int(counted.get(f"vllm:spec_decode_num_{name}", 0)) for name in _COUNTERS)
-    (model,) = llm.apply_model(lambda model: model)
-    figures = () if job.exact else tuple(layer_probes.figures(model, job.arguments["model"]))
-    answer = Answer(batches, drafts, layer_probes.experts(model), figures)
+    checkpoint = None if job.exact else job.arguments["model"]
+    experts, figures = zip(*llm.apply_model(partial(layer_probes.probe, checkpoint=checkpoint)), strict=True)
+    answer = Answer(batches, drafts, experts, tuple(chain.from_iterable(figures)))
     answered.write_bytes(msgspec.json.encode(answer))
 
 

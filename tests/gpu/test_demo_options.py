@@ -7,15 +7,11 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from engines import DEMOS, Engines, demo, on_cpu, run, tasks
-from job import Answer
-from transcripts import Transcript
+from engines import DEMOS, Engines, demo, on_cpu, run
+from layer_probes import BOUND
+from taught import check_text
 
-#: <|endoftext|> and <|im_end|>.
-_ENDS = (0, 2)
 _ALL = tuple(f"demo, {name}" for name in DEMOS)
-#: Relative L2 against float64: the kernels' own bound (tests/kernels).
-LAYER_BOUND = 4e-3
 _OURS = ("DecodeExperts", "SlicedExperts")
 
 Record = Callable[[str, object], None]
@@ -26,21 +22,6 @@ def on_gpu(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return pytest.mark.gpu(pytest.mark.engine(pytest.mark.engines(*names)(test)))
 
     return marked
-
-
-def is_right(tokens: tuple[int, ...], task: Transcript) -> bool:
-    """Whether the text is the taught one, and ends where that does."""
-    if task.stops:
-        return tokens[:-1] == task.answer and tokens[-1] in _ENDS
-    return tokens == task.answer
-
-
-def check_text(answer: Answer) -> None:
-    together, *alone = answer.batches
-    taught = tasks()
-    wrong = [task for task, each in zip(taught, together, strict=True) if not is_right(each.tokens, task)]
-    assert not wrong
-    assert [batch[0].tokens for batch in alone] == [each.tokens for each in together[: len(alone)]]
 
 
 @pytest.mark.parametrize("name", _ALL)
@@ -65,12 +46,13 @@ def test_as_many_drafts_are_kept(engines: Engines, record_property: Record) -> N
 def test_the_options_are_on(engines: Engines) -> None:
     """The demo's sizes suit both: multiples of 64 for experts, of 16 for FP8."""
     for name in _ALL:
-        classes, ours = set(engines.answer(name).experts.values()), "dgx" in name
+        classes, ours = set(engines.answer(name).experts[0].values()), "dgx" in name
         assert (classes <= set(_OURS)) if ours else not classes & set(_OURS), name
         log = engines.log(name)
         assert ("moe_backend 'dgx': moe_decode for 1 to 16 tokens" in log) == ours, name
-        assert ("the shared expert is one more slot of moe_decode" in log) == ours, name
+        assert ("shared expert is one more slot of moe_decode" in log) == ours, name
         assert ("linear_backend 'dgx': linear_decode for 1 to 16 tokens" in log) == ours, name
+        assert ("a draft's experts become NVFP4" in log) == ("fp8, drafts" in name), name
         assert ("dense_dtype fp8: E4M3 with a scale for each output" in log) == ("fp8" in name), name
 
 
@@ -81,7 +63,7 @@ def test_a_layers_output_is_float64s(engines: Engines, record_property: Record) 
     for each in found:
         record_property(f"{each.case}, {each.tokens} tokens", f"relative L2 {each.error:.2e}")
     assert found
-    assert max(each.error for each in found) < LAYER_BOUND
+    assert max(each.error for each in found) < BOUND
     assert all(each.repeats for each in found)
 
 
@@ -92,5 +74,5 @@ def test_these_tests_hold_on_the_cpu(session_environment: dict[str, str], tmp_pa
     answer, log = run(job, tmp_path, session_environment)
     check_text(answer)
     assert (answer.drafts, answer.figures) == ((0, 0, 0), ())
-    assert len(answer.experts) == 4
+    assert [len(each) for each in answer.experts] == [4]
     assert "Using CpuNvFp4LinearKernel" in log

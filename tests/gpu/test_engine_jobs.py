@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,25 +12,28 @@ pytest.importorskip("vllm")
 import test_demo_options
 import test_experts_in_vllm
 import test_pruned_in_vllm
-from engines import JOBS, SHAPE, EngineError, run
+from engines import JOBS, RANKS, SHAPE, EngineError, run
 from job import Job
 
 from dgx_vllm.bench_decode import shapes
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_vllm_has_their_arguments(name: str, tmp_path: Path) -> None:
+_ASKED = JOBS | {f"two ranks, {name}": job for name, job in RANKS.items()}
+
+
+@pytest.mark.parametrize("job", _ASKED.values(), ids=_ASKED)
+def test_vllm_has_their_arguments(job: Callable[[Path], Job], tmp_path: Path) -> None:
     from vllm import LLM
     from vllm.engine.arg_utils import EngineArgs
 
-    job = JOBS[name](tmp_path)
+    asked = job(tmp_path)
     known = {field.name for field in dataclasses.fields(EngineArgs)} | set(inspect.signature(LLM).parameters)
-    assert set(job.arguments) <= known
-    for request in (request for batch in job.batches for request in batch):
+    assert set(asked.arguments) <= known
+    for request in (request for batch in asked.batches for request in batch):
         assert request.prompt
         assert request.tokens > 0
         assert request.forced is None or len(request.forced) == request.tokens
-    assert all(len(batch) <= job.arguments["max_num_seqs"] for batch in job.batches[1:])
+    assert all(len(batch) <= asked.arguments["max_num_seqs"] for batch in asked.batches[1:])
 
 
 def test_steps_of_random_weights_are_the_kernels(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def reported(found: list[Figure], record: Record) -> list[Figure]:
 
 
 def test_experts_are_kept_compressed(engines: Engines) -> None:
-    classes = engines.answer("pruned").experts
+    classes = engines.answer("pruned").experts[0]
     assert len(classes) == 4
     assert set(classes.values()) <= {"SparseDecodeExperts", "SparseSlicedExperts"}
     assert "moe_decode_24 on compressed weights of 2:4" in engines.log("pruned")
