@@ -17,7 +17,6 @@ from job import Job
 
 from dgx_vllm.bench_decode import shapes
 
-
 _ASKED = JOBS | {f"two ranks, {name}": job for name, job in RANKS.items()}
 
 
