@@ -49,7 +49,7 @@ def typed(arguments: Sequence[str], *written: Path | None) -> str:
 
     def shown(word: str) -> str:
         for path in written:
-            if path is not None and word.endswith(str(path)):
+            if path is not None and path.name and word.endswith(str(path)):
                 return word.removesuffix(str(path)) + path.name
         return word
 

@@ -93,5 +93,6 @@ def test_the_file_s_head_names_the_file_and_not_its_place() -> None:
     file = Path("/some/where/rows.json")
     assert output.typed(["--json=/some/where/rows.json"], file) == "dgx-vllm --json=rows.json"
     assert output.typed(["--json", "/some/where/rows.json"], None, file) == "dgx-vllm --json rows.json"
+    assert output.typed(["--logs", ".", "v1."], Path(".")) == "dgx-vllm --logs . v1."
     assert output.typed(["a b"], file) == "dgx-vllm 'a b'"
     assert output.typed(["qwen3-next"], None) == "dgx-vllm qwen3-next"

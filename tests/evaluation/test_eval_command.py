@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import served
 from dgx_vllm.nvfp4 import dequantize, quantize
+from dgx_vllm.plan.headers import Stored
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -219,3 +220,18 @@ def test_every_matrix_of_the_demo_is_known() -> None:
     held = served.Served(Tensors(str(CHECKPOINT), {}))
     assert {f"{module}.weight" for module in held.matrices} == matrices
     assert held.unknown == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "rows", "taken"),
+    [
+        ("lm_head", 1000, True),
+        ("model.layers.3.self_attn.q_proj", 1000, False),
+        ("model.layers.3.self_attn.q_proj", 1024, True),
+    ],
+)
+def test_a_padded_lm_head_is_taken(module: str, rows: int, taken: bool) -> None:
+    """vLLM pads its rows before they are quantized, and no other layer's."""
+    option = served.option("nvfp4")
+    assert option is not None
+    assert option.targets(module, Stored("BF16", (rows, 128), (0, rows * 256))) == taken

@@ -14,9 +14,10 @@ from layout import reference_values
 pytest.importorskip("vllm")
 
 from dgx_vllm.kernels import reference
+from dgx_vllm.kernels.launch import MULTIPLE
 from dgx_vllm.nvfp4 import Nvfp4Tensor, quantize, rows
 from dgx_vllm.plugin import nvfp4_linear
-from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, MULTIPLE, linear_nvfp4, on_gpu
+from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, linear_nvfp4, on_gpu
 
 BF16 = 2.0**-8
 ROWS, K = 192, 128

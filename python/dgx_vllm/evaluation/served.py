@@ -9,7 +9,9 @@ from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
 from dgx_vllm.evaluation.rounding import Rounding, fp8_fitted, nvfp4
 from dgx_vllm.nvfp4 import BLOCK_SIZE, Nvfp4Tensor, dequantize
+from dgx_vllm.plan import parts
 from dgx_vllm.plan.headers import Stored
+from dgx_vllm.plan.parts import Part
 from dgx_vllm.tensors import Tensors
 
 _PLAIN = {"BF16": "BF16", "F16": "FP16", "F32": "F32"}
@@ -17,6 +19,8 @@ _PLAIN = {"BF16": "BF16", "F16": "FP16", "F32": "F32"}
 _CHUNK = 2**24
 #: Of the sizes of what is quantized. What else stays (`plugin.dense_method`) depends on the machine.
 _MULTIPLES = {"fp8": 16, "nvfp4": 64}
+#: What vLLM makes the rows of an lm_head a multiple of.
+_HEAD_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,17 @@ def option(dtype: Dtype) -> Option | None:
     rounding = {"fp8": fp8_fitted, "nvfp4": nvfp4}[dtype]
 
     def taken(module: str, stored: Stored) -> bool:
-        fits = stored.dtype == "BF16" and not any(size % _MULTIPLES[dtype] for size in stored.shape)
-        return fits and dense.covers(module)
+        fits = not any(size % _MULTIPLES[dtype] for size in _sizes(module, stored.shape))
+        return stored.dtype == "BF16" and fits and dense.covers(module)
 
     return Option(dtype.upper(), rounding, taken)
+
+
+def _sizes(module: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """As vLLM holds it, which pads an lm_head's rows."""
+    if parts.of(f"{module}.weight") is not Part.LM_HEAD:
+        return shape
+    return (-(-shape[0] // _HEAD_ROWS) * _HEAD_ROWS, *shape[1:])
 
 
 class Served:

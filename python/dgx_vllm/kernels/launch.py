@@ -12,6 +12,8 @@ from dgx_vllm.nvfp4 import tiles
 
 #: Tokens that one call takes.
 MOST_TOKENS = 16
+#: What sizes of NVFP4 matrices are multiples of.
+MULTIPLE = 64
 
 
 def moe_decode(

@@ -9,6 +9,7 @@ from vllm.model_executor.layers.fused_moe.modular_kernel import FusedMoEActivati
 from vllm.model_executor.layers.quantization.utils.quant_utils import QuantKey
 
 from dgx_vllm import kernels, sparsity
+from dgx_vllm.kernels.launch import MULTIPLE
 from dgx_vllm.nvfp4 import tiles
 from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
 from dgx_vllm.plugin import device
@@ -16,8 +17,6 @@ from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.log import beyond, logger
 from dgx_vllm.plugin.sparse import SPARSE_CROSSOVER, SparseDecodeExperts, SparseSlicedExperts
 
-#: Rows and columns that the kernel takes at once.
-_MULTIPLE = 64
 _MOST_EXPERTS = 32767
 _MOST_EXPERTS_PER_TOKEN = 32
 
@@ -125,8 +124,8 @@ def _refusals(
     if config.in_dtype != torch.bfloat16:
         yield f"activations are {config.in_dtype} and not torch.bfloat16"
     for name, size in _sizes(config):
-        if size % _MULTIPLE:
-            yield f"the {name} size {size} is no multiple of {_MULTIPLE}"
+        if size % MULTIPLE:
+            yield f"the {name} size {size} is no multiple of {MULTIPLE}"
     if config.num_local_experts > _MOST_EXPERTS:
         yield f"{config.num_local_experts} experts are more than {_MOST_EXPERTS}"
     if config.experts_per_token > _MOST_EXPERTS_PER_TOKEN:

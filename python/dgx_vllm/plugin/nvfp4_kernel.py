@@ -8,9 +8,10 @@ from vllm.config import get_current_vllm_config_or_none
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel
 from vllm.platforms import current_platform
 
+from dgx_vllm.kernels.launch import MULTIPLE
 from dgx_vllm.plugin import decisions
 from dgx_vllm.plugin.log import beyond, logger
-from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, MULTIPLE, linear_nvfp4, refusal, slices
+from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, linear_nvfp4, refusal, slices
 
 
 def select(use_a16: bool) -> type["DecodeNvFp4LinearKernel"] | None:

@@ -19,9 +19,6 @@ from dgx_vllm.plugin.fp8_linear import aligned, decode_refusal
 #: Calls with more tokens go to vLLM. The kernel's limit; on a GB10 they may cross before it.
 CROSSOVER = MOST_TOKENS
 
-#: Rows and columns that both kernels take at once.
-MULTIPLE = 64
-
 #: What the largest activation becomes by a dynamic scale: the largest E2M1 times the largest E4M3.
 _LARGEST = 6.0 * 448.0
 _MOST = torch.finfo(torch.float32).max

@@ -7,6 +7,7 @@ from torch.nn import Module
 from vllm.model_executor.utils import replace_parameter
 
 from dgx_vllm.dense import Dtype
+from dgx_vllm.kernels.launch import MULTIPLE
 from dgx_vllm.nvfp4 import rows
 from dgx_vllm.plugin import nvfp4_linear
 from dgx_vllm.plugin.dense_method import DenseMethod
@@ -17,7 +18,7 @@ class Nvfp4Method(DenseMethod):
     """Multiplies by `linear_nvfp4`; a call's own largest activation scales what CUTLASS is given."""
 
     dtype: ClassVar[Dtype] = "nvfp4"
-    multiple = nvfp4_linear.MULTIPLE
+    multiple = MULTIPLE
 
     @staticmethod
     def refusal() -> str | None:

@@ -11,12 +11,12 @@ from vllm.model_executor.layers.fused_moe import RoutedExperts
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.models.qwen2_moe import Qwen2MoeMLP
 
+from dgx_vllm.kernels.launch import MULTIPLE
 from dgx_vllm.plugin.decode import DecodeExperts
 from dgx_vllm.plugin.sparse import SparseExperts
 
 #: Linear kernels that leave weights as the checkpoint has them and block scales in the 128x4 layout.
 _KERNELS = (CutlassNvFp4LinearKernel, FlashInferCutlassNvFp4LinearKernel)
-_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def refusals(shared: torch.nn.Module, experts: RoutedExperts) -> Iterator[str]:
             server = layer.quant_method if kernel is None else kernel
             yield f"its layers are served by {type(server).__name__}"
         for size in (layer.output_size_per_partition, layer.input_size_per_partition):
-            if size % _MULTIPLE:
-                yield f"its size {size} is no multiple of {_MULTIPLE}"
+            if size % MULTIPLE:
+                yield f"its size {size} is no multiple of {MULTIPLE}"
 
 
 def kernel_of(layer: torch.nn.Module) -> object:
