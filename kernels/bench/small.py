@@ -6,11 +6,12 @@ import torch
 import tvm_ffi
 
 # tokens, hidden, intermediate, shared intermediate, swizzled scales: slices of K with a rest, an odd half,
-# many rows; then whole slices, which have kernels of their own
+# many rows, two warps; then whole slices, which have kernels of their own
 CASES = (
     (1, 1152, 128, 128, True),
     (3, 1088, 64, 128, False),
     (10, 128, 640, 128, True),
+    (2, 2368, 64, 64, True),
     (1, 1024, 256, 512, True),
     (2, 512, 512, 256, True),
     (9, 512, 256, 256, True),
