@@ -35,6 +35,7 @@ _SETTINGS = {
     "VLLM_TRITON_FORCE_FIRST_CONFIG": "1",
     "TORCHINDUCTOR_COMPILE_THREADS": "2",
     "OMP_NUM_THREADS": "1",
+    # Two ranks sum by NCCL alone, as two Sparks do.
     "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
     "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
 }
@@ -52,7 +53,7 @@ _ON_GPU: dict[str, Any] = {
     "kv_cache_memory_bytes": 2**30,
     "gdn_prefill_backend": "triton",
 }
-#: Each holds half of the experts; products are summed by NCCL, as between two Sparks.
+#: Each holds half of the experts.
 _TWO_RANKS: dict[str, Any] = {
     "tensor_parallel_size": 2,
     "enable_expert_parallel": True,

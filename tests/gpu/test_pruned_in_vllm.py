@@ -8,16 +8,16 @@ pytest.importorskip("vllm")
 
 from engines import DECODED, Engines
 from job import Figure
+from layer_probes import BOUND
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine, pytest.mark.engines("pruned")]
 
 Record = Callable[[str, object], None]
 
-#: Relative L2 against float64; the kernels' own bounds (tests/kernels).
-EXPERTS_BOUND = 4e-3
+#: Of a linear layer's output against float64, relative L2.
 LINEAR_BOUND = 3e-3
 #: Between two kernels, each with its own rounding.
-BOTH_BOUND = EXPERTS_BOUND * 2**0.5
+BOTH_BOUND = BOUND * 2**0.5
 
 
 def reported(found: list[Figure], record: Record) -> list[Figure]:
@@ -46,7 +46,7 @@ def test_a_layer_is_what_the_pruned_file_says(engines: Engines, record_property:
     beside = [each for each in found if each.case == "against moe_decode on them uncompressed"]
     assert len(beside) == 3
     assert max(each.error for each in beside) < BOTH_BOUND
-    assert max(each.error for each in found if each not in beside) < EXPERTS_BOUND
+    assert max(each.error for each in found if each not in beside) < BOUND
     assert all(each.repeats for each in found)
 
 
