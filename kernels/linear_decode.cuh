@@ -66,8 +66,8 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(
   const int first = warp * p.warp_stages, last = min((p.k + F::kStage - 1) / F::kStage, first + p.warp_stages);
   const auto stage_of = [&](int s) { return ring + ((s - first) & (kDepth - 1)) * stage_bytes; };
   const auto copy_weights = [&](int s) {
-    if constexpr (kFp8) nvfp4::copy_rows(stage_of(s), source, s, lane);
-    else nvfp4::copy_stage(stage_of(s), source, s, lane);
+    if constexpr (kFp8) nvfp4::copy_rows(ptx::shared_address(stage_of(s)), source, s, lane);
+    else nvfp4::copy_stage(ptx::shared_address(stage_of(s)), source, s, lane);
   };
   const auto copy_columns = [&](int s) {
     char* to = stage_of(s) + F::kStageBytes;

@@ -95,6 +95,8 @@ moe::Layer layer(const TensorView& out, const TensorView& x, int multiple) {
   DGX_REFUSE_UNLESS(tokens >= 1 && tokens <= moe::kMaxTokens, ValueError)
       << "x must have 1 to " << moe::kMaxTokens << " rows, not " << tokens;
   check_multiple("hidden size", hidden, multiple);
+  DGX_REFUSE_UNLESS(hidden <= moe::kMaxHidden, ValueError)
+      << "hidden size must be at most " << moe::kMaxHidden << ", not " << hidden;
   DGX_REFUSE_UNLESS((x.stride(1) == 1 || hidden == 1) && (tokens == 1 || x.stride(0) % 8 == 0), ValueError)
       << "x must have contiguous rows that start at multiples of 16 bytes; its strides are " << list(x.strides());
   DGX_REFUSE_UNLESS(reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0, ValueError)

@@ -4,8 +4,9 @@
 #include <algorithm>
 
 #include <common/launch.h>
-#include <moe_decode.cuh>
 #include <moe_direct.cuh>
+#include <moe_down.cuh>
+#include <moe_gate_up.cuh>
 
 namespace dgx {
 namespace moe {
@@ -15,35 +16,43 @@ struct Plan {
   LaunchShape down;
 };
 
+// One token wants its few blocks spread over many warps; more tokens want few warps that work long.
+template <Shapes kShapes>
+inline LaunchShape gate_up_plan(Layer& p, const Chip& chip) {
+  const bool shared = p.shared.weight13 != nullptr, one = p.tokens == 1;
+  const int tiles = one ? 1 : kGateUpTiles, goal = one ? 4 : 8;
+  const auto bytes = [&](int parts) { return GateUpRoom::of<kShapes>(p.hidden, parts * tiles).bytes; };
+  int parts = std::min((nvfp4::stages(p.hidden) + goal - 1) / goal, kGateUpMaxWarps / tiles);
+  while (parts > 1 && bytes(parts) > chip.block_shared_bytes) parts--;
+  p.gate_up_parts = parts;
+  const auto blocks = [&](const Experts& e) { return e.intermediate / (8 * tiles); };
+  const int64_t all = static_cast<int64_t>(p.tokens) * p.top_k * blocks(p.routed) +
+                      (shared ? (p.tokens + 1) / 2 * blocks(p.shared) : 0);
+  // One token's few blocks leave room for moe_down beside them.
+  const int room = one ? chip.multiprocessor_shared_bytes / 2 : chip.multiprocessor_shared_bytes;
+  return {dim3(std::max(blocks(p.routed), shared ? blocks(p.shared) : 0), p.top_k + shared, p.tokens),
+          dim3(parts * tiles * 32), even_share(chip, room, all, bytes(parts)), true};
+}
+
+template <Shapes kShapes>
+inline LaunchShape down_plan(const Layer& p, const Chip& chip) {
+  // As many warps as have equal shares of the stages.
+  const int stages = p.tokens * p.top_k * nvfp4::stages(p.routed.intermediate) +
+                     (p.shared.weight13 ? (p.tokens + 1) / 2 * nvfp4::stages(p.shared.intermediate) : 0);
+  const int warp_bytes = kRingBytes<kShapes> + p.tokens * 16 * static_cast<int>(sizeof(float));
+  const int table_bytes = nvfp4::kZeroBytes + unit_table_bytes(p);
+  const int most_warps = std::min(kDownMaxWarps, (chip.block_shared_bytes - table_bytes) / warp_bytes);
+  const int share = (stages + most_warps - 1) / most_warps, warps = (stages + share - 1) / share;
+  const size_t bytes = table_bytes + warps * warp_bytes;
+  // With more tokens than one, a multiprocessor that takes more than its share of blocks would leave another one idle.
+  const int blocks = p.hidden / 16, blocks_each = (blocks + chip.multiprocessors - 1) / chip.multiprocessors;
+  const size_t least = p.tokens == 1 ? 0 : chip.multiprocessor_shared_bytes / (blocks_each + 1);
+  return {dim3(blocks), dim3(warps * 32), std::max(bytes, least), true};
+}
+
 template <Shapes kShapes>
 inline Plan plan(Layer& p, const Chip& chip) {
-  const bool shared = p.shared.weight13 != nullptr;
-  const int slots = p.tokens * p.top_k;
-  // One token wants its few blocks spread over many warps; more tokens want few warps that work long.
-  const int hidden_stages = nvfp4::stages(p.hidden), goal = p.tokens == 1 ? 4 : 8;
-  const int gate_up_warps = std::min((hidden_stages + goal - 1) / goal, kGateUpMaxWarps);
-  p.gate_up_stages = (hidden_stages + gate_up_warps - 1) / gate_up_warps;
-  // As many warps as have equal shares of the stages.
-  const int stages = slots * nvfp4::stages(p.routed.intermediate) +
-                     (shared ? (p.tokens + 1) / 2 * nvfp4::stages(p.shared.intermediate) : 0);
-  const int down_warp_bytes = kRingBytes<kShapes> + p.tokens * 16 * static_cast<int>(sizeof(float));
-  const int room = (chip.block_shared_bytes - kZeroBytes - unit_table_bytes(p)) / down_warp_bytes;
-  const int most_warps = std::min(kDownMaxWarps, room);
-  const int share = (stages + most_warps - 1) / most_warps;
-  const int down_warps = (stages + share - 1) / share;
-  const int intermediate = std::max(p.routed.intermediate, shared ? p.shared.intermediate : 0);
-  const int64_t gate_up_blocks = static_cast<int64_t>(slots) * (p.routed.intermediate / 8) +
-                                 (shared ? (p.tokens + 1) / 2 * (p.shared.intermediate / 8) : 0);
-  const int whole = chip.multiprocessor_shared_bytes, half = whole / 2;
-  const size_t down_bytes = kZeroBytes + unit_table_bytes(p) + down_warps * down_warp_bytes;
-  // One token's few blocks leave room for moe_down beside them; with more, a multiprocessor that takes more than its share of
-  // moe_down's blocks would leave another one idle.
-  const bool beside = p.tokens == 1;
-  const int down_share = (p.hidden / 16 + chip.multiprocessors - 1) / chip.multiprocessors;
-  return {{dim3(intermediate / 8, p.top_k + shared, p.tokens), dim3(gate_up_warps * 32),
-           even_share(chip, beside ? half : whole, gate_up_blocks, gate_up_warps * kGateUpWarpBytes<kShapes>), true},
-          {dim3(p.hidden / 16), dim3(down_warps * 32),
-           beside ? down_bytes : std::max(down_bytes, static_cast<size_t>(whole / (down_share + 1))), true}};
+  return {gate_up_plan<kShapes>(p, chip), down_plan<kShapes>(p, chip)};
 }
 
 inline void set_strides(Experts& e, int64_t hidden) {

@@ -1,4 +1,4 @@
-// The layer of moe_decode.cuh for one or two tokens, whose few bytes are under way at once: weights go straight to registers,
+// The layer of moe_layer.cuh for one or two tokens, whose few bytes are under way at once: weights go straight to registers,
 // all that a warp needs before it waits for any, and there are no stages to take turns.
 //
 //   moe_gate_up_direct   one block a slot and kDirectTiles tiles of 8 values, one warp kGateUpChunks chunks of the hidden size
@@ -11,7 +11,7 @@
 
 #include <common/nvfp4_rows.cuh>
 #include <common/sparse24_rows.cuh>
-#include <moe_decode.cuh>
+#include <moe_layer.cuh>
 #include <ptx/grid.cuh>
 #include <ptx/load.cuh>
 #include <ptx/shared.cuh>
@@ -98,17 +98,12 @@ __device__ __forceinline__ LaneSource<kShapes> down_lane(const Layer& p, const E
                     down_row<kShapes>(p, e, tile, 8 + (lane >> 2)), e.intermediate, first, lane);
 }
 
-// The run that a lane multiplies in the first of `runs`' chunks: of the one column, or zeros; and the bytes to the next.
-struct LaneRun {
-  const char* first;
-  int next;
-
-  __device__ __forceinline__ LaneRun(const char* runs, const char* zeros, int lane) {
-    const bool mine = lane >> 2 == (lane & 3);
-    first = mine ? runs + (lane & 3) * nvfp4::kRunBytes : zeros;
-    next = mine ? kRunsBytes : 0;
-  }
-};
+// A lane's run of a chunk of the one column, where it has one.
+__device__ __forceinline__ void read_run(const char* runs, int lane, uint4 (&run)[4]) {
+  if (lane >> 2 != (lane & 3)) return;
+#pragma unroll
+  for (int i = 0; i < 4; i++) run[i] = *reinterpret_cast<const uint4*>(runs + (lane & 3) * nvfp4::kRunBytes + i * 16);
+}
 
 // A lane's part of kChunks chunks, of which the first `count` are there.
 template <Shapes kShapes, int kChunks>
@@ -124,41 +119,40 @@ struct LaneWeights {
       if (i * kPartChunks < count) parts[i] = from.part(i);
   }
 
-  __device__ __forceinline__ void multiply(const char* runs, const char* zeros, float (&sum)[2], int lane,
-                                           int count = kChunks) const {
-    [[maybe_unused]] const LaneRun run(runs, zeros, lane);
+  __device__ __forceinline__ void multiply(const char* runs, float (&sum)[2], int lane, int count = kChunks) const {
+    [[maybe_unused]] uint4 run[4] = {};
 #pragma unroll
     for (int i = 0; i < kParts; i++) {
       if (i * kPartChunks >= count) continue;
-      if constexpr (kSparse)
-        sparse24::multiply_runs(parts[i], sparse24::Runs(runs + i * nvfp4::kColumnBytes, false, lane), sum);
-      else
-        nvfp4::multiply_runs(parts[i], run.first + i * run.next, sum);
+      if constexpr (kSparse) {
+        sparse24::multiply_runs(parts[i], sparse24::Runs(ptx::shared_address(runs) + i * nvfp4::kColumnBytes, false, lane), sum);
+      } else {
+        read_run(runs + i * kRunsBytes, lane, run);
+        nvfp4::multiply_runs(parts[i], run, sum);
+      }
     }
     nvfp4::add_runs(sum);
   }
 };
 
 __host__ __device__ inline size_t direct_bytes(int warps, int chunks, int rows) {
-  return nvfp4::kRunBytes + warps * (chunks * kRunsBytes + rows * sizeof(float));
+  return warps * (chunks * kRunsBytes + rows * sizeof(float));
 }
 
 template <Shapes kShapes>
 __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, 3) moe_gate_up_direct(const __grid_constant__ Layer p) {
   constexpr int kUnits = kGateUpChunks * nvfp4::kChunk / 8;
   static_assert(kUnits == 32, "A lane brings one unit of 16 bytes of the warp's part of x.");
-  char* zeros = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
+  char* memory = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
-  char* runs = zeros + nvfp4::kRunBytes + warp * kGateUpChunks * kRunsBytes;
-  float* sums = reinterpret_cast<float*>(zeros + nvfp4::kRunBytes + warps * kGateUpChunks * kRunsBytes);
+  char* runs = memory + warp * kGateUpChunks * kRunsBytes;
+  float* sums = reinterpret_cast<float*>(memory + warps * kGateUpChunks * kRunsBytes);
   constexpr int kSums = kDirectTiles * 16 + 1;  // of a warp: [tile][row], then the gate's logit
   const bool shared = has_shared(p) && blockIdx.y == 0;
   const int tile = blockIdx.x * kDirectTiles, token = blockIdx.z;
   const int slot = token * p.top_k + static_cast<int>(blockIdx.y) - has_shared(p);
   const Experts& e = shared ? p.shared : p.routed;
   if (tile * 8 >= e.intermediate) return;
-  if (threadIdx.x < nvfp4::kRunBytes / 16) reinterpret_cast<uint4*>(zeros)[threadIdx.x] = make_uint4(0, 0, 0, 0);
-  __syncthreads();
 
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
@@ -183,7 +177,7 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, 3) moe_gate_up_dir
 #pragma unroll
   for (int i = 0; i < kDirectTiles; i++) {
     float sum[2] = {};
-    weights[i].multiply(runs, zeros, sum, lane);
+    weights[i].multiply(runs, sum, lane);
     float* at = sums + warp * kSums + i * 16 + g;
     if (t == 0) at[0] = sum[0], at[8] = sum[1];
   }
@@ -207,17 +201,15 @@ __host__ __device__ inline int down_parts(int intermediate, int chunks) {
 
 template <Shapes kShapes, int kChunks>
 __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direct(const __grid_constant__ Layer p) {
-  char* zeros = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
+  char* memory = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
-  char* runs = zeros + nvfp4::kRunBytes + warp * kChunks * kRunsBytes;
-  float* sums = reinterpret_cast<float*>(zeros + nvfp4::kRunBytes + warps * kChunks * kRunsBytes);  // [warp][row]
+  char* runs = memory + warp * kChunks * kRunsBytes;
+  float* sums = reinterpret_cast<float*>(memory + warps * kChunks * kRunsBytes);  // [warp][row]
   const int tile = blockIdx.x, token = blockIdx.y, parts = down_parts(p.routed.intermediate, kChunks);
   const bool shared = warp >= p.top_k * parts;
   const Experts& e = shared ? p.shared : p.routed;
   const int item = shared ? warp - p.top_k * parts : warp, slot = token * p.top_k + (shared ? 0 : item / parts);
   const int first = (shared ? item : item % parts) * kChunks;
-  if (threadIdx.x < nvfp4::kRunBytes / 16) reinterpret_cast<uint4*>(zeros)[threadIdx.x] = make_uint4(0, 0, 0, 0);
-  __syncthreads();
 
   // The grid in front is moe_gate_up_direct, which lets this one start only after its own wait: the ids are there to be read.
   const int expert = shared ? 0 : local_expert(p, ptx::ld_relaxed(p.ids + slot));
@@ -237,7 +229,7 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32) moe_down_direc
     if (c < count) *reinterpret_cast<uint4*>(runs + c * kRunsBytes + lane * 16) = ptx::ld_cg_16(hidden + c * nvfp4::kChunk);
   __syncwarp();
   float sum[2] = {};
-  weights.multiply(runs, zeros, sum, lane, count);
+  weights.multiply(runs, sum, lane, count);
   float* at = sums + warp * 16 + g;
   if (t == 0) at[0] = sum[0] * factor, at[8] = sum[1] * factor;
   __syncthreads();

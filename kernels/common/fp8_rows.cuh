@@ -30,7 +30,7 @@ __device__ __forceinline__ int column_unit(int unit, int column) { return (unit 
 // Half a warp copies a column, and pairs what it has copied.
 __device__ __forceinline__ void copy_column(char* to, int column, const bf16_bits* values, int stage, int k, int lane) {
   const int at = stage * kStage + lane * 8;
-  if (lane < 16) ptx::cp_async_16(to + column_unit(lane, column), values + at, at < k);
+  if (lane < 16) ptx::cp_async_16(ptx::shared_address(to + column_unit(lane, column)), values + at, at < k);
 }
 
 __device__ __forceinline__ void pair_column(char* to, int column, int lane) {

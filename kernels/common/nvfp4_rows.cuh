@@ -5,7 +5,8 @@
 // activations agree, so the bytes are used as the checkpoint has them. A weight times its block scale has at most six
 // significant bits: the product is exact in BF16, and K needs no splitting at block borders.
 //
-// The NaN codes of E4M3 (0x7F, 0xFF) count as 480 and a scale's sign is ignored, as the tensor cores' UE4M3 has it.
+// A scale's sign is ignored, as the tensor cores' UE4M3 has it. E4M3's NaN codes (0x7F, 0xFF) are NaN where scales are applied
+// to sums, and count as 480 where they are applied to weights.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,10 @@
 #include <common/bf16.cuh>
 #include <common/block_scales.cuh>
 #include <ptx/arithmetic.cuh>
+#include <ptx/convert.cuh>
 #include <ptx/copy.cuh>
 #include <ptx/mma.cuh>
+#include <ptx/shared.cuh>
 
 namespace dgx {
 namespace nvfp4 {
@@ -24,6 +27,7 @@ constexpr int kHalf = kChunk / 2;        // four blocks of 16, whose scales are 
 constexpr int kStage = 2 * kChunk;       // values of K that are copied together
 constexpr int kRowBytes = kStage / 2;    // of weights in a stage
 constexpr int kScaleBytes = kStage / 16;
+constexpr int kStridedScaleBytes = kStage / 64 * 512;  // from one stage of swizzled scales to the next
 constexpr int kStageBytes = 16 * (kRowBytes + kScaleBytes);
 constexpr int kColumnBytes = 2 * kStage;  // of one column's activations in a stage
 constexpr float kProductScale = 256.0f;   // weights times scales come out of the decoder times 2^-8
@@ -31,7 +35,7 @@ constexpr float kProductScale = 256.0f;   // weights times scales come out of th
 static_assert(kRowBytes == 128, "Eight lanes copy a row, and rows meet in the same banks.");
 static_assert(kColumnBytes == 512, "The lanes of a warp copy a column.");
 
-__host__ __device__ inline int stages(int k) { return (k + kStage - 1) / kStage; }
+__host__ __device__ constexpr int stages(int k) { return (k + kStage - 1) / kStage; }
 __host__ __device__ inline int chunks(int k) { return (k + kChunk - 1) / kChunk; }
 
 // Two octets of rows of a matrix, and where a lane reads what it copies of them: eight lanes a row, four rows at a time.
@@ -45,6 +49,11 @@ struct Source {
   ScaleLayout layout;
   bool strided;            // rows as `tile_row` strides them
   bool wide_scales;        // scales can be copied 16 bytes at a time
+
+  // Goes on by `stages`, in rows that are whole stages.
+  __device__ __forceinline__ void advance(int stages) {
+    weight += stages * kRowBytes, scale += stages * (strided ? kStridedScaleBytes : kScaleBytes);
+  }
 };
 
 // `row_low` and `row_high` are the first rows of two octets of `tile_row`, both strided or both not, in rows of `k` values.
@@ -68,7 +77,7 @@ __device__ __forceinline__ Source source(const uint8_t* weight, const uint8_t* s
 }
 
 // The scales word by word, for the shapes whose rows of scales do not start at multiples of 16 bytes.
-__device__ __forceinline__ void copy_scale_words(char* to, const Source& s, int stage, int lane) {
+__device__ __forceinline__ void copy_scale_words(uint32_t to, const Source& s, int stage, int lane) {
   const uint32_t groups = s.bytes / 32;
 #pragma unroll
   for (int i = lane; i < 16 * 4; i += 32) {
@@ -82,25 +91,26 @@ __device__ __forceinline__ void copy_scale_words(char* to, const Source& s, int 
 // Starts the copy of a stage of the rows' weights. Units of 16 bytes trade places in odd rows, so that two rows read at once
 // meet in different banks. kWhole: rows are whole stages.
 template <bool kWhole = false>
-__device__ __forceinline__ void copy_rows(char* to, const Source& s, int stage, int lane) {
+__device__ __forceinline__ void copy_rows(uint32_t to, const Source& s, int stage, int lane) {
   const uint32_t at = stage * kRowBytes;
   const bool valid = kWhole || at + (lane & 7) * 16 < s.bytes;
   const uint8_t* from = s.weight + at;
-  char* row = to + (lane >> 3) * kRowBytes + ((lane & 7) ^ (lane >> 3 & 1) * 4) * 16;
+  const uint32_t row = to + (lane >> 3) * kRowBytes + ((lane & 7) ^ (lane >> 3 & 1) * 4) * 16;
 #pragma unroll
   for (int i = 0; i < 4; i++)
     ptx::cp_async_16(row + i * 4 * kRowBytes, from + ((i & 1 ? s.next : 0) + (i & 2 ? s.high : 0)), valid);
 }
 
 template <bool kWhole = false>
-__device__ __forceinline__ void copy_stage(char* to, const Source& s, int stage, int lane) {
+__device__ __forceinline__ void copy_stage(uint32_t to, const Source& s, int stage, int lane) {
   copy_rows<kWhole>(to, s, stage, lane);
-  char* scales = to + 16 * kRowBytes;
+  const uint32_t scales = to + 16 * kRowBytes;
   if (!s.wide_scales) {
     copy_scale_words(scales, s, stage, lane);
   } else if (lane < 16) {
     const uint32_t group = stage * 4 + (s.strided ? lane >> 1 & 3 : 0);
-    ptx::cp_async_16(scales + lane * 16, s.scale + stage * (s.strided ? 4 * 512 : kScaleBytes), kWhole || group * 32 < s.bytes);
+    ptx::cp_async_16(scales + lane * 16, s.scale + stage * (s.strided ? kStridedScaleBytes : kScaleBytes),
+                     kWhole || group * 32 < s.bytes);
   }
 }
 
@@ -111,7 +121,7 @@ __device__ __forceinline__ int column_unit(int unit, int column) { return (unit 
 // Starts the copy of a stage of a column of `k` values.
 __device__ __forceinline__ void copy_column(char* to, int column, const bf16_bits* values, int stage, int k, int lane) {
   const int at = stage * kStage + lane * 8;
-  ptx::cp_async_16(to + column_unit(lane, column), values + at, at < k);
+  ptx::cp_async_16(ptx::shared_address(to + column_unit(lane, column)), values + at, at < k);
 }
 
 // Brings what this lane has copied of a column into the order of the decoded weights; others see it after a barrier.
@@ -193,7 +203,7 @@ __device__ __forceinline__ void multiply(const char* stage, ScaleSlot scales, in
 constexpr int kRunBytes = 64;                            // of a column
 constexpr int kRunExponent = 90;
 constexpr float kRunScale = 1.2379400392853803e27f;     // 2^kRunExponent
-constexpr float kRunProductScale = 1.7592186044416e13f;  // 2^44: weights, activations, and scales times 2^-8
+constexpr float kRunProductScale = 68719476736.0f;       // 2^36: weights times activations come out times 2^-36
 
 // Where value k of a column is.
 __device__ __forceinline__ int run_position(int k) { return (k & ~7) | (k & 3) << 1 | (k >> 2 & 1); }
@@ -212,12 +222,14 @@ __device__ __forceinline__ ScaleSlot run_scale_slot(bool strided, int lane) {
   return {16 * kRowBytes + g * kScaleBytes + t * 4, 8};
 }
 
-// Two of four E4M3 scales, times 2^-8: FP16's bits are E4M3's, moved.
-__device__ __forceinline__ void decode_scales(uint32_t four, uint32_t selector, float (&scales)[2]) {
-  const uint32_t halves = (__byte_perm(four, 0u, selector) & 0x007F007Fu) << 7;
+// Two of four E4M3 scales without their signs, the low ones or the high ones.
+__device__ __forceinline__ void decode_scales(uint32_t four, bool high, float (&scales)[2]) {
+  const uint32_t halves = ptx::cvt_f16x2_e4m3x2(static_cast<uint16_t>(high ? four >> 16 : four));
   scales[0] = ptx::cvt_f32_f16(static_cast<uint16_t>(halves));
   scales[1] = ptx::cvt_f32_f16(static_cast<uint16_t>(halves >> 16));
 }
+
+constexpr uint32_t kScaleMagnitudes = 0x7F7F7F7Fu;
 
 // One lane's part of a chunk of 16 rows: run t of rows g and g + 8, and the scales of runs 2t and 2t+1 (mod 4).
 struct LaneChunk {
@@ -225,12 +237,25 @@ struct LaneChunk {
   uint32_t scales[2];
 };
 
+// Whether a lane multiplies a run: t of column g / 4 where t = g % 4; else zeros.
+__device__ __forceinline__ bool has_run(int lane) { return (lane >> 2 & 3) == (lane & 3); }
+
+// A run in shared memory, 16 bytes at a time.
+struct SharedRun {
+  uint32_t address;
+
+  __device__ __forceinline__ uint4 operator[](int i) const { return ptx::ld_shared_16(address + i * 16); }
+};
+
 // Adds a chunk's products, of rows g and g + 8 with column t / 2; `add_runs` brings the lanes' parts together.
-// `run`: run t of column g / 4 where t = g % 4, else kRunBytes of zeros.
-__device__ __forceinline__ void multiply_runs(const LaneChunk& chunk, const char* run, float (&sum)[2]) {
+template <class Run>
+__device__ __forceinline__ void multiply_runs(const LaneChunk& chunk, const Run& run, float (&sum)[2]) {
   float even[2][2], odd[2][2];  // of the runs, for each of their two blocks
 #pragma unroll
-  for (int r = 0; r < 2; r++) decode_scales(chunk.scales[r], 0x4140, even[r]), decode_scales(chunk.scales[r], 0x4342, odd[r]);
+  for (int r = 0; r < 2; r++) {
+    const uint32_t magnitudes = chunk.scales[r] & kScaleMagnitudes;
+    decode_scales(magnitudes, false, even[r]), decode_scales(magnitudes, true, odd[r]);
+  }
 #pragma unroll
   for (int block = 0; block < 2; block++) {
     float c[4];
@@ -239,26 +264,60 @@ __device__ __forceinline__ void multiply_runs(const LaneChunk& chunk, const char
       uint32_t low[4], high[4];
       decode_e2m1(word(chunk.rows[0], i), low);
       decode_e2m1(word(chunk.rows[1], i), high);
-      const uint4 x = *reinterpret_cast<const uint4*>(run + i * 16);
+      const uint4 x = run[i];
       if (i % 2 == 0) ptx::mma_m16n8k16_bf16_zero(c, low[0], high[0], low[1], high[1], x.x, x.y);
       else ptx::mma_m16n8k16_bf16(c, low[0], high[0], low[1], high[1], x.x, x.y);
       ptx::mma_m16n8k16_bf16(c, low[2], high[2], low[3], high[3], x.z, x.w);
     }
-    sum[0] += c[0] * even[0][block] + c[1] * odd[0][block];
-    sum[1] += c[2] * even[1][block] + c[3] * odd[1][block];
+    sum[0] += c[0] * even[0][block], sum[0] += c[1] * odd[0][block];
+    sum[1] += c[2] * even[1][block], sum[1] += c[3] * odd[1][block];
   }
 }
 
-// The same of a chunk of a stage in shared memory.
-__device__ __forceinline__ void multiply_runs(const char* stage, ScaleSlot scales, int chunk, const char* run, float (&sum)[2],
-                                              int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const char* row = stage + g * kRowBytes + ((chunk * 4 + t) ^ (g & 1) * 4) * 16;
-  const char* scale = stage + scales.offset + chunk * scales.step;
-  multiply_runs({{*reinterpret_cast<const uint4*>(row), *reinterpret_cast<const uint4*>(row + 8 * kRowBytes)},
-                 {*reinterpret_cast<const uint32_t*>(scale), *reinterpret_cast<const uint32_t*>(scale + 8 * kScaleBytes)}},
-                run, sum);
+// Lanes without a run read zeros instead, as far as from one chunk's run to the end of the next one's. They begin 32 bytes
+// into a line, where they meet in no bank with the runs that are read beside them.
+constexpr int kZeroBytes = 32 + 5 * kRunBytes + 32;
+static_assert(kZeroBytes % 128 == 0, "What lies behind begins in a line of its own.");
+
+// By the first lanes of a block; others read them after a barrier.
+__device__ __forceinline__ void write_zeros(uint32_t zeros, int thread) {
+  if (thread < kZeroBytes / 16) ptx::st_shared_16(zeros + thread * 16, make_uint4(0, 0, 0, 0));
 }
+
+// Where a lane finds its run of the first chunk of a stage's two columns.
+__device__ __forceinline__ uint32_t lane_run(uint32_t columns, uint32_t zeros, int lane) {
+  return has_run(lane) ? columns + (lane >> 4) * kColumnBytes + (lane & 3) * kRunBytes : zeros + 32;
+}
+
+// Where a lane reads its part of a stage's weights in shared memory.
+struct LaneStage {
+  uint32_t rows[2];  // row g in each chunk; row g + 8 is eight rows further
+  uint32_t scales;
+  int scale_step;
+
+  __device__ __forceinline__ LaneStage(uint32_t stage, ScaleSlot slot, int lane) {
+    const int g = lane >> 2, t = lane & 3;
+#pragma unroll
+    for (int c = 0; c < 2; c++) rows[c] = stage + g * kRowBytes + ((c * 4 + t) ^ (g & 1) * 4) * 16;
+    set_scales(stage, slot);
+  }
+
+  __device__ __forceinline__ void set_scales(uint32_t stage, ScaleSlot slot) {
+    scales = stage + slot.offset, scale_step = slot.step;
+  }
+
+  // Adds the products of the stage `offset` bytes further, of which `chunks` are within K, with the columns of `run`.
+  __device__ __forceinline__ void multiply(int offset, uint32_t run, int chunks, float (&sum)[2]) const {
+#pragma unroll
+    for (int c = 0; c < 2; c++) {
+      if (c >= chunks) continue;
+      const uint32_t row = rows[c] + offset, scale = scales + offset + c * scale_step;
+      const LaneChunk chunk = {{ptx::ld_shared_16(row), ptx::ld_shared_16(row + 8 * kRowBytes)},
+                               {ptx::ld_shared_4(scale), ptx::ld_shared_4(scale + 8 * kScaleBytes)}};
+      multiply_runs(chunk, SharedRun{run + c * 4 * kRunBytes}, sum);
+    }
+  }
+};
 
 // Lanes with even t then hold rows g and g + 8 of column t / 2.
 __device__ __forceinline__ void add_runs(float (&sum)[2]) {

@@ -44,15 +44,17 @@ __host__ __device__ inline int64_t matrix_bytes(int64_t rows, int64_t k) {
 // Where a lane reads its first 16 bytes of a row of tiles.
 struct Source {
   const uint8_t* tiles;
+
+  __device__ __forceinline__ void advance(int stages) { tiles += stages * kTileBytes; }
 };
 
 __device__ __forceinline__ Source source(const uint8_t* matrix, int tile, int k, int lane) {
   return {matrix + (static_cast<uint32_t>(tile) * (k / kTileColumns) * kTileBytes + lane * 16)};
 }
 
-__device__ __forceinline__ void copy_stage(char* to, const Source& s, int stage, int lane) {
+__device__ __forceinline__ void copy_stage(uint32_t to, const Source& s, int stage, int lane) {
   const uint8_t* from = s.tiles + stage * kTileBytes;
-  char* at = to + lane * 16;
+  const uint32_t at = to + lane * 16;
 #pragma unroll
   for (int i = 0; i < kScales / 512; i++) ptx::cp_async_16(at + i * 512, from + i * 512, true);
   if (lane < kScaleBytes / 16) ptx::cp_async_16(at + kScales, from + kScales, true);
@@ -75,10 +77,10 @@ __device__ __forceinline__ uint4 run_unit(const uint4& values, int lane) {
 // What a lane takes of the columns. Operand column g is block g % 4 of column g / 4, whose values two of the four lanes hold,
 // in the first and third register or in the second and fourth; zeros stand everywhere else.
 struct Runs {
-  const char* first;
+  uint32_t first;
   uint32_t even, odd;  // masks
 
-  __device__ __forceinline__ Runs(const char* columns, bool second, int lane) {
+  __device__ __forceinline__ Runs(uint32_t columns, bool second, int lane) {
     const int column = lane >> 4, block = lane >> 2 & 3;
     const bool mine = (lane >> 1 & 1) == (block & 1) && (column == 0 || second);
     first = columns + (second ? column : 0) * nvfp4::kColumnBytes + block * 32 + (lane & 1) * 16;
@@ -96,19 +98,11 @@ struct LaneTile {
 
 __device__ __forceinline__ int lane_scales(int lane) { return kScales + ((lane >> 2) * 2 + (lane & 1)) * 16; }
 
-// Two scales of row g and two of row g + 8, times 2^-8: FP16's bits are E4M3's, moved.
-__device__ __forceinline__ void decode_scales(uint32_t four, float (&low)[2], float (&high)[2]) {
-  const uint32_t firsts = four << 7 & 0x3F803F80u, seconds = four >> 1 & 0x3F803F80u;
-  low[0] = ptx::cvt_f32_f16(static_cast<uint16_t>(firsts)), low[1] = ptx::cvt_f32_f16(static_cast<uint16_t>(seconds));
-  high[0] = ptx::cvt_f32_f16(static_cast<uint16_t>(firsts >> 16));
-  high[1] = ptx::cvt_f32_f16(static_cast<uint16_t>(seconds >> 16));
-}
-
 // Adds a tile's products, of rows g and g + 8 with column t / 2; `nvfp4::add_runs` brings the lanes' parts together.
 __device__ __forceinline__ void multiply_runs(const LaneTile& tile, const Runs& runs, float (&sum)[2]) {
 #pragma unroll
   for (int i = 0; i < kSteps; i++) {
-    const uint4 x = *reinterpret_cast<const uint4*>(runs.first + i * 128);
+    const uint4 x = ptx::ld_shared_16(runs.first + i * 128);
     const uint32_t metadata = nvfp4::word(tile.positions, i);
     uint32_t low[4], high[4];
     nvfp4::decode_e2m1(nvfp4::word(tile.codes[0], i), low);
@@ -118,18 +112,20 @@ __device__ __forceinline__ void multiply_runs(const LaneTile& tile, const Runs& 
                                       x.y & runs.odd, metadata);
     ptx::mma_sp_m16n8k32_bf16<1>(c, low[2], high[2], low[3], high[3], x.z & runs.even, x.z & runs.odd, x.w & runs.even,
                                  x.w & runs.odd, metadata);
+    const uint32_t scales = nvfp4::word(tile.scales, i) & nvfp4::kScaleMagnitudes;
     float low_scales[2], high_scales[2];
-    decode_scales(nvfp4::word(tile.scales, i), low_scales, high_scales);
+    nvfp4::decode_scales(scales, false, low_scales), nvfp4::decode_scales(scales, true, high_scales);
     sum[0] += c[0] * low_scales[0] + c[1] * low_scales[1];
     sum[1] += c[2] * high_scales[0] + c[3] * high_scales[1];
   }
 }
 
-// The same of a tile in shared memory.
-__device__ __forceinline__ void multiply_runs(const char* tile, const Runs& runs, float (&sum)[2], int lane) {
-  const char* mine = tile + lane * 16;
-  const auto read = [](const char* at) { return *reinterpret_cast<const uint4*>(at); };
-  multiply_runs({{read(mine), read(mine + kCodeBytes)}, read(mine + kPositions), read(tile + lane_scales(lane))}, runs, sum);
+// A lane's part of a tile in shared memory.
+__device__ __forceinline__ LaneTile read_tile(uint32_t tile, int lane) {
+  const uint32_t mine = tile + lane * 16;
+  return {{ptx::ld_shared_16(mine), ptx::ld_shared_16(mine + kCodeBytes)},
+          ptx::ld_shared_16(mine + kPositions),
+          ptx::ld_shared_16(tile + lane_scales(lane))};
 }
 
 }  // namespace sparse24

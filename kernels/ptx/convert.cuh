@@ -19,10 +19,16 @@ __device__ __forceinline__ uint8_t cvt_e4m3(float x) {
   return static_cast<uint8_t>(d);
 }
 
+// Two E4M3 to FP16, exact; the first is in the low half.
+__device__ __forceinline__ uint32_t cvt_f16x2_e4m3x2(uint16_t two) {
+  uint32_t d;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(d) : "h"(two));
+  return d;
+}
+
 // One E4M3 to FP32, exact.
 __device__ __forceinline__ float cvt_f32_e4m3(uint8_t x) {
-  uint32_t pair;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(static_cast<uint16_t>(x)));
+  const uint32_t pair = cvt_f16x2_e4m3x2(x);
   float d;
   asm("cvt.f32.f16 %0, %1;" : "=f"(d) : "h"(static_cast<uint16_t>(pair)));
   return d;

@@ -203,6 +203,10 @@ CASES = {
     "longer rows, of two warps": Case(
         swizzled=True, hidden=2368, intermediate=64, shared=64, top_k=1, experts=2, tokens=3
     ),
+    "the longest rows": Case(hidden=16384, intermediate=64, top_k=1, experts=2, tokens=3),
+    "one token, long rows": Case(
+        hidden=1280, intermediate=64, shared=128, shared_gate=True, top_k=1, experts=2
+    ),
     "long intermediate": Case(hidden=64, intermediate=1472, top_k=2, experts=2, tokens=2),
     "eight tokens sharing experts": Case(tokens=8, experts=5),
     "sixteen tokens": Case(tokens=16, experts=4, top_k=2, hidden=128, intermediate=64, shared=64),

@@ -341,6 +341,7 @@ def test_moe_gives_the_same_bits(kernels, tokens, sparse):
 
 REFUSALS = {
     "too many tokens": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(17, 192, dtype=torch.bfloat16, device="cuda")] * 2), "1 to 16 rows"),  # noqa: E501
+    "a large hidden size": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(2, 16448, dtype=torch.bfloat16, device="cuda")] * 2), "hidden size must be at most 16384, not 16448"),  # noqa: E501
     "float x": (lambda a: a.__setitem__(1, a[1].float()), "x must be bfloat16"),
     "x on the host": (lambda a: a.__setitem__(1, a[1].cpu()), "x must be on a CUDA device"),
     "x by columns": (lambda a: a.__setitem__(1, a[1].T.contiguous().T), "contiguous rows"),

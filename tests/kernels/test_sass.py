@@ -80,10 +80,13 @@ def test_few_tokens_fetch_weights_straight_into_registers(target: str) -> None:
 
 @each_target
 @pytest.mark.parametrize(
-    ("kernel", "tiles"), [("moe_gate_up", [1, 2]), ("moe_down", [1, 1, 2])], ids=["moe_gate_up", "moe_down"]
+    ("kernel", "tiles"), [("moe_gate_up", [2, 2]), ("moe_down", [1, 1, 2])], ids=["moe_gate_up", "moe_down"]
 )
 def test_sparse_weights_have_kernels_that_skip_the_zeros(target: str, kernel: str, tiles: list[int]) -> None:
-    """A tile is four steps of two products, unrolled; kernels of few tokens hold up to two tiles at once."""
+    """A tile is four steps of two products, unrolled; two tiles are in a turn of moe_gate_up's ring.
+
+    Kernels of few tokens hold up to two at once.
+    """
     counts = [sass.count(MULTIPLIES_SPARSE) for sass in named(target, kernel)]
     assert sorted(count // 8 for count in counts if count) == tiles
     assert not any(count % 8 for count in counts)

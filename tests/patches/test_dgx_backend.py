@@ -101,6 +101,7 @@ def test_other_schemes_see_auto() -> None:
     ("changes", "why"),
     [
         ({"hidden_dim": 2080}, "the hidden size 2080 is no multiple of 64"),
+        ({"hidden_dim": 16448}, "the hidden size 16448 is more than 16384"),
         ({"intermediate_size": 480}, "the intermediate size 480 is no multiple of 64"),
         (
             {"moe_parallel_config": replace(PARALLEL, tp_size=16)},

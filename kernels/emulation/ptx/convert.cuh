@@ -24,6 +24,21 @@ inline float cvt_f32_e4m3(uint8_t x) {
   return x & 0x80 ? -value : value;
 }
 
+// Every E4M3 value is a normal number of FP16, or zero.
+inline uint16_t f16_of_e4m3(uint8_t x) {
+  const float value = cvt_f32_e4m3(x);
+  const uint16_t sign = static_cast<uint16_t>((x & 0x80) << 8);
+  if (std::isnan(value)) return 0x7fff;
+  int exponent;
+  const float fraction = std::frexp(std::fabs(value), &exponent);  // in [0.5, 1), or 0
+  if (fraction == 0.0f) return sign;
+  return static_cast<uint16_t>(sign | (exponent + 14) << 10 | (static_cast<int>(fraction * 2048.0f) & 1023));
+}
+
+inline uint32_t cvt_f16x2_e4m3x2(uint16_t two) {
+  return f16_of_e4m3(static_cast<uint8_t>(two)) | static_cast<uint32_t>(f16_of_e4m3(static_cast<uint8_t>(two >> 8))) << 16;
+}
+
 inline uint8_t cvt_e4m3(float x) {
   const uint8_t sign = std::signbit(x) ? 0x80 : 0;
   if (std::isnan(x)) return 0x7f | sign;

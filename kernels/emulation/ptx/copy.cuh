@@ -3,9 +3,12 @@
 
 #include <cuda_runtime.h>
 
+#include <ptx/shared.cuh>
+
 namespace ptx {
 
-inline void copy(void* shared, const void* global, bool valid, size_t bytes) {
+inline void copy(uint32_t address, const void* global, bool valid, size_t bytes) {
+  char* shared = shared_pointer(address);
   if (reinterpret_cast<uintptr_t>(shared) % bytes || (valid && reinterpret_cast<uintptr_t>(global) % bytes)) {
     std::fprintf(stderr, "a copy of %zu bytes is not aligned\n", bytes);
     std::abort();
@@ -16,8 +19,8 @@ inline void copy(void* shared, const void* global, bool valid, size_t bytes) {
                                        }});
 }
 
-inline void cp_async_16(void* shared, const void* global, bool valid) { copy(shared, global, valid, 16); }
-inline void cp_async_4(void* shared, const void* global, bool valid) { copy(shared, global, valid, 4); }
+inline void cp_async_16(uint32_t shared, const void* global, bool valid) { copy(shared, global, valid, 16); }
+inline void cp_async_4(uint32_t shared, const void* global, bool valid) { copy(shared, global, valid, 4); }
 inline void cp_async_commit() {}
 template <int kPending>
 inline void cp_async_wait() {

@@ -1,10 +1,26 @@
-// ptx/shared.cuh on a CPU.
+// ptx/shared.cuh on a CPU: an address is the bytes from where shared memory begins.
 #pragma once
 
 #include <cuda_runtime.h>
 
+#include <ptx/load.cuh>
+
 namespace ptx {
 
 inline uint4* dynamic_shared_memory() { return emulation::machine.shared.data(); }
+
+inline char* shared_pointer(uint32_t address) { return reinterpret_cast<char*>(dynamic_shared_memory()) + address; }
+
+inline uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(static_cast<const char*>(shared) - shared_pointer(0));
+}
+
+inline uint4 ld_shared_16(uint32_t address) { return ld_aligned<uint4>(shared_pointer(address)); }
+inline uint32_t ld_shared_4(uint32_t address) { return ld_aligned<uint32_t>(shared_pointer(address)); }
+
+inline void st_shared_16(uint32_t address, const uint4& v) {
+  ld_shared_16(address);  // aligned as a store must be
+  std::memcpy(shared_pointer(address), &v, sizeof(v));
+}
 
 }  // namespace ptx

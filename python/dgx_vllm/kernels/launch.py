@@ -14,6 +14,8 @@ from dgx_vllm.nvfp4 import tiles
 MOST_TOKENS = 16
 #: What sizes of NVFP4 matrices are multiples of.
 MULTIPLE = 64
+#: The largest hidden size of a MoE layer.
+MOST_HIDDEN = 16384
 
 
 def moe_decode(

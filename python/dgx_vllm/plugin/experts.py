@@ -9,7 +9,7 @@ from vllm.model_executor.layers.fused_moe.modular_kernel import FusedMoEActivati
 from vllm.model_executor.layers.quantization.utils.quant_utils import QuantKey
 
 from dgx_vllm import kernels, sparsity
-from dgx_vllm.kernels.launch import MULTIPLE
+from dgx_vllm.kernels.launch import MOST_HIDDEN, MULTIPLE
 from dgx_vllm.nvfp4 import tiles
 from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
 from dgx_vllm.plugin import device
@@ -126,6 +126,8 @@ def _refusals(
     for name, size in _sizes(config):
         if size % MULTIPLE:
             yield f"the {name} size {size} is no multiple of {MULTIPLE}"
+    if config.hidden_dim > MOST_HIDDEN:
+        yield f"the hidden size {config.hidden_dim} is more than {MOST_HIDDEN}"
     if config.num_local_experts > _MOST_EXPERTS:
         yield f"{config.num_local_experts} experts are more than {_MOST_EXPERTS}"
     if config.experts_per_token > _MOST_EXPERTS_PER_TOKEN:
