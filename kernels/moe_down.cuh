@@ -2,13 +2,22 @@
 // units one after another, are shared out evenly among its warps.
 #pragma once
 
+#include <cstdint>
+
+#include <common/bf16.cuh>
+#include <common/block_scales.cuh>
+#include <common/nvfp4_rows.cuh>
 #include <moe_layer.cuh>
+#include <ptx/copy.cuh>
+#include <ptx/grid.cuh>
+#include <ptx/load.cuh>
+#include <ptx/shared.cuh>
 
 namespace dgx {
 namespace moe {
 
 constexpr int kDownMaxWarps = 12;
-// Blocks of the most warps that registers must suffice for; see kGateUpResident.
+// Blocks of the most warps that registers must suffice for: 80 a thread, which do not do without spills on sm_121a.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 constexpr int kDownResident = 1;
 #else

@@ -2,7 +2,14 @@
 // brought in order once; then each warp runs through its tile's weights, or through its part of the hidden size of them.
 #pragma once
 
+#include <cstdint>
+
+#include <common/nvfp4_rows.cuh>
 #include <moe_layer.cuh>
+#include <ptx/copy.cuh>
+#include <ptx/grid.cuh>
+#include <ptx/load.cuh>
+#include <ptx/shared.cuh>
 
 namespace dgx {
 namespace moe {

@@ -21,10 +21,6 @@
 #include <common/block_scales.cuh>
 #include <common/nvfp4_rows.cuh>
 #include <common/sparse24_rows.cuh>
-#include <ptx/copy.cuh>
-#include <ptx/grid.cuh>
-#include <ptx/load.cuh>
-#include <ptx/shared.cuh>
 
 namespace dgx {
 namespace moe {
