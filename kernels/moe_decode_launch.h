@@ -98,9 +98,12 @@ inline Plan direct_plan(const Layer& p) {
   const bool shared = p.shared.weight13 != nullptr;
   const int intermediate = std::max(p.routed.intermediate, shared ? p.shared.intermediate : 0);
   const int gate_up_warps = gate_up_direct_warps(p), down_warps = down_direct_warps(p);
-  return {{dim3(intermediate / (8 * kDirectTiles), p.top_k + shared, p.tokens), dim3(gate_up_warps * 32),
-           direct_bytes(gate_up_warps, kGateUpChunks, kDirectTiles * 16 + 1)},
-          {dim3(p.hidden / 16, p.tokens), dim3(down_warps * 32), direct_bytes(down_warps, down_direct_chunks(p), 16)}};
+  const auto bytes = [](int warps, int chunks, int sums) {
+    return static_cast<size_t>(DirectRoom::of(warps, chunks, sums).bytes);
+  };
+  return {{dim3(intermediate / 8, p.top_k + shared, p.tokens), dim3(gate_up_warps * 32),
+           bytes(gate_up_warps, kGateUpChunks, kGateUpSums)},
+          {dim3(p.hidden / 16, p.tokens), dim3(down_warps * 32), bytes(down_warps, down_direct_chunks(p), kDownSums)}};
 }
 
 inline cudaError_t launch_both(void (*gate_up)(Layer), void (*down)(Layer), const Layer& p, const Plan& plan,

@@ -22,6 +22,8 @@ inline T ld_aligned(const void* address) {
 inline uint4 ld_cg_16(const void* address) { return ld_aligned<uint4>(address); }
 inline uint4 ld_once_16(const void* address) { return ld_aligned<uint4>(address); }
 inline uint4 ld_constant_16(const void* address) { return ld_aligned<uint4>(address); }
-inline uint32_t ld_constant_4(const void* address) { return ld_aligned<uint32_t>(address); }
+inline uint32_t ld_once_4(const void* address) { return ld_aligned<uint32_t>(address); }
+
+inline void settle(const uint8_t*&) {}
 
 }  // namespace ptx
