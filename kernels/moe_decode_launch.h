@@ -90,7 +90,8 @@ inline int down_direct_warps(const Layer& p) {
 
 // Whether the direct kernels take a layer whose sizes are multiples of 256.
 inline bool direct(const Layer& p) {
-  return p.tokens <= kDirectTokens && gate_up_direct_warps(p) <= kGateUpDirectMaxWarps &&
+  return p.tokens <= kDirectTokens && p.tokens * p.top_k <= kDirectSlots &&
+         gate_up_direct_warps(p) <= kGateUpDirectMaxWarps &&
          down_direct_warps(p) * down_direct_chunks(p) <= kDownWarpChunks;
 }
 

@@ -220,9 +220,12 @@ CASES = {
     "gelu": Case(gate="gelu", hidden=128),
     "gelu_tanh": Case(gate="gelu_tanh", hidden=128),
     "swizzled, whole stages": Case(
-        swizzled=True, hidden=256, intermediate=256, tokens=2, shared=256, top_k=2
+        swizzled=True, hidden=256, intermediate=256, tokens=5, shared=256, top_k=2
     ),
-    "linear, whole stages": Case(hidden=512, intermediate=256, tokens=3, experts=2, top_k=2),
+    "four tokens of too many slots for the direct kernels": Case(
+        swizzled=True, hidden=256, intermediate=256, tokens=4, experts=9, top_k=9
+    ),
+    "linear, whole stages": Case(hidden=512, intermediate=256, tokens=5, experts=2, top_k=2),
     "swizzled, up rows astride tiles": Case(
         swizzled=True, hidden=256, intermediate=192, shared=64, up_first=True
     ),
@@ -234,28 +237,32 @@ CASES = {
     "direct, duplicates": Case(tokens=2, intermediate=256, experts=2, top_k=4, duplicates=True),
     "direct, weight on input": Case(intermediate=256, weight_on_input=True, top_k=1, shared=256),
     "direct, extreme scales": Case(scales="extreme", intermediate=256, swizzled=True),
-    "2:4": Case(sparse=True, intermediate=256, tokens=3),
+    "direct, four tokens sharing experts": Case(
+        tokens=4, intermediate=256, experts=4, top_k=3, shared=256, shared_gate=True
+    ),
+    "direct, as many slots as they take": Case(swizzled=True, tokens=4, intermediate=256, experts=8, top_k=8),
+    "2:4": Case(sparse=True, intermediate=256, tokens=5),
     "2:4, shared expert": Case(
-        sparse=True, intermediate=256, shared=512, tokens=3, shared_gate=True, top_k=2
+        sparse=True, intermediate=256, shared=512, tokens=5, shared_gate=True, top_k=2
     ),
     "2:4, long rows": Case(
-        sparse=True, hidden=2304, intermediate=256, top_k=1, experts=2, tokens=3, globals13=2
+        sparse=True, hidden=2304, intermediate=256, top_k=1, experts=2, tokens=5, globals13=2
     ),
-    "2:4, long intermediate": Case(sparse=True, intermediate=1536, top_k=2, experts=2, tokens=3),
+    "2:4, long intermediate": Case(sparse=True, intermediate=1536, top_k=2, experts=2, tokens=5),
     "2:4, sixteen tokens sharing experts": Case(sparse=True, tokens=16, experts=3, top_k=2, intermediate=256),
     "2:4, duplicates within a token": Case(
-        sparse=True, tokens=4, experts=3, top_k=4, duplicates=True, intermediate=256
+        sparse=True, tokens=5, experts=3, top_k=4, duplicates=True, intermediate=256
     ),
     "2:4, experts elsewhere": Case(sparse=True, tokens=6, mapped=True, intermediate=256),
     "2:4, weight on input": Case(
-        sparse=True, tokens=3, weight_on_input=True, top_k=1, shared=256, intermediate=256
+        sparse=True, tokens=5, weight_on_input=True, top_k=1, shared=256, intermediate=256
     ),
-    "2:4, gelu": Case(sparse=True, gate="gelu", intermediate=256, experts=3, tokens=3, top_k=2),
+    "2:4, gelu": Case(sparse=True, gate="gelu", intermediate=256, experts=3, tokens=5, top_k=2),
     "2:4, extreme scales": Case(
-        sparse=True, scales="extreme", tokens=3, intermediate=256, experts=3, top_k=2
+        sparse=True, scales="extreme", tokens=5, intermediate=256, experts=3, top_k=2
     ),
     "2:4, of swizzled scales": Case(
-        sparse=True, swizzled=True, intermediate=256, experts=3, tokens=3, top_k=2
+        sparse=True, swizzled=True, intermediate=256, experts=3, tokens=5, top_k=2
     ),
     "2:4, direct": Case(sparse=True, hidden=512, intermediate=256, top_k=2, shared=512),
     "2:4, direct, two globals": Case(sparse=True, intermediate=512, top_k=2, tokens=2, globals13=2),
@@ -272,6 +279,9 @@ CASES = {
         sparse=True, intermediate=256, weight_on_input=True, top_k=1, shared=256
     ),
     "2:4, direct, extreme scales": Case(sparse=True, scales="extreme", intermediate=256),
+    "2:4, direct, four tokens sharing experts": Case(
+        sparse=True, tokens=4, intermediate=256, experts=4, top_k=3, shared=256, shared_gate=True
+    ),
 }
 
 
@@ -324,7 +334,7 @@ def test_random_whole_shapes_of_few_tokens(emulated: ctypes.CDLL, seed: int) -> 
     """These the direct kernels take."""
     rng = np.random.default_rng(2000 + seed)
     case = Case(
-        tokens=int(rng.integers(1, 3)),
+        tokens=int(rng.integers(1, 5)),
         hidden=256 * int(rng.integers(1, 4)),
         intermediate=256 * int(rng.integers(1, 4)),
         experts=4,
@@ -354,10 +364,11 @@ def test_no_expert_here_gives_zeros(emulated: ctypes.CDLL) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_special_values_stay_in_their_token(emulated: ctypes.CDLL, value: float, sparse: bool) -> None:
     sizes = {"hidden": 256, "intermediate": 256} if sparse else {"hidden": 128, "intermediate": 64}
-    case = Case(tokens=3, experts=3, top_k=2, sparse=sparse, special={(1, 5): value}, **sizes)
+    case = Case(tokens=5, experts=3, top_k=2, sparse=sparse, special={(1, 5): value}, **sizes)
     out, expected = run(emulated, case)
     assert np.isnan(out[1]).any() or np.isinf(out[1]).any()
-    assert_close(out[[0, 2]], expected[[0, 2]])
+    others = [0, 2, 3, 4]
+    assert_close(out[others], expected[others])
 
 
 @pytest.mark.parametrize("sparse", [False, True])
