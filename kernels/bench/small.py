@@ -13,7 +13,7 @@ CASES = (
     (10, 128, 640, 128, True),
     (2, 2368, 64, 64, True),
     (1, 1024, 256, 512, True),
-    (2, 512, 512, 256, True),
+    (4, 512, 512, 256, True),
     (9, 512, 256, 256, True),
 )
 # The same of 2:4: experts are chosen more than once; kernels of few tokens, and the others.
