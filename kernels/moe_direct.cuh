@@ -25,7 +25,12 @@ namespace moe {
 
 // Up to where it was faster than stages on an H100, with top-10 and top-8.
 constexpr int kDirectTokens = 4, kDirectSlots = 32;
-constexpr int kGateUpChunks = 2, kGateUpDirectMaxWarps = 8, kGateUpDirectResident = 5;
+constexpr int kGateUpChunks = 2, kGateUpDirectMaxWarps = 8;
+// Blocks that registers must suffice for: all of one token's at once, of moe_down's such that they find room beside the last of
+// moe_gate_up's.
+constexpr int kGateUpDirectResident = 5;
+template <int kChunks>
+constexpr int kDownDirectResident = kChunks / 2;
 constexpr int kDownWarpChunks = 48;  // the most of one token: warps of a block times chunks of a warp
 constexpr int kRunsBytes = nvfp4::kChunk * 2;  // of a chunk of a column
 
@@ -48,7 +53,7 @@ struct LaneRows {
     }
   }
 
-  // Goes on to another matrix, `weights` and `scales` bytes further.
+  // Goes on to another expert, `weights` and `scales` bytes further.
   __device__ __forceinline__ void advance(int64_t weights, int64_t scales) {
 #pragma unroll
     for (int i = 0; i < 2; i++) weight[i] += weights, scale[i] += scales;
@@ -184,7 +189,7 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, kGateUpDirectResid
   LaneSource<kShapes> from = gate_up_lane<kShapes>(p, e, tile, first, lane);
   const int expert = shared ? 0 : local_expert(p, id);
   if (expert < 0) return;
-  // x is waited for before weights are asked for, so as not to be waited for with them.
+  // x is waited for before weights are asked for, so as not to be waited for together with them.
   if (gated) {
     const float logit = warp_sum(gate_product(x, gates));
     if (lane == 0) sums[warp * kGateUpSums + kGateUpSums - 1] = logit;
@@ -224,7 +229,7 @@ __host__ __device__ inline int down_parts(int intermediate, int chunks) {
 }
 
 template <Shapes kShapes, int kChunks>
-__global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32, kChunks / 2)
+__global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32, kDownDirectResident<kChunks>)
     moe_down_direct(const __grid_constant__ Layer p) {
   char* memory = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
