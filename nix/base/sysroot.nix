@@ -22,6 +22,15 @@ bootstrap.runCommand name { inherit debs; } ''
   ln -s gawk usr/bin/awk
   ln -s bash usr/bin/sh
 
+  # Packages link to where they are installed, and that would be the machine's: its site customization for Python, its
+  # libraries for a linker. What the tree does not hold is left out.
+  find . -type l | while read -r link; do
+    target=$(readlink "$link")
+    case $target in "$out"/*) continue ;; /*) ;; *) continue ;; esac
+    up=$(dirname "''${link#./}" | sed 's,[^/][^/]*,..,g')
+    if [ -e ".$target" ]; then ln -sfn "$up$target" "$link"; else rm "$link"; fi
+  done
+
   # The host's library cache and directories must not be looked into: its C library may be a newer one, and what a
   # server loads must not depend on what else is installed. Same length, so the strings are overwritten in place.
   overwrite() {

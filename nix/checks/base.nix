@@ -15,6 +15,14 @@ base.runCommand "check-base" { } ''
   assert not foreign, foreign
   EOF
 
+  # No link leads out of it, and the interpreter's own modules have their bytecode.
+  astray=$(find ${base.sysroot} -type l -lname '/*' ! -lname '${base.sysroot}/*')
+  [ -z "$astray" ] || { echo "links that lead out of the base: $astray" >&2; exit 1; }
+  $python - <<'EOF'
+  import os, sitecustomize
+  assert os.path.exists(sitecustomize.__cached__), sitecustomize
+  EOF
+
   # The compiler's output runs by itself.
   printf '#include <iostream>\nint main() { std::cout << "compiled\\n"; }\n' > hello.cc
   g++ -O2 hello.cc -o hello

@@ -109,3 +109,9 @@ def test_programs_ask_for_the_bases_own_loader_and_libraries(
     assert programs > 200
     # The C library is a program too, and runs without its interpreter being asked.
     assert [each for each in astray if "libc.so.6" not in each] == []
+
+
+def test_links_stay_within_the_base(base: Path) -> None:
+    links = [path for path in base.rglob("*") if path.is_symlink()]
+    assert len(links) > 100
+    assert [f"{path}: {path.readlink()}" for path in links if not path.resolve().is_relative_to(base)] == []
