@@ -1,6 +1,7 @@
 """What a running server has of the machine it runs on: nothing but the NVIDIA driver."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,14 @@ def test_a_host_library_would_be_seen() -> None:
     """The test above can fail."""
     library = Path("/usr/lib/x86_64-linux-gnu/libc.so.6")
     assert foreign({library, Path("/nix/store/x/libc.so.6")}, Path("/tmp/own")) == {library}
+
+
+def test_python_runs_nothing_of_the_hosts(session_environment: dict[str, str]) -> None:
+    """Not its site customization either, to which Debian's package links by a place in /etc."""
+    files_of = "(getattr(module, '__file__', None) for module in sys.modules.values())"
+    script = f"import sys; print(*filter(None, {files_of}), sep='\\n')"
+    command = [os.environ["DGX_VLLM"], "exec", "python", "-c", script]
+    said = subprocess.run(command, env=session_environment, check=True, capture_output=True, text=True)
+    files = {Path(line).resolve() for line in said.stdout.splitlines()}
+    assert "sitecustomize.py" in {file.name for file in files}
+    assert [file for file in files if not file.is_relative_to("/nix/store")] == []
