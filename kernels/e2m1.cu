@@ -6,16 +6,12 @@ namespace dgx {
 namespace {
 
 void quantize_nvfp4(TensorView packed, TensorView scales, TensorView x, TensorView global_scale, bool swizzled) {
-  DGX_REFUSE_UNLESS(x.ndim() == 2, ValueError) << "x must have shape [rows, columns], not " << list(x.shape());
-  check_type("x", x, {kFloat32, kBFloat16, kFloat16});
+  check_rows("x", x, {kFloat32, kBFloat16, kFloat16}, "[rows, columns]");
   const DLDevice device = x.device();
-  DGX_REFUSE_UNLESS(device.device_type == kDLCUDA, ValueError) << "x must be on a CUDA device";
-  const int64_t rows = x.size(0), columns = x.size(1), bytes = x.dtype().bits / 8;
+  const int64_t rows = x.size(0), columns = x.size(1);
   check_multiple("x's number of columns", columns, e2m1::kBlock);
-  DGX_REFUSE_UNLESS(x.stride(1) == 1 && (rows <= 1 || x.stride(0) * bytes % 16 == 0), ValueError)
-      << "x must have contiguous rows that start at multiples of 16 bytes; its strides are " << list(x.strides());
-  DGX_REFUSE_UNLESS(reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0, ValueError)
-      << "x must start at a multiple of 16 bytes";
+  DGX_REFUSE_UNLESS(columns <= std::numeric_limits<int32_t>::max(), ValueError)
+      << "x must have fewer than 2^31 columns, not " << columns;
   check("packed", packed, {kUInt8, kE2M1x2}, {rows, columns / 2}, device, 8);
   const int64_t blocks = columns / e2m1::kBlock;
   if (swizzled) check("scales", scales, {kE4M3, kUInt8}, {round_up(rows, 128), round_up(blocks, 4)}, device, 1);
@@ -31,13 +27,13 @@ void quantize_nvfp4(TensorView packed, TensorView scales, TensorView x, TensorVi
   p.packed = static_cast<uint8_t*>(packed.data_ptr());
   p.scales = static_cast<uint8_t*>(scales.data_ptr());
   p.rows = rows;
-  p.row_stride = rows == 1 ? columns : x.stride(0);
+  p.row_stride = row_stride(x);
   p.columns = static_cast<int>(columns);
   p.layout = swizzled ? ScaleLayout::kSwizzled : ScaleLayout::kLinear;
   const e2m1::Input input = same_type(x.dtype(), kFloat32)    ? e2m1::Input::kFloat32
                             : same_type(x.dtype(), kBFloat16) ? e2m1::Input::kBFloat16
                                                               : e2m1::Input::kFloat16;
-  check_cuda(e2m1::run_quantize(p, input, current_stream(device)), "quantize_nvfp4");
+  launch_on(device, "quantize_nvfp4", [&](cudaStream_t stream) { return e2m1::run_quantize(p, input, stream); });
 }
 
 void convert_e2m1(TensorView codes, TensorView x, bool software) {
@@ -45,9 +41,10 @@ void convert_e2m1(TensorView codes, TensorView x, bool software) {
   check("x", x, {kFloat32}, {kAny}, device, 4);
   check("codes", codes, {kUInt8}, {x.numel()}, device, 1);
   if (x.numel() == 0) return;
-  check_cuda(e2m1::run_convert(static_cast<const float*>(x.data_ptr()), static_cast<uint8_t*>(codes.data_ptr()), x.numel(),
-                               software, current_stream(device)),
-             "convert_e2m1");
+  launch_on(device, "convert_e2m1", [&](cudaStream_t stream) {
+    return e2m1::run_convert(static_cast<const float*>(x.data_ptr()), static_cast<uint8_t*>(codes.data_ptr()), x.numel(), software,
+                             stream);
+  });
 }
 
 }  // namespace

@@ -8,22 +8,15 @@ namespace {
 // What both kinds of weights have in common.
 linear::Layer layer(const TensorView& out, const TensorView& x, const TensorView& weight, int values_per_byte,
                     int64_t k_multiple, const Optional<TensorView>& bias) {
-  DGX_REFUSE_UNLESS(x.ndim() == 2, ValueError) << "x must have shape [tokens, k], not " << list(x.shape());
+  check_rows("x", x, {kBFloat16}, "[tokens, k]");
   DGX_REFUSE_UNLESS(weight.ndim() == 2, ValueError) << "weight must have two dimensions, not shape " << list(weight.shape());
-  check_type("x", x, {kBFloat16});
   const DLDevice device = x.device();
-  DGX_REFUSE_UNLESS(device.device_type == kDLCUDA, ValueError) << "x must be on a CUDA device";
   const int64_t tokens = x.size(0), k = x.size(1), rows = weight.size(0);
   DGX_REFUSE_UNLESS(tokens >= 1 && tokens <= linear::kMaxTokens, ValueError)
       << "x must have 1 to " << linear::kMaxTokens << " rows, not " << tokens;
   check_multiple("k, x's number of columns,", k, k_multiple);
   check_multiple("weight's number of rows", rows, 16);
-  DGX_REFUSE_UNLESS(rows * k / values_per_byte < int64_t{1} << 31, ValueError)
-      << "weight must be smaller than 2 GiB; its shape is " << list(weight.shape());
-  DGX_REFUSE_UNLESS(x.stride(1) == 1 && (tokens == 1 || x.stride(0) % 8 == 0), ValueError)
-      << "x must have contiguous rows that start at multiples of 16 bytes; its strides are " << list(x.strides());
-  DGX_REFUSE_UNLESS(reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0, ValueError)
-      << "x must start at a multiple of 16 bytes";
+  check_matrix("weight", rows, k / values_per_byte);
   check("out", out, {kBFloat16}, {tokens, rows}, device, 2);
   check_shape("weight", weight, {rows, k / values_per_byte});
   check_storage("weight", weight, device, 16);
@@ -35,7 +28,7 @@ linear::Layer layer(const TensorView& out, const TensorView& x, const TensorView
   p.weight = static_cast<const uint8_t*>(weight.data_ptr());
   p.x = static_cast<const bf16_bits*>(x.data_ptr());
   p.out = static_cast<bf16_bits*>(out.data_ptr());
-  p.x_stride = tokens == 1 ? k : x.stride(0);
+  p.x_stride = row_stride(x);
   p.tokens = static_cast<int>(tokens);
   p.rows = static_cast<int>(rows);
   p.k = static_cast<int>(k);
@@ -54,7 +47,8 @@ void linear_decode_nvfp4(TensorView out, TensorView x, TensorView weight, Tensor
   p.scale = static_cast<const uint8_t*>(scale.data_ptr());
   p.global = static_cast<const float*>(global_scale.data_ptr());
   p.layout = swizzled ? ScaleLayout::kSwizzled : ScaleLayout::kLinear;
-  check_cuda(linear::run<linear::Weights::kNvfp4>(p, current_stream(x.device()), overlap), "linear_decode_nvfp4");
+  launch_on(x.device(), "linear_decode_nvfp4",
+            [&](cudaStream_t stream) { return linear::run<linear::Weights::kNvfp4>(p, stream, overlap); });
 }
 
 void linear_decode_fp8(TensorView out, TensorView x, TensorView weight, TensorView scale, Optional<TensorView> bias,
@@ -64,17 +58,15 @@ void linear_decode_fp8(TensorView out, TensorView x, TensorView weight, TensorVi
   check_type("scale", scale, {kFloat32});
   check_storage("scale", scale, x.device(), 4);
   const int64_t row_blocks = (p.rows + 127) / 128, k_blocks = (p.k + 127) / 128;
-  if (scale.ndim() == 2 && scale.size(1) != 1) {
-    check_shape("scale, by blocks of 128 x 128,", scale, {row_blocks, k_blocks});
-    p.scales = linear::Fp8Scales::kBlock;
-  } else {
-    DGX_REFUSE_UNLESS(scale.numel() == 1 || scale.numel() == p.rows, ValueError)
-        << "scale must hold 1 value, one a row (" << p.rows << "), or have shape " << list({row_blocks, k_blocks}) << "; its shape is "
-        << list(scale.shape());
-    p.scales = scale.numel() == 1 ? linear::Fp8Scales::kTensor : linear::Fp8Scales::kChannel;
-  }
+  const bool one = scale.numel() == 1, one_a_row = scale.numel() == p.rows && scale.size(0) == p.rows;
+  const bool blocks = scale.ndim() == 2 && scale.size(0) == row_blocks && scale.size(1) == k_blocks;
+  DGX_REFUSE_UNLESS(one || one_a_row || blocks, ValueError)
+      << "scale must hold 1 value, one a row (" << p.rows << "), or one a block of 128 x 128 (" << list({row_blocks, k_blocks})
+      << "); its shape is " << list(scale.shape());
+  p.scales = one ? linear::Fp8Scales::kTensor : one_a_row ? linear::Fp8Scales::kChannel : linear::Fp8Scales::kBlock;
   p.global = static_cast<const float*>(scale.data_ptr());
-  check_cuda(linear::run<linear::Weights::kFp8>(p, current_stream(x.device()), overlap), "linear_decode_fp8");
+  launch_on(x.device(), "linear_decode_fp8",
+            [&](cudaStream_t stream) { return linear::run<linear::Weights::kFp8>(p, stream, overlap); });
 }
 
 }  // namespace

@@ -6,8 +6,8 @@ namespace dgx {
 namespace {
 
 void check_count(const TensorView& w13) {
-  DGX_REFUSE_UNLESS(w13.size(0) >= 1 && w13.size(0) <= 32767, ValueError)
-      << "w13 must hold 1 to 32767 experts, not " << w13.size(0);
+  DGX_REFUSE_UNLESS(w13.size(0) >= 1 && w13.size(0) <= std::numeric_limits<int32_t>::max(), ValueError)
+      << "w13 must hold 1 to 2^31 - 1 experts, not " << w13.size(0);
 }
 
 // The global scales of `count` experts.
@@ -34,6 +34,7 @@ moe::Experts experts(const std::string& prefix, const TensorView& w13, const Ten
       << prefix << "w2 must have shape [experts, hidden, intermediate / 2], not " << list(w2.shape());
   const int64_t intermediate = w2.size(2) * 2;
   check_multiple(name("intermediate size").c_str(), intermediate, nvfp4::kHalf);
+  check_matrix(name("w13").c_str(), 2 * intermediate, hidden / 2);
   check(name("w13").c_str(), w13, {kUInt8, kE2M1x2}, {count, 2 * intermediate, hidden / 2}, device, 16);
   check(name("w2").c_str(), w2, {kUInt8, kE2M1x2}, {count, hidden, intermediate / 2}, device, 16);
   const auto padded = [&](int64_t rows) { return swizzled ? round_up(rows, 128) : rows; };
@@ -62,6 +63,7 @@ moe::Experts sparse_experts(const std::string& prefix, const TensorView& w13, co
       << prefix << "w2 must have shape [experts, hidden / 16, intermediate / 256, 1792], not " << list(w2.shape());
   const int64_t intermediate = w2.size(2) * kTileColumns;
   check_multiple(name("intermediate size").c_str(), intermediate, kTileColumns);
+  check_matrix(name("w13").c_str(), 2 * intermediate / kTileRows, hidden / kTileColumns * kTileBytes);
   check(name("w13").c_str(), w13, {kUInt8}, {count, 2 * intermediate / kTileRows, hidden / kTileColumns, kTileBytes}, device,
         16);
   check(name("w2").c_str(), w2, {kUInt8}, {count, hidden / kTileRows, intermediate / kTileColumns, kTileBytes}, device, 16);
@@ -87,25 +89,19 @@ int64_t moe_decode_workspace(int64_t tokens, int64_t top_k, int64_t intermediate
 
 // A layer's input and output; `multiple` is what its hidden size must be one of.
 moe::Layer layer(const TensorView& out, const TensorView& x, int multiple) {
-  DGX_REFUSE_UNLESS(x.ndim() == 2, ValueError) << "x must have shape [tokens, hidden], not " << list(x.shape());
+  check_rows("x", x, {kBFloat16}, "[tokens, hidden]");
   const DLDevice device = x.device();
   const int64_t tokens = x.size(0), hidden = x.size(1);
-  check_type("x", x, {kBFloat16});
-  DGX_REFUSE_UNLESS(device.device_type == kDLCUDA, ValueError) << "x must be on a CUDA device";
   DGX_REFUSE_UNLESS(tokens >= 1 && tokens <= moe::kMaxTokens, ValueError)
       << "x must have 1 to " << moe::kMaxTokens << " rows, not " << tokens;
   check_multiple("hidden size", hidden, multiple);
   DGX_REFUSE_UNLESS(hidden <= moe::kMaxHidden, ValueError)
       << "hidden size must be at most " << moe::kMaxHidden << ", not " << hidden;
-  DGX_REFUSE_UNLESS((x.stride(1) == 1 || hidden == 1) && (tokens == 1 || x.stride(0) % 8 == 0), ValueError)
-      << "x must have contiguous rows that start at multiples of 16 bytes; its strides are " << list(x.strides());
-  DGX_REFUSE_UNLESS(reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0, ValueError)
-      << "x must start at a multiple of 16 bytes";
   check("out", out, {kBFloat16}, {tokens, hidden}, device, 2);
   moe::Layer p{};
   p.x = static_cast<const bf16_bits*>(x.data_ptr());
   p.out = static_cast<bf16_bits*>(out.data_ptr());
-  p.x_stride = tokens == 1 ? hidden : x.stride(0);
+  p.x_stride = row_stride(x);
   p.tokens = static_cast<int>(tokens);
   p.hidden = static_cast<int>(hidden);
   return p;
@@ -133,6 +129,7 @@ void set_routing(moe::Layer& p, int64_t experts, const TensorView& topk_ids, con
 
 void set_shared_gate(moe::Layer& p, const Optional<TensorView>& shared_gate, DLDevice device) {
   if (!shared_gate.has_value()) return;
+  DGX_REFUSE_UNLESS(p.shared.weight13 != nullptr, ValueError) << "shared_gate must come with the shared expert's tensors";
   check("shared_gate", shared_gate.value(), {kBFloat16}, {p.hidden}, device, 16);
   p.shared_gate = static_cast<const bf16_bits*>(shared_gate.value().data_ptr());
 }
@@ -173,7 +170,7 @@ void moe_decode(TensorView out, TensorView x, TensorView w13, TensorView w13_sca
   set_shared_gate(p, shared_gate, device);
   set_workspace(p, workspace, device);
   p.gate = gate_of(activation);
-  check_cuda(moe::run(p, current_stream(device), overlap), "moe_decode");
+  launch_on(device, "moe_decode", [&](cudaStream_t stream) { return moe::run(p, stream, overlap); });
 }
 
 void moe_decode_24(TensorView out, TensorView x, TensorView w13, TensorView w13_global, TensorView w2, TensorView w2_global,
@@ -199,7 +196,7 @@ void moe_decode_24(TensorView out, TensorView x, TensorView w13, TensorView w13_
   set_shared_gate(p, shared_gate, device);
   set_workspace(p, workspace, device);
   p.gate = gate_of(activation);
-  check_cuda(moe::run(p, current_stream(device), overlap), "moe_decode_24");
+  launch_on(device, "moe_decode_24", [&](cudaStream_t stream) { return moe::run(p, stream, overlap); });
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ inline cudaError_t run(Layer& p, const Chip& chip, cudaStream_t stream, bool ove
   return launch_both(moe_gate_up<kShapes>, moe_down<kShapes>, p, grids, stream, overlap);
 }
 
-// `overlap`: the first grid may start before the one in front of it ends.
+// `overlap`: each grid may start before the one in front of it ends, the layer's second before its first too.
 inline cudaError_t run(Layer p, cudaStream_t stream, bool overlap) {
   set_strides(p.routed, p.hidden);
   set_strides(p.shared, p.hidden);

@@ -17,7 +17,8 @@ namespace dgx {
 namespace moe {
 
 constexpr int kDownMaxWarps = 12;
-// Blocks of the most warps that registers must suffice for: 80 a thread, which do not do without spills on sm_121a.
+// Blocks of the most warps that a multiprocessor has registers for. One more would leave a thread 80, as on sm_90a; with
+// these the code for sm_121a spills.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 constexpr int kDownResident = 1;
 #else

@@ -18,7 +18,8 @@ constexpr int kGateUpMaxWarps = 8;
 constexpr int kGateUpTiles = 2;  // of a block of several tokens
 static_assert(nvfp4::kHalf / 8 % kGateUpTiles == 0, "Intermediate sizes are whole blocks.");
 constexpr int kMaxHidden = 16384;  // whose columns, and rings, 99 KiB of shared memory hold
-// Blocks of the most warps that registers must suffice for: 80 a thread, which do not do without spills on sm_121a.
+// Blocks of the most warps that a multiprocessor has registers for. One more would leave a thread 80, as on sm_90a; with
+// these the code for sm_121a spills.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 constexpr int kGateUpResident = 2;
 #else

@@ -13,14 +13,15 @@ sparse24::Matrices matrices(const TensorView& tiles, const TensorView& packed, c
   const int64_t experts = packed.size(0), rows = packed.size(1), k = packed.size(2) * 2;
   check_multiple("the number of rows", rows, sparse24::kRowMultiple);
   check_multiple("k", k, sparse24::kTileColumns);
+  check_matrix("each of packed", rows, k / 2);
   check("packed", packed, {kUInt8, kE2M1x2}, {experts, rows, k / 2}, device, 16);
   check("scales", scales, {kE4M3, kUInt8}, {experts, rows, k / 16}, device, 16);
   check("tiles", tiles, {kUInt8}, {experts, rows / sparse24::kTileRows, k / sparse24::kTileColumns, sparse24::kTileBytes},
         device, 16);
   sparse24::Matrices p{};
-  p.tiles = static_cast<const uint8_t*>(tiles.data_ptr());
-  p.packed = static_cast<const uint8_t*>(packed.data_ptr());
-  p.scales = static_cast<const uint8_t*>(scales.data_ptr());
+  p.tiles = static_cast<uint8_t*>(tiles.data_ptr());
+  p.packed = static_cast<uint8_t*>(packed.data_ptr());
+  p.scales = static_cast<uint8_t*>(scales.data_ptr());
   p.experts = static_cast<int>(experts);
   p.rows = static_cast<int>(rows);
   p.k = static_cast<int>(k);
@@ -33,12 +34,14 @@ void compress_24(TensorView tiles, TensorView violations, TensorView packed, Ten
   sparse24::Matrices p = matrices(tiles, packed, scales, halves, swizzled);
   check("violations", violations, {kInt32}, {p.experts}, packed.device(), 4);
   p.violations = static_cast<int32_t*>(violations.data_ptr());
-  if (p.experts) check_cuda(sparse24::run_compress(p, current_stream(packed.device())), "compress_24");
+  if (!p.experts) return;
+  launch_on(packed.device(), "compress_24", [&](cudaStream_t stream) { return sparse24::run_compress(p, stream); });
 }
 
 void decompress_24(TensorView packed, TensorView scales, TensorView tiles, bool halves, bool swizzled) {
   const sparse24::Matrices p = matrices(tiles, packed, scales, halves, swizzled);
-  if (p.experts) check_cuda(sparse24::run_decompress(p, current_stream(packed.device())), "decompress_24");
+  if (!p.experts) return;
+  launch_on(packed.device(), "decompress_24", [&](cudaStream_t stream) { return sparse24::run_decompress(p, stream); });
 }
 
 }  // namespace

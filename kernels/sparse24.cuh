@@ -14,9 +14,9 @@ constexpr int kRowMultiple = 128;  // of the swizzled scales
 
 // Matrices of one shape.
 struct Matrices {
-  const uint8_t* tiles;  // [experts, rows / 16, k / 256] tiles; written by `compress`
-  const uint8_t* packed; // [experts, rows, k / 2], low nibble first; written by `decompress`
-  const uint8_t* scales; // [experts, rows, k / 16] as `layout` says; written by `decompress`
+  uint8_t* tiles;        // [experts, rows / 16, k / 256] tiles; written by `compress` alone
+  uint8_t* packed;       // [experts, rows, k / 2], low nibble first; written by `decompress` alone
+  uint8_t* scales;       // [experts, rows, k / 16] as `layout` says; written by `decompress` alone
   int32_t* violations;   // [experts]: quads with more than two values other than zero; added to by `compress`
   int experts, rows, k;
   ScaleLayout layout;
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads) compress(const __grid_constant__ Mat
     set_word(positions, i, transpose(places, at.lane));
     set_word(scales, i, scale);
   }
-  uint8_t* to = const_cast<uint8_t*>(p.tiles) + tile * kTileBytes;
+  uint8_t* to = p.tiles + tile * kTileBytes;
   *reinterpret_cast<uint4*>(to + at.lane * 16) = codes[0];
   *reinterpret_cast<uint4*>(to + kCodeBytes + at.lane * 16) = codes[1];
   *reinterpret_cast<uint4*>(to + kPositions + at.lane * 16) = positions;
@@ -154,10 +154,10 @@ __global__ void __launch_bounds__(kThreads) decompress(const __grid_constant__ M
         const uint32_t where = places >> (16 * octet + 4 * q);
         quads[q] = (word >> 4 * q & 15) << 4 * (where & 3) | (word >> 4 * (q + 4) & 15) << 4 * (where >> 2 & 3);
       }
-      *reinterpret_cast<uint2*>(const_cast<uint8_t*>(p.packed) + codes_at(p, at, octet, i)) =
+      *reinterpret_cast<uint2*>(p.packed + codes_at(p, at, octet, i)) =
           make_uint2(quads[0] | quads[1] << 16, quads[2] | quads[3] << 16);
       if (at.t < 2)
-        *reinterpret_cast<uint16_t*>(const_cast<uint8_t*>(p.scales) + scales_at(p, at, octet, i) + at.t * 2) =
+        *reinterpret_cast<uint16_t*>(p.scales + scales_at(p, at, octet, i) + at.t * 2) =
             static_cast<uint16_t>(scale >> 16 * octet);
     }
   }

@@ -54,22 +54,25 @@ __global__ void __launch_bounds__(kThreads) expert_bytes(const uint8_t* weight, 
 }
 
 void stream_read(TensorView buffer, TensorView sink) {
-  int multiprocessors;
-  check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, buffer.device().device_id), "stream_read");
-  check_cuda(launch(stream, {dim3(multiprocessors * kBlocks), dim3(kThreads), 0}, current_stream(buffer.device()), false,
-                    static_cast<const uint4*>(buffer.data_ptr()), static_cast<int64_t>(buffer.numel() / 16),
-                    static_cast<uint32_t*>(sink.data_ptr())),
-             "stream_read");
+  launch_on(buffer.device(), "stream_read", [&](cudaStream_t current) {
+    Chip chip;
+    const cudaError_t error = this_chip(chip);
+    if (error != cudaSuccess) return error;
+    return launch(stream, {dim3(chip.multiprocessors * kBlocks), dim3(kThreads), 0}, current, false,
+                  static_cast<const uint4*>(buffer.data_ptr()), static_cast<int64_t>(buffer.numel() / 16),
+                  static_cast<uint32_t*>(sink.data_ptr()));
+  });
 }
 
 // The bytes of the experts in `ids`, as two grids, each waiting for the one in front.
 void moe_bytes(TensorView w13, TensorView s13, TensorView w2, TensorView s2, TensorView ids, TensorView sink) {
   const auto read = [&](const TensorView& weight, const TensorView& scale, unsigned parts) {
-    check_cuda(launch(expert_bytes, {dim3(ids.numel(), parts), dim3(kThreads), 0}, current_stream(ids.device()), true,
-                      static_cast<const uint8_t*>(weight.data_ptr()), static_cast<const uint8_t*>(scale.data_ptr()),
-                      static_cast<const int32_t*>(ids.data_ptr()), static_cast<int64_t>(weight.numel() / weight.size(0)),
-                      static_cast<int64_t>(scale.numel() / scale.size(0)), static_cast<uint32_t*>(sink.data_ptr())),
-               "moe_bytes");
+    launch_on(ids.device(), "moe_bytes", [&](cudaStream_t current) {
+      return launch(expert_bytes, {dim3(ids.numel(), parts), dim3(kThreads), 0}, current, true,
+                    static_cast<const uint8_t*>(weight.data_ptr()), static_cast<const uint8_t*>(scale.data_ptr()),
+                    static_cast<const int32_t*>(ids.data_ptr()), static_cast<int64_t>(weight.numel() / weight.size(0)),
+                    static_cast<int64_t>(scale.numel() / scale.size(0)), static_cast<uint32_t*>(sink.data_ptr()));
+    });
   };
   read(w13, s13, 32);
   read(w2, s2, 16);

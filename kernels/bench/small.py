@@ -1,4 +1,4 @@
-"""A small case of every kernel, for compute-sanitizer: python bench/small.py LIBRARY"""
+"""A small case of each kernel that a layer calls, for compute-sanitizer: python bench/small.py LIBRARY"""
 
 import sys
 

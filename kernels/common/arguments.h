@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <string>
 
 #include <cuda_runtime.h>
 #include <tvm/ffi/extra/c_env_api.h>
+#include <tvm/ffi/extra/cuda/device_guard.h>
 #include <tvm/ffi/optional.h>
 #include <tvm/ffi/tvm_ffi.h>
 
@@ -88,12 +90,37 @@ inline void check_multiple(const char* name, int64_t value, int64_t multiple) {
       << name << " must be a positive multiple of " << multiple << ", not " << value;
 }
 
-inline void check_cuda(cudaError_t error, const char* what) {
-  DGX_REFUSE_UNLESS(error == cudaSuccess, RuntimeError) << what << ": " << cudaGetErrorString(error);
+// A matrix whose bytes kernels count in 32 bits, signed.
+inline void check_matrix(const char* name, int64_t rows, int64_t row_bytes) {
+  DGX_REFUSE_UNLESS(row_bytes == 0 || rows <= std::numeric_limits<int32_t>::max() / row_bytes, ValueError)
+      << name << " must be smaller than 2 GiB; it has " << rows << " rows of " << row_bytes << " bytes";
 }
 
-inline cudaStream_t current_stream(DLDevice device) {
-  return static_cast<cudaStream_t>(TVMFFIEnvGetStream(device.device_type, device.device_id));
+// A matrix [rows, columns] whose rows kernels fetch by 16 bytes, and may lie apart; `shape` names it in words.
+inline void check_rows(const char* name, const TensorView& tensor, std::initializer_list<DLDataType> types,
+                       const char* shape) {
+  DGX_REFUSE_UNLESS(tensor.ndim() == 2, ValueError) << name << " must have shape " << shape << ", not " << list(tensor.shape());
+  check_type(name, tensor, types);
+  DGX_REFUSE_UNLESS(tensor.device().device_type == kDLCUDA, ValueError) << name << " must be on a CUDA device";
+  const int64_t bytes = tensor.dtype().bits / 8;
+  DGX_REFUSE_UNLESS((tensor.size(1) <= 1 || tensor.stride(1) == 1) && (tensor.size(0) <= 1 || tensor.stride(0) * bytes % 16 == 0),
+                    ValueError)
+      << name << " must have contiguous rows that start at multiples of 16 bytes; its strides are " << list(tensor.strides());
+  DGX_REFUSE_UNLESS(reinterpret_cast<uintptr_t>(tensor.data_ptr()) % 16 == 0, ValueError)
+      << name << " must start at a multiple of 16 bytes";
+}
+
+// Values from a row of such a matrix to the next; a single row's stride may be anything.
+inline int64_t row_stride(const TensorView& tensor) { return tensor.size(0) <= 1 ? tensor.size(1) : tensor.stride(0); }
+
+// Calls `launch` with the current stream of `device`, which is the current device meanwhile.
+template <class Launch>
+void launch_on(DLDevice device, const char* what, const Launch& launch) {
+  const tvm::ffi::CUDADeviceGuard guard(device.device_id);
+  const cudaError_t error = launch(static_cast<cudaStream_t>(TVMFFIEnvGetStream(device.device_type, device.device_id)));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // else the caller's next look at the runtime finds it again
+  TVM_FFI_THROW(RuntimeError) << what << ": " << cudaGetErrorString(error);
 }
 
 }  // namespace dgx

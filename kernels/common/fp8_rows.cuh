@@ -18,9 +18,6 @@ constexpr int kColumnBytes = 2 * kStage;
 static_assert(kStage == nvfp4::kRowBytes, "A byte holds one weight.");
 static_assert(kStage == 128, "A stage has one block scale.");
 
-__host__ __device__ inline int stages(int k) { return (k + kStage - 1) / kStage; }
-__host__ __device__ inline int chunks(int k) { return (k + kChunk - 1) / kChunk; }
-
 __device__ __forceinline__ nvfp4::Source source(const uint8_t* weight, int row_low, int row_high, uint32_t k, int lane) {
   return nvfp4::source(weight, nullptr, ScaleLayout::kLinear, false, row_low, row_high, 2 * k, lane);
 }

@@ -40,8 +40,8 @@ inline size_t even_share(const Chip& chip, int available, int64_t blocks, size_t
   return std::max(static_cast<int64_t>(bytes), limit / 128 * 128);
 }
 
-// With `overlap` the grid may start before the one in front of it ends; every kernel here waits by itself before it touches
-// what that one writes.
+// With `overlap`, which is for kernels that wait by themselves (griddepcontrol) before they touch what the grid in front
+// writes, a grid may start before that one ends.
 template <class... Parameters>
 inline cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shape, cudaStream_t stream, bool overlap,
                           const Parameters&... arguments) {

@@ -54,10 +54,14 @@ struct Warp {
   uint32_t exchange[32][9];
 };
 
-// A copy under way: it arrives when every thread has had a turn, not before.
-struct Copy {
-  uint64_t turn;
-  std::function<void()> deliver;
+// A thread's copies under way, each with the number of its group.
+struct Copies {
+  struct Copy {
+    unsigned group;
+    std::function<void()> deliver;
+  };
+  std::deque<Copy> waiting;
+  unsigned committed = 0;
 };
 
 struct Machine {
@@ -67,12 +71,14 @@ struct Machine {
   std::vector<char> stacks;
   std::vector<Warp> warps;
   std::vector<uint4> shared;
-  std::deque<Copy> copies;
+  std::vector<Copies> copies;
   std::function<void()> body;
   ucontext_t scheduler;
   int current = 0, threads = 0, alive = 0, arrived = 0;
   unsigned generation = 0;
-  uint64_t turn = 0;
+  // Block by block in turn, copies arrive at once, where a block may still read what they overwrite, or when they are waited
+  // for and no sooner, where it may read what has not come.
+  bool late = false;
 };
 
 inline Machine machine;
@@ -98,11 +104,16 @@ inline void block_barrier() {
     while (machine.generation == generation) yield();
 }
 
-inline void deliver_copies(uint64_t before) {
-  while (!machine.copies.empty() && machine.copies.front().turn < before) {
-    machine.copies.front().deliver();
-    machine.copies.pop_front();
-  }
+inline Copies& copies() { return machine.copies[machine.current]; }
+inline void copy_later(std::function<void()> deliver) {
+  if (machine.late) copies().waiting.push_back({copies().committed, std::move(deliver)});
+  else deliver();
+}
+// Those of the thread, but for its newest `pending` groups.
+inline void deliver_copies(unsigned pending) {
+  Copies& c = copies();
+  for (; !c.waiting.empty() && c.waiting.front().group + pending < c.committed; c.waiting.pop_front())
+    c.waiting.front().deliver();
 }
 
 inline void enter() {
@@ -118,7 +129,8 @@ inline void run_block() {
   m.done.assign(m.threads, false);
   m.warps.assign(m.threads / 32, Warp());
   m.stacks.resize(m.threads * kStackBytes);
-  m.arrived = 0, m.generation = 0, m.alive = m.threads;
+  m.copies.assign(m.threads, Copies());
+  m.arrived = 0, m.generation = 0, m.alive = m.threads, m.late = !m.late;
   m.shared.resize(kSharedBytes / 16);
   std::memset(m.shared.data(), 0xff, kSharedBytes);  // NaN wherever a kernel reads what it has not written
   for (int i = 0; i < m.threads; i++) {
@@ -128,16 +140,13 @@ inline void run_block() {
     m.fibers[i].uc_link = nullptr;
     makecontext(&m.fibers[i], enter, 0);
   }
-  for (; m.alive; m.turn++) {
-    deliver_copies(m.turn);
+  while (m.alive)
     for (int i = 0; i < m.threads; i++)
       if (!m.done[i]) {
         m.current = i;
         m.thread = dim3(i % m.block_size.x, i / m.block_size.x);
         swapcontext(&m.scheduler, &m.fibers[i]);
       }
-  }
-  deliver_copies(m.turn);
 }
 
 inline void run(dim3 grid, dim3 block, std::function<void()> body) {

@@ -39,23 +39,22 @@ int moe_decode(const ExpertsC* routed, const ExpertsC* shared, const uint16_t* x
   return dgx::moe::run(p, nullptr, true);
 }
 
-static dgx::sparse24::Matrices matrices(const uint8_t* tiles, const uint8_t* packed, const uint8_t* scales, int experts, int rows,
-                                        int k, int halves, int swizzled) {
+static dgx::sparse24::Matrices matrices(uint8_t* tiles, uint8_t* packed, uint8_t* scales, int experts, int rows, int k,
+                                        int halves, int swizzled) {
   dgx::sparse24::Matrices p{};
   p.tiles = tiles, p.packed = packed, p.scales = scales, p.experts = experts, p.rows = rows, p.k = k;
   p.layout = static_cast<dgx::ScaleLayout>(swizzled), p.halves = halves != 0;
   return p;
 }
 
-int compress_24(uint8_t* tiles, int32_t* violations, const uint8_t* packed, const uint8_t* scales, int experts, int rows, int k,
-                int halves, int swizzled) {
+int compress_24(uint8_t* tiles, int32_t* violations, uint8_t* packed, uint8_t* scales, int experts, int rows, int k, int halves,
+                int swizzled) {
   dgx::sparse24::Matrices p = matrices(tiles, packed, scales, experts, rows, k, halves, swizzled);
   p.violations = violations;
   return dgx::sparse24::run_compress(p, nullptr);
 }
 
-int decompress_24(uint8_t* packed, uint8_t* scales, const uint8_t* tiles, int experts, int rows, int k, int halves,
-                  int swizzled) {
+int decompress_24(uint8_t* packed, uint8_t* scales, uint8_t* tiles, int experts, int rows, int k, int halves, int swizzled) {
   return dgx::sparse24::run_decompress(matrices(tiles, packed, scales, experts, rows, k, halves, swizzled), nullptr);
 }
 

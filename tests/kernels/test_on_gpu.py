@@ -347,7 +347,7 @@ REFUSALS = {
     "x by columns": (lambda a: a.__setitem__(1, a[1].T.contiguous().T), "contiguous rows"),
     "x not aligned": (lambda a: a.__setitem__(1, torch.empty(2 * 192 + 1, dtype=torch.bfloat16, device="cuda")[1:].view(2, 192)), "multiple of 16 bytes"),  # noqa: E501
     "another hidden size": (lambda a: a.__setitem__(2, a[2][:, :, :64].contiguous()), r"w13 must have shape \[5, 128, 96\]"),  # noqa: E501
-    "w2 not contiguous": (lambda a: a.__setitem__(5, a[5].transpose(1, 2)), "w13 must have shape|w2"),
+    "w2 not contiguous": (lambda a: a.__setitem__(5, torch.cat([a[5], a[5]], 2)[:, :, :32]), "w2 must be contiguous"),  # noqa: E501
     "linear scales called swizzled": (lambda a: a.__setitem__(20, True), "w2_scale must have shape"),
     "wide ids": (lambda a: a.__setitem__(8, a[8].long()), "topk_ids must be int32"),
     "half of a shared expert": (lambda a: a.__setitem__(11, a[2][:1]), "six tensors"),

@@ -72,6 +72,17 @@ def test_decode_kernels_multiply_on_the_tensor_cores(target: str, kernel: tuple[
 
 
 @each_target
+@decode_kernels
+def test_decode_kernels_wait_for_the_grid_in_front_before_they_let_the_next_one_start(
+    target: str, kernel: tuple[str, ...]
+) -> None:
+    """Programmatic dependent launch: griddepcontrol.wait, then .launch_dependents, once each."""
+    for sass in named(target, *kernel):
+        assert (sass.count("ACQBULK"), sass.count("PREEXIT")) == (1, 1)
+        assert sass.index("ACQBULK") < sass.index("PREEXIT")
+
+
+@each_target
 def test_few_tokens_fetch_weights_straight_into_registers(target: str) -> None:
     for sass in named(target, "_direct"):
         assert sass.count(FETCHES_DIRECT) >= 4

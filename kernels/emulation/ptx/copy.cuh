@@ -1,4 +1,4 @@
-// ptx/copy.cuh on a CPU: copies arrive later, or when they are waited for.
+// ptx/copy.cuh on a CPU: copies arrive at once, or when they are waited for.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,18 +13,18 @@ inline void copy(uint32_t address, const void* global, bool valid, size_t bytes)
     std::fprintf(stderr, "a copy of %zu bytes is not aligned\n", bytes);
     std::abort();
   }
-  emulation::machine.copies.push_back({emulation::machine.turn, [=] {
-                                         if (valid) std::memcpy(shared, global, bytes);
-                                         else std::memset(shared, 0, bytes);
-                                       }});
+  emulation::copy_later([=] {
+    if (valid) std::memcpy(shared, global, bytes);
+    else std::memset(shared, 0, bytes);
+  });
 }
 
 inline void cp_async_16(uint32_t shared, const void* global, bool valid) { copy(shared, global, valid, 16); }
 inline void cp_async_4(uint32_t shared, const void* global, bool valid) { copy(shared, global, valid, 4); }
-inline void cp_async_commit() {}
+inline void cp_async_commit() { emulation::copies().committed++; }
 template <int kPending>
 inline void cp_async_wait() {
-  emulation::deliver_copies(UINT64_MAX);
+  emulation::deliver_copies(kPending);
 }
 
 }  // namespace ptx

@@ -16,6 +16,8 @@ MOST_TOKENS = 16
 MULTIPLE = 64
 #: The largest hidden size of a MoE layer.
 MOST_HIDDEN = 16384
+#: Routed experts that a token may choose.
+MOST_EXPERTS_PER_TOKEN = 32
 
 
 def moe_decode(

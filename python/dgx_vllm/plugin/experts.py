@@ -9,16 +9,13 @@ from vllm.model_executor.layers.fused_moe.modular_kernel import FusedMoEActivati
 from vllm.model_executor.layers.quantization.utils.quant_utils import QuantKey
 
 from dgx_vllm import kernels, sparsity
-from dgx_vllm.kernels.launch import MOST_HIDDEN, MULTIPLE
+from dgx_vllm.kernels.launch import MOST_EXPERTS_PER_TOKEN, MOST_HIDDEN, MULTIPLE
 from dgx_vllm.nvfp4 import tiles
 from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
 from dgx_vllm.plugin import device
 from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.log import beyond, logger
 from dgx_vllm.plugin.sparse import SPARSE_CROSSOVER, SparseDecodeExperts, SparseSlicedExperts
-
-_MOST_EXPERTS = 32767
-_MOST_EXPERTS_PER_TOKEN = 32
 
 
 def select(
@@ -128,10 +125,8 @@ def _refusals(
             yield f"the {name} size {size} is no multiple of {MULTIPLE}"
     if config.hidden_dim > MOST_HIDDEN:
         yield f"the hidden size {config.hidden_dim} is more than {MOST_HIDDEN}"
-    if config.num_local_experts > _MOST_EXPERTS:
-        yield f"{config.num_local_experts} experts are more than {_MOST_EXPERTS}"
-    if config.experts_per_token > _MOST_EXPERTS_PER_TOKEN:
-        yield f"{config.experts_per_token} experts a token are more than {_MOST_EXPERTS_PER_TOKEN}"
+    if config.experts_per_token > MOST_EXPERTS_PER_TOKEN:
+        yield f"{config.experts_per_token} experts a token are more than {MOST_EXPERTS_PER_TOKEN}"
     if config.has_bias:
         yield "the experts have a bias"
     if any(each is not None for each in (config.swiglu_limit, config.swiglu_alpha, config.swiglu_beta)):
