@@ -107,6 +107,13 @@ def test_half_precision_is_not_for_it(monkeypatch: pytest.MonkeyPatch, logged: l
     assert logged == [f"linear_backend 'dgx' leaves NVFP4 layers to vLLM: {reason}"]
 
 
+def test_batch_invariance_is_vllms(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    """And the log says so: nobody who set the flag is left to guess."""
+    monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
+    assert type(chosen()) is CutlassNvFp4LinearKernel
+    assert logged == ["linear_backend 'dgx' leaves NVFP4 layers to vLLM: batch invariance"]
+
+
 def test_on_a_cpu_it_is_the_reference(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
     monkeypatch.setattr(platforms.current_platform, "is_cpu", lambda: True)
     assert select(use_a16=False) is None
@@ -243,14 +250,18 @@ def test_on_hopper_the_kernel_takes_slices(launched: list[int], monkeypatch: pyt
     torch.testing.assert_close(got.float(), expected, rtol=2**-7, atol=1e-3)
 
 
-def test_sizes_that_do_not_fit_are_cutlasss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It pads them; on Hopper, which has none, the load ends with a line that says which."""
+def test_sizes_that_do_not_fit_are_cutlasss(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    """It pads them, and the log says so; on Hopper, which has none, the load ends with a line of which."""
     seen: list[tuple[int, ...]] = []
     monkeypatch.setattr(
         CutlassNvFp4LinearKernel, "apply_weights", lambda self, layer, x, bias: seen.append(tuple(x.shape))
     )
     layer = Layer(rows=160)
     chosen().process_weights_after_loading(layer)
+    assert logged == [
+        "linear_backend 'dgx' leaves model.layers.*.self_attn.o_proj to CUTLASS: "
+        "its size 160 is no multiple of 64"
+    ]
     served(layer, 1)
     assert seen == [(1, K)]
     of_gpu(monkeypatch, 9, 0)

@@ -4,12 +4,13 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from vllm import envs
 from vllm.config import get_current_vllm_config_or_none
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel
 from vllm.platforms import current_platform
 
 from dgx_vllm.kernels.launch import MULTIPLE
-from dgx_vllm.plugin import decisions
+from dgx_vllm.plugin import decisions, layers
 from dgx_vllm.plugin.log import beyond, logger
 from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, linear_nvfp4, refusal, slices
 
@@ -24,6 +25,8 @@ def select(use_a16: bool) -> type["DecodeNvFp4LinearKernel"] | None:
     reason = refusal()
     if reason is None and model is not None and model.dtype != torch.bfloat16:
         reason = f"activations are {model.dtype} and not torch.bfloat16"
+    if reason is None and envs.VLLM_BATCH_INVARIANT:
+        reason = "batch invariance"
     if reason is None and use_a16:
         # Beyond a few tokens activations would be quantized, which such a checkpoint does not ask for.
         reason = "the checkpoint quantizes weights alone"
@@ -59,11 +62,18 @@ class DecodeNvFp4LinearKernel(CutlassNvFp4LinearKernel):
         """
         rows, half = cast(Tensor, layer.weight).shape
         odd = [size for size in (rows, 2 * half) if size % MULTIPLE]
+        name = getattr(layer, "prefix", type(layer).__name__)
         if odd and slices():
-            name = getattr(layer, "prefix", type(layer).__name__)
             raise ValueError(
                 f"linear_backend 'dgx': {name}'s size {odd[0]} is no multiple of {MULTIPLE}; "
                 "leave the flag out"
+            )
+        if odd:
+            logger.warning_once(
+                "linear_backend 'dgx' leaves %s to CUTLASS: its size %d is no multiple of %d",
+                layers.kind(name),
+                odd[0],
+                MULTIPLE,
             )
         super().process_weights_after_loading(layer)
         layer.__dict__["decodes"] = not odd
