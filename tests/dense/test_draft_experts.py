@@ -32,7 +32,7 @@ from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 from vllm.platforms.interface import DeviceCapability
 
 from dgx_vllm import dense, meminfo, plugin
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, quantize
+from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, fitted, quantize
 from dgx_vllm.plugin import experts as chosen
 from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.draft_method import INPUT_SCALE, Nvfp4DraftMethod, RoundingMethod
@@ -138,7 +138,7 @@ def finish(layer: Any) -> None:
 
 
 def of(matrices: list[torch.Tensor]) -> Nvfp4Tensor:
-    return quantize(torch.stack(matrices))
+    return quantize(torch.stack(matrices), scales=fitted)
 
 
 def kernel(layer: Any) -> Any:

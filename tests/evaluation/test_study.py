@@ -47,8 +47,11 @@ def test_what_is_excluded_is_in_bf16_and_multiplied_with(drawn: Path) -> None:
     assert found == {"in_proj_qkvz", "q_proj", "k_proj", "v_proj", "o_proj", "lm_head", "fc", *experts}
 
 
-def test_fitting_pays_in_every_layer(drawn: Path) -> None:
-    absmax, fitted = (study.weights(drawn, study.CHOICES[f"FP8, {way}"]) for way in ("absmax", "fitted"))
+@pytest.mark.parametrize("precision", ["FP8", "NVFP4"])
+def test_fitting_pays_in_every_layer(precision: str, drawn: Path) -> None:
+    absmax, fitted = (
+        study.weights(drawn, study.CHOICES[f"{precision}, {way}"]) for way in ("absmax", "fitted")
+    )
     for before, after in zip(absmax.layers, fitted.layers, strict=True):
         assert after.error < before.error
 
@@ -75,7 +78,7 @@ def test_the_synthetic_weights_have_what_they_claim() -> None:
 
 
 def test_a_written_choice_is_rounded_weights_and_nothing_else(drawn: Path, tmp_path: Path) -> None:
-    out = study.write(drawn, study.CHOICES["NVFP4"], tmp_path / "out")
+    out = study.write(drawn, study.CHOICES["NVFP4, absmax"], tmp_path / "out")
     before, after = (load_file(each / "model.safetensors") for each in (drawn, out))
     assert before.keys() == after.keys()
     assert {path.name for path in drawn.iterdir()} == {path.name for path in out.iterdir()}
@@ -106,10 +109,10 @@ def test_fp8_costs_less_than_nvfp4_in_predictions_too(
     text.write_text(TEXT)
     before = divergence.score(Subject(drawn), text, tmp_path / "before", 512, "BF16")
     kl = {}
-    for name in ("FP8, fitted", "NVFP4"):
+    for name in ("FP8, fitted", "NVFP4, absmax"):
         out = study.write(drawn, study.CHOICES[name], tmp_path / name)
         after = divergence.score(Subject(out), text, tmp_path / f"{name}.scores", 512, name)
         told = divergence.compare(before, after)
         record_property(name, told)
         kl[name] = told.kl
-    assert 0 < kl["FP8, fitted"] < 0.5 * kl["NVFP4"]
+    assert 0 < kl["FP8, fitted"] < 0.5 * kl["NVFP4, absmax"]

@@ -50,6 +50,18 @@ def test_any_float32_encodes_as_in_ml_dtypes(values: list[float]) -> None:
     np.testing.assert_array_equal(encode(torch.from_numpy(array)).numpy(), reference_codes(array))
 
 
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_the_nearest_value_is_its_codes(dtype: torch.dtype) -> None:
+    """Signs of zeros included: all values of 16 bits, which hold every tie, and what is beside a tie."""
+    values = every_bit_pattern(dtype)[0].float()
+    values = values[values.isfinite()]
+    up, down = (torch.nextafter(values, torch.full_like(values, to)) for to in (1e9, -1e9))
+    for each in (values, up, down):
+        each = each[each.isfinite()]
+        exact = decode(encode(each))
+        assert torch.equal(e2m1.nearest(each).view(torch.int32), exact.view(torch.int32))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_ties_go_to_the_even_code_and_their_neighbours_do_not(dtype: torch.dtype) -> None:
     ties = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0], dtype=dtype)

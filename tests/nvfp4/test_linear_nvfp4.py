@@ -15,7 +15,7 @@ pytest.importorskip("vllm")
 
 from dgx_vllm.kernels import reference
 from dgx_vllm.kernels.launch import MULTIPLE
-from dgx_vllm.nvfp4 import Nvfp4Tensor, quantize, rows
+from dgx_vllm.nvfp4 import Nvfp4Tensor, fitted, quantize, rows
 from dgx_vllm.plugin import nvfp4_linear
 from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, linear_nvfp4, on_gpu
 
@@ -50,7 +50,7 @@ def test_on_the_cpu_it_is_the_product(tokens: int, height: int, k: int, bias: bo
     weight, x = drawn(height, k, seed), drawn(tokens, k, seed + 1)
     offset = drawn(1, height, seed + 2)[0] if bias else None
     out = served(x, layer(weight), offset)
-    exact = x.double().numpy() @ reference_values(quantize(weight)).astype(np.float64).T
+    exact = x.double().numpy() @ reference_values(quantize(weight, scales=fitted)).astype(np.float64).T
     exact += 0 if offset is None else offset.double().numpy()
     assert out.dtype == torch.bfloat16
     np.testing.assert_allclose(out.double().numpy(), exact, rtol=BF16, atol=1e-4 * k**0.5)

@@ -1,6 +1,7 @@
 """Rounding: what a matrix becomes in a narrower format, seen from float32.
 
-FP8 is E4M3 with one float32 scale for each output channel, fitted (`fp8`) or by the largest magnitude.
+FP8 is E4M3 with one float32 scale for each output channel, fitted (`fp8`) or by the largest magnitude, and
+NVFP4 is with block scales of either kind.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,7 +9,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from dgx_vllm import fp8
-from dgx_vllm.nvfp4 import dequantize, global_scale, quantize
+from dgx_vllm.nvfp4 import dequantize, fitted, global_scale, quantize
+from dgx_vllm.nvfp4.block import BlockScales, by_largest
 
 E4M3_MAX = 448.0
 
@@ -57,6 +59,15 @@ def fp8_fitted(_: Iterator[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tens
 
 def nvfp4(chunks: Iterator[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
     """NVFP4 as ModelOpt quantizes weights; the global scale is the matrix's own."""
+    return _nvfp4(chunks, by_largest)
+
+
+def nvfp4_fitted(chunks: Iterator[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """NVFP4 with each block's scale fitted, as `--dense-dtype nvfp4` has it."""
+    return _nvfp4(chunks, fitted)
+
+
+def _nvfp4(chunks: Iterator[torch.Tensor], scales: BlockScales) -> Callable[[torch.Tensor], torch.Tensor]:
     amax = torch.stack([chunk.abs().amax() for chunk in chunks]).amax()
     scale = global_scale(amax)
-    return lambda rows: dequantize(quantize(rows, scale))
+    return lambda rows: dequantize(quantize(rows, scale, scales))

@@ -7,7 +7,7 @@ import torch
 
 from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
-from dgx_vllm.evaluation.rounding import Rounding, fp8_fitted, nvfp4
+from dgx_vllm.evaluation.rounding import Rounding, fp8_fitted, nvfp4_fitted
 from dgx_vllm.nvfp4 import BLOCK_SIZE, Nvfp4Tensor, dequantize
 from dgx_vllm.plan import parts
 from dgx_vllm.plan.headers import Stored
@@ -64,7 +64,7 @@ def option(dtype: Dtype) -> Option | None:
     """What `--dense-dtype` does, as far as weights go; None where it does nothing."""
     if dtype == "bf16":
         return None
-    rounding = {"fp8": fp8_fitted, "nvfp4": nvfp4}[dtype]
+    rounding = {"fp8": fp8_fitted, "nvfp4": nvfp4_fitted}[dtype]
 
     def taken(module: str, stored: Stored) -> bool:
         fits = not any(size % _MULTIPLES[dtype] for size in _sizes(module, stored.shape))

@@ -1,11 +1,11 @@
 """The study behind docs/decode.md: what each choice of a precision for excluded layers costs.
 
     python -m dgx_vllm.evaluation.study                  the weights: a row for each model and choice
-    python -m dgx_vllm.evaluation.study --text FILE      and what becomes of predictions, by vLLM: twelve runs
+    python -m dgx_vllm.evaluation.study --text FILE      and what becomes of predictions: 16 runs of vLLM
 
 Of the demo and of `synthetic`. Excluded are all matrices that the checkpoint left in BF16 but embeddings,
 which are looked up, and routers and gates, which stay. For the predictions the rounded weights are written
-back in BF16, so that the weights alone differ; the last row is `--dense-dtype fp8` as it is served. What the
+back in BF16, so that the weights alone differ; the last rows are `--dense-dtype` as it is served. What the
 least of changes does is there as well: every value moved to a BF16 value beside it, which too sends tokens
 that are near the border of two experts elsewhere.
 """
@@ -28,7 +28,7 @@ from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import divergence, layers, synthetic
 from dgx_vllm.evaluation.divergence import Divergence, Subject
 from dgx_vllm.evaluation.layers import Layer
-from dgx_vllm.evaluation.rounding import fp8_absmax, fp8_fitted, nvfp4
+from dgx_vllm.evaluation.rounding import fp8_absmax, fp8_fitted, nvfp4, nvfp4_fitted
 from dgx_vllm.evaluation.served import Option, Served
 from dgx_vllm.plan.headers import Stored
 from dgx_vllm.tensors import Tensors
@@ -60,7 +60,8 @@ LEAST = Option("moved", _moved, excluded)
 CHOICES: Mapping[str, Option] = {
     "FP8, absmax": Option("FP8", fp8_absmax, excluded),
     "FP8, fitted": Option("FP8", fp8_fitted, excluded),
-    "NVFP4": Option("NVFP4", nvfp4, excluded),
+    "NVFP4, absmax": Option("NVFP4", nvfp4, excluded),
+    "NVFP4, fitted": Option("NVFP4", nvfp4_fitted, excluded),
 }
 
 
@@ -115,8 +116,9 @@ def predictions(directory: Path, text: Path, place: Path) -> Iterator[tuple[str,
         out = write(directory, choice, place / f"checkpoint-{number}")
         after = divergence.score(Subject(out), text, place / f"scores-{number}", TOKENS, name)
         yield name, divergence.compare(before, after)
-    served = divergence.score(Subject(directory, "fp8"), text, place / "served", TOKENS, "served")
-    yield "--dense-dtype fp8", divergence.compare(before, served)
+    for dtype in ("fp8", "nvfp4"):
+        served = divergence.score(Subject(directory, dtype), text, place / f"served-{dtype}", TOKENS, dtype)
+        yield f"--dense-dtype {dtype}", divergence.compare(before, served)
 
 
 def table(models: Mapping[str, Path]) -> Table:

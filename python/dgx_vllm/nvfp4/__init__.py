@@ -10,6 +10,7 @@ which is ModelOpt's convention (`weight_scale_2 = amax / (6 * 448)`): all three 
 
 from dgx_vllm.nvfp4.block import BLOCK_SIZE, Nvfp4Tensor, dequantize, fake_quantize, global_scale, quantize
 from dgx_vllm.nvfp4.e2m1 import decode, encode, pack, unpack
+from dgx_vllm.nvfp4.fit import fitted
 
 __all__ = [
     "BLOCK_SIZE",
@@ -18,6 +19,7 @@ __all__ = [
     "dequantize",
     "encode",
     "fake_quantize",
+    "fitted",
     "global_scale",
     "pack",
     "quantize",

@@ -1,5 +1,6 @@
 """Block-scaled NVFP4 tensors, scaled as NVIDIA's TensorRT Model Optimizer (ModelOpt) scales weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,23 +44,31 @@ def global_scale(amax: torch.Tensor) -> torch.Tensor:
     return torch.where(amax > 0, scale, torch.ones_like(amax))
 
 
-def _block_scales(blocks: torch.Tensor, weight_scale_2: torch.Tensor) -> torch.Tensor:
-    """E4M3 scale of each block of `blocks` [..., 16], as float8_e4m3fn [...]."""
+#: Each block's scale, float8_e4m3fn [...]; of blocks and their global scales, float32 [..., 16] and [...].
+BlockScales = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def by_largest(blocks: torch.Tensor, weight_scale_2: torch.Tensor) -> torch.Tensor:
+    """ModelOpt's `BlockScales`: a block's largest magnitude becomes 6, as near as E4M3 allows."""
     ideal = blocks.abs().amax(dim=-1) / (e2m1.MAX * weight_scale_2)
     # torch's cast overflows to NaN, and a rounded global scale can put the largest block a hair above 448.
     return ideal.clamp(max=E4M3_MAX).to(torch.float8_e4m3fn)
 
 
-def quantize(x: torch.Tensor, weight_scale_2: torch.Tensor | None = None) -> Nvfp4Tensor:
+def quantize(
+    x: torch.Tensor, weight_scale_2: torch.Tensor | None = None, scales: BlockScales = by_largest
+) -> Nvfp4Tensor:
     """Quantize matrices, rounding to nearest throughout.
 
-    A block whose scale underflows E4M3 (below 2^-10 of the global scale's range) becomes zeros.
+    By `by_largest`, a block whose scale underflows E4M3 (below 2^-10 of the global scale's range) becomes
+    zeros.
 
     Args:
         x: [..., rows, columns], columns a multiple of 16, floating-point and finite. Leading dimensions
             stack matrices, such as a layer's experts.
         weight_scale_2: float32 [...], one a matrix, to use instead of x's own (matrices that a runtime fuses,
             such as gate_proj and up_proj, must share one).
+        scales: what gives each block its scale; `fit.fitted` takes longer and leaves a smaller error.
 
     Returns:
         The packed codes and both scales.
@@ -78,7 +87,7 @@ def quantize(x: torch.Tensor, weight_scale_2: torch.Tensor | None = None) -> Nvf
         weight_scale_2 = global_scale(x.abs().amax(dim=(-2, -1)))
     blocks = x.unflatten(-1, (-1, BLOCK_SIZE))
     per_block = weight_scale_2[..., None, None]
-    weight_scale = _block_scales(blocks, per_block)
+    weight_scale = scales(blocks, per_block)
     step = (weight_scale.to(torch.float32) * per_block).unsqueeze(-1)
     codes = e2m1.encode(torch.where(step > 0, blocks / step, torch.zeros_like(blocks)))
     return Nvfp4Tensor(e2m1.pack(codes.flatten(-2)), weight_scale, weight_scale_2)

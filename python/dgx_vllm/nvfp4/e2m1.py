@@ -43,6 +43,21 @@ def encode(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x.isnan(), torch.full_like(code, _NAN_CODE), code)
 
 
+def nearest(x: torch.Tensor) -> torch.Tensor:
+    """The values of `encode`'s codes, in fewer steps.
+
+    Args:
+        x: any shape; float32 or float64, finite.
+
+    Returns:
+        Same shape and dtype.
+    """
+    magnitude = x.abs()
+    # Apart by a half below 2, by one below 4, then by two; where one of them is odd, its code is too.
+    steps = 0.5 + 0.5 * (magnitude >= 2) + (magnitude >= 4)
+    return torch.div(x, steps).round_().mul_(steps).clamp_(-MAX, MAX)
+
+
 def decode(codes: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Look each code up.
 

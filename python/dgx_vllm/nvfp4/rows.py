@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dgx_vllm.nvfp4 import block
 from dgx_vllm.nvfp4.block import BLOCK_SIZE, Nvfp4Tensor
+from dgx_vllm.nvfp4.fit import fitted
 
 #: Rows of a tile of the 128x4 layout of block scales, and its columns.
 _TILE_ROWS, _TILE_BLOCKS = 128, 4
@@ -14,7 +15,7 @@ _CHUNK_BYTES = 40
 
 
 def quantize(weight: Tensor) -> Nvfp4Tensor | None:
-    """Quantizes as ModelOpt does, with the matrix's own global scale; takes `room(weight)` bytes.
+    """Quantizes with fitted block scales and the matrix's own global scale; takes `room(weight)` bytes.
 
     Args:
         weight: [rows, columns], columns a multiple of 64.
@@ -34,7 +35,7 @@ def quantize(weight: Tensor) -> Nvfp4Tensor | None:
     # In the layout a row of a tile lies in groups, and parts are whole tiles.
     tiles = scale.view(padded // _TILE_ROWS, blocks // _TILE_BLOCKS, 32, 4, _TILE_BLOCKS)
     for part in _parts(weight):
-        quantized = block.quantize(weight[part], whole)
+        quantized = block.quantize(weight[part], whole, fitted)
         packed[part] = quantized.weight
         straight = quantized.weight_scale.view(torch.uint8)
         straight = torch.nn.functional.pad(straight, (0, 0, 0, -len(straight) % _TILE_ROWS))

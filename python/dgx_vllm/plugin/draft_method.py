@@ -25,7 +25,7 @@ from vllm.model_executor.model_loader.reload.layerwise import initialize_online_
 from vllm.model_executor.utils import replace_parameter
 from vllm.platforms import current_platform
 
-from dgx_vllm.nvfp4 import BLOCK_SIZE, dequantize, quantize
+from dgx_vllm.nvfp4 import BLOCK_SIZE, dequantize, fitted, quantize
 from dgx_vllm.plugin import memory
 from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.experts import uncompressed
@@ -38,7 +38,7 @@ from dgx_vllm.plugin.log import beyond, logger
 INPUT_SCALE = 1 / 16
 
 #: Bytes a value that quantizing, or rounding, an expert's matrix takes beside its result.
-_WORK_BYTES = 18
+_WORK_BYTES = 24
 
 
 def adopt(name: str, unquantized: UnquantizedFusedMoEMethod) -> FusedMoEMethodBase:
@@ -194,12 +194,12 @@ class RoundingMethod(DraftMethod):
         """Round, and give the layer back to vLLM, which processes all layers once they are loaded."""
         for weight in _weights(layer):
             for expert in weight:
-                expert.copy_(dequantize(quantize(expert), expert.dtype))
+                expert.copy_(dequantize(quantize(expert, scales=fitted), expert.dtype))
         layer.quant_method = self.unquantized
 
 
 def _parts(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    found = quantize(weight)
+    found = quantize(weight, scales=fitted)
     return found.weight, found.weight_scale, found.weight_scale_2
 
 
