@@ -110,9 +110,12 @@ def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file where the kernels' library would be: choosing does not load it."""
+    """A library of no kernels, for the GPUs that ours is for: choosing does not load it."""
+    from doctoring import cubin
+    from doctoring import library as made_of
+
     path = tmp_path / "libdgx_kernels.so"
-    path.touch()
+    path.write_bytes(made_of(cubin("sm_121a"), cubin("sm_90a")))
     monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(path))
     return path
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doctoring import cubin
+from doctoring import library as made_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ pytest.importorskip("vllm")
 
 from dgx_vllm import fp8
 from dgx_vllm.kernels import reference
-from dgx_vllm.plugin import fp8_linear
+from dgx_vllm.plugin import device, fp8_linear
 from dgx_vllm.plugin.fp8_linear import CROSSOVER, linear_fp8, on_gpu
 
 BF16 = 2.0**-8
@@ -206,9 +208,19 @@ def test_our_kernel_is_for_its_gpus_and_needs_its_library(
     monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(library))
     refusal.cache_clear()
     assert refusal() == f"there is no kernel library {library}"
-    library.touch()
+    library.write_bytes(made_of(cubin("sm_121a")))
     refusal.cache_clear()
     assert refusal() is None
+    for content, reason in (
+        (made_of(cubin("sm_90a")), "is for sm_90, not sm_121a"),
+        (made_of(), "is for no GPU, not sm_121a"),
+        (b"", "cannot be read: cannot mmap an empty file"),
+    ):
+        library.write_bytes(content)
+        device._foreign.cache_clear()
+        refusal.cache_clear()
+        assert refusal() == f"the kernel library {library} {reason}"
+    device._foreign.cache_clear()
     from vllm import platforms
     from vllm.platforms.interface import DeviceCapability
 

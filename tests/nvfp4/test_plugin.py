@@ -32,7 +32,7 @@ def random_matrix(seed: int, rows: int, columns: int) -> Nvfp4Tensor:
 def test_a_linear_layer_multiplies_by_the_dequantized_weight() -> None:
     from vllm.model_executor.kernels.linear import NvFp4LinearLayerConfig
 
-    from dgx_vllm.plugin.linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu_linear import CpuNvFp4LinearKernel
 
     tensor = random_matrix(0, 64, 128)
     layer = torch.nn.Module()
@@ -54,7 +54,7 @@ def test_a_linear_layer_multiplies_by_the_dequantized_weight() -> None:
 
 @pytest.mark.usefixtures("on_cpu")
 def test_experts_with_scales_of_their_own_for_gate_and_up() -> None:
-    from dgx_vllm.plugin.moe import _dequantize_experts
+    from dgx_vllm.plugin.cpu_moe import _dequantize_experts
 
     gate, up = (
         [random_matrix(1, 32, 64), random_matrix(2, 32, 64)],
@@ -84,8 +84,8 @@ def test_registering_twice_registers_once() -> None:
     from vllm.platforms import PlatformEnum
 
     from dgx_vllm.plugin import register
-    from dgx_vllm.plugin.linear import CpuNvFp4LinearKernel
-    from dgx_vllm.plugin.moe import CpuModelOptNvFp4Config
+    from dgx_vllm.plugin.cpu_linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu_moe import CpuModelOptNvFp4Config
 
     register()
     register()
@@ -109,11 +109,11 @@ def test_on_another_platform_nothing_of_the_cpus_is_imported(monkeypatch: pytest
     registered: list[str] = []
     for made in (layers, runner, drafts):
         monkeypatch.setattr(made, "register", lambda name=made.__name__: registered.append(name))
-    for name in ("linear", "moe"):
+    for name in ("cpu_linear", "cpu_moe"):
         monkeypatch.delitem(sys.modules, f"dgx_vllm.plugin.{name}", raising=False)
     register()
     register()
-    assert not {"dgx_vllm.plugin.linear", "dgx_vllm.plugin.moe"} & set(sys.modules)
+    assert not {"dgx_vllm.plugin.cpu_linear", "dgx_vllm.plugin.cpu_moe"} & set(sys.modules)
     assert sorted(registered) == [f"dgx_vllm.plugin.{name}" for name in ("drafts", "layers", "runner")]
 
 

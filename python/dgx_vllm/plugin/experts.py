@@ -8,7 +8,7 @@ from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
 from vllm.model_executor.layers.fused_moe.modular_kernel import FusedMoEActivationFormat
 from vllm.model_executor.layers.quantization.utils.quant_utils import QuantKey
 
-from dgx_vllm import kernels, sparsity
+from dgx_vllm import sparsity
 from dgx_vllm.kernels.launch import MOST_EXPERTS_PER_TOKEN, MOST_HIDDEN, MULTIPLE
 from dgx_vllm.nvfp4 import tiles
 from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
@@ -109,10 +109,6 @@ def _refusals(
     elsewhere = device.refusal()
     if elsewhere is not None:
         yield elsewhere
-    try:
-        kernels.find()
-    except kernels.NoLibraryError as error:
-        yield str(error)
     supported, reason = experts.is_supported_config(
         experts, config, weight_key, activation_key, activation_format
     )

@@ -14,7 +14,6 @@ from vllm import _custom_ops
 from vllm.model_executor.layers.quantization.utils.w8a8_utils import cutlass_fp8_supported
 from vllm.platforms import current_platform
 
-from dgx_vllm import kernels
 from dgx_vllm.kernels import launch, reference
 from dgx_vllm.kernels.launch import MOST_TOKENS
 from dgx_vllm.plugin import device
@@ -28,14 +27,7 @@ _ALIGNMENT = 16
 @cache
 def decode_refusal() -> str | None:
     """Why our kernel takes no tokens here, None if it does."""
-    elsewhere = device.refusal()
-    if elsewhere is not None:
-        return elsewhere
-    try:
-        kernels.find()
-    except kernels.NoLibraryError as error:
-        return str(error)
-    return None
+    return device.refusal()
 
 
 def refusal() -> str | None:

@@ -30,9 +30,9 @@ def _register_nvfp4() -> None:
     from vllm.model_executor.layers.quantization import register_quantization_config
     from vllm.platforms import PlatformEnum
 
-    from dgx_vllm.plugin.linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu_linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu_moe import CpuModelOptNvFp4Config
     from dgx_vllm.plugin.log import logger
-    from dgx_vllm.plugin.moe import CpuModelOptNvFp4Config
 
     register_linear_kernel(CpuNvFp4LinearKernel, PlatformEnum.CPU, "nvfp4")
     register_quantization_config("modelopt_fp4")(CpuModelOptNvFp4Config)
