@@ -24,8 +24,7 @@ The way in is vLLM's two public registries, and nothing is monkey-patched:
 - `register_quantization_config("modelopt_fp4")` for MoE layers, with a subclass of vLLM's own config that
   differs only in the class of its MoE method. The alternatives were wrapping the private
   `oracle.nvfp4.backend_to_kernel_cls`, which binds the plugin to a module's internals and to the emulation
-  backend's scale handling, and a source patch that opens the backend enum, which every later pin would have
-  to carry.
+  backend's scale handling, and a source patch, which the GPU's experts need and the CPU's do not.
 
 Both act on the CPU platform only.
 """
