@@ -6,6 +6,7 @@
 
 #include <common/fp8_rows.cuh>
 #include <common/nvfp4_rows.cuh>
+#include <common/nvfp4_weights.cuh>
 #include <ptx/grid.cuh>
 #include <ptx/shared.cuh>
 

@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include <common/nvfp4_rows.cuh>
+#include <common/nvfp4_runs.cuh>
 #include <common/sparse24_rows.cuh>
 #include <moe_layer.cuh>
 #include <ptx/copy.cuh>

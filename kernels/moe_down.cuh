@@ -7,6 +7,7 @@
 #include <common/bf16.cuh>
 #include <common/block_scales.cuh>
 #include <common/nvfp4_rows.cuh>
+#include <common/nvfp4_runs.cuh>
 #include <moe_layer.cuh>
 #include <ptx/copy.cuh>
 #include <ptx/grid.cuh>

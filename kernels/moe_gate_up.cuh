@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <common/nvfp4_rows.cuh>
+#include <common/nvfp4_runs.cuh>
 #include <moe_layer.cuh>
 #include <ptx/copy.cuh>
 #include <ptx/grid.cuh>

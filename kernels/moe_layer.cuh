@@ -20,6 +20,7 @@
 #include <common/bf16.cuh>
 #include <common/block_scales.cuh>
 #include <common/nvfp4_rows.cuh>
+#include <common/nvfp4_runs.cuh>
 #include <common/sparse24_rows.cuh>
 
 namespace dgx {

@@ -5,7 +5,12 @@
 
 #include <cstdint>
 
+#include <common/bf16.cuh>
 #include <common/nvfp4_rows.cuh>
+#include <ptx/arithmetic.cuh>
+#include <ptx/copy.cuh>
+#include <ptx/mma.cuh>
+#include <ptx/shared.cuh>
 
 namespace dgx {
 namespace fp8 {

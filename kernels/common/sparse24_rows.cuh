@@ -10,7 +10,7 @@
 //                                                row g, in the high half of row g + 8: what `mma.sp` takes as metadata
 //   scales              256 bytes, 16 for t % 2  of row g: blocks 4i + 2(t % 2) and the next one; of row g + 8: the same two
 //
-// The four bits of a quad are the places of its two values, 0 to 3, the left one in the low bits. As in nvfp4_rows.cuh the
+// The four bits of a quad are the places of its two values, 0 to 3, the left one in the low bits. As in nvfp4_runs.cuh the
 // two columns of activations take a column of the operand for each of the four blocks that meet in a product, and scales are
 // applied to sums. Codes, and so activations, have the same form and range as there.
 #pragma once
@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include <common/nvfp4_rows.cuh>
+#include <common/nvfp4_runs.cuh>
 #include <ptx/arithmetic.cuh>
 #include <ptx/copy.cuh>
 #include <ptx/mma.cuh>
