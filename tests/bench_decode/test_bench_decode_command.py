@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dgx_vllm.bench_decode import command
+from dgx_vllm.bench_decode import command, trace
 from dgx_vllm.bench_decode.job import Answer, Job, Rate
 from dgx_vllm.bench_decode.result import Result
 from dgx_vllm.dense import additional_config
@@ -110,6 +111,42 @@ def test_ctrl_c_leaves_what_was_measured(run: Run, tmp_path: Path, monkeypatch: 
     assert "b: stopped by Ctrl-C" in out
     result = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Result)
     assert [(each.name, each.error) for each in result.variants] == [("a", None), ("b", "stopped by Ctrl-C")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_engine_as_ctrl_c_does(
+    number: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is in a session of its own, where nothing but its parent would end it."""
+    engines: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def popen(_: object, **options: Any) -> subprocess.Popen[bytes]:
+        engines.append(start([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+        return engines[-1]
+
+    monkeypatch.setattr(command.subprocess, "Popen", popen)
+    before = signal.getsignal(number)
+    status, out, _ = run("demo", "--variant", "a=--seed 1", "--json", tmp_path / "r.json")
+    assert status == 130
+    assert "a: stopped by Ctrl-C" in out
+    assert [each.poll() for each in engines] == [-signal.SIGKILL]
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_run_reads_no_trace_of_the_first(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = tmp_path / "logs"
+    (logs / "a").mkdir(parents=True)
+    old, other = logs / "a" / "sequences-1_rank0.1.pt.trace.json.gz", logs / "a" / "notes"
+    for path in (old, other):
+        path.touch()
+    assert trace.files(logs / "a", 1) == trace.files(logs / "a") == [old]
+    monkeypatch.setattr(command, "_run", answers({"a": 100.0}))
+    assert run("demo", "--variant", "a=--seed 1", "--logs", logs)[0] == 0
+    assert (old.exists(), other.exists()) == (False, True)
 
 
 def test_a_variants_options_mean_what_serve_means(

@@ -141,6 +141,7 @@ def test_refusals(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     refused(run("calibrate", checkpoint, text, tmp_path / "c"), "holds no text")
     text.write_text("1 2 3")
     refused(run("calibrate", checkpoint, text, tmp_path / "no" / "c"), "there is no directory")
+    refused(run("calibrate", checkpoint, text, tmp_path), "is a directory; name a file in it")
 
 
 TEXT = "1 2 3 4 5 6 7 8 9 10<|endoftext|>a b c d e f g h i j k l m n o p<|endoftext|>" * 12

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from dgx_vllm import driver, machine, output
-from dgx_vllm.bench_decode import report, shapes, variant
+from dgx_vllm import driver, machine, output, signals
+from dgx_vllm.bench_decode import report, shapes, trace, variant
 from dgx_vllm.bench_decode.job import Answer, Job
 from dgx_vllm.bench_decode.result import Measured, Result
 from dgx_vllm.bench_decode.variant import Variant
@@ -86,7 +86,7 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
         output.check_file(wish.json, "--json")
     if wish.logs:
         output.check_directory(wish.logs, "--logs")
-    with contextlib.ExitStack() as stack:
+    with signals.as_interrupt(), contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dgx-vllm-bench-")))
         model = _model(wish, place)
         launches = [_launch(wish, model, counts, each, environ, here) for each in variants]
@@ -194,6 +194,8 @@ def _measure(
     directory.mkdir(parents=True, exist_ok=True)
     out, log, job = directory / "rates.json", directory / "log", directory / "job.json"
     out.unlink(missing_ok=True)
+    for old in trace.files(directory):  # a second run's are not the first's
+        old.unlink()
     traces = str(directory.resolve()) if here.platform == "cuda" else None
     words = tuple(word for word in launch.argv[_HEAD:] if word != "serve")
     sizes = (counts, wish.prompt, wish.tokens, wish.repeats)

@@ -131,12 +131,12 @@ def _measure(prompts: Prompts, job: Job, count: int) -> Rate:
 
 
 def _profile(prompts: Prompts, directory: str, count: int) -> Step | None:
-    prefix = f"sequences-{count}"
+    prefix = trace.prefix(count)
     steps = _PROFILED_STEPS
     prompts.llm.start_profile(prefix, delay_iterations=_SETTLING_STEPS, max_iterations=steps)
     prompts.generate(count, 4 * (_SETTLING_STEPS + steps))
     prompts.llm.stop_profile()
-    for path in sorted(Path(directory).glob(f"{prefix}_*trace.json*")):
+    for path in trace.files(Path(directory), count):
         return trace.step(trace.read(path), steps)
     return None
 

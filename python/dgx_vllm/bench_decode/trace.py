@@ -42,6 +42,16 @@ def parts() -> tuple[Part, ...]:
     return msgspec.toml.decode(Path(__file__).with_name("parts.toml").read_bytes(), type=_Table).part
 
 
+def prefix(count: int) -> str:
+    """What the name of a trace of so many sequences begins with."""
+    return f"sequences-{count}"
+
+
+def files(directory: Path, count: int | None = None) -> list[Path]:
+    """The traces in a directory; those of `count` sequences, or all."""
+    return sorted(directory.glob(f"sequences-{'*' if count is None else count}_*trace.json*"))
+
+
 def read(path: Path) -> list[Event]:
     """The GPU's events in a Chrome trace, gzipped or not, by start."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from dgx_vllm import progress
+from dgx_vllm import progress, signals
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.evaluation import environment
 from dgx_vllm.launch import log
 
 _SAID = 300
@@ -102,13 +103,18 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
     """
     words = (subject.directory, text, out, tokens, subject.dense_dtype)
     command = [sys.executable, "-m", "dgx_vllm.evaluation.score", *map(str, words)]
+    environ = environment.prepared(os.environ, subject.directory)
     with (
+        signals.as_interrupt(),
         tempfile.TemporaryFile("w+", errors="replace") as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=os.environ, text=True) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=environ, text=True) as process,
     ):
         assert process.stdout is not None
-        _show(process.stdout, what)
-        process.wait()
+        try:
+            _show(process.stdout, what)
+            process.wait()
+        finally:
+            process.kill()  # of nothing where it has ended
         said.seek(0)
         lines = said.read().strip().splitlines()
     if process.returncode or not out.is_file():

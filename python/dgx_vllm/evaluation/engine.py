@@ -11,6 +11,8 @@ from dgx_vllm.errors import UserError
 #: Tokens in a window of the text; each window is a sequence of its own.
 WINDOW = 512
 _CACHE_BYTES = 2**30
+#: Of a GPU's memory: vLLM wants it free at start even where the cache is given in bytes. Weights come on top.
+_SHARE = 0.1
 
 _SETTINGS = {
     "HF_HUB_OFFLINE": "1",
@@ -37,6 +39,9 @@ def start(directory: Path, logprobs: int = 0, dense_dtype: Dtype = "bf16") -> An
     import torch
     from vllm import LLM
 
+    memory: dict[str, Any] = {}
+    if torch.cuda.is_available():
+        memory = {"kv_cache_memory_bytes": _CACHE_BYTES, "gpu_memory_utilization": _SHARE}
     return LLM(
         model=str(directory),
         dtype="bfloat16",
@@ -47,7 +52,7 @@ def start(directory: Path, logprobs: int = 0, dense_dtype: Dtype = "bf16") -> An
         additional_config=dense.additional_config(dense_dtype) or {},
         enforce_eager=True,
         enable_prefix_caching=False,
-        kv_cache_memory_bytes=_CACHE_BYTES if torch.cuda.is_available() else None,
+        **memory,
     )
 
 

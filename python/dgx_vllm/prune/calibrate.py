@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from dgx_vllm import output
 from dgx_vllm.download.progress import say
 from dgx_vllm.errors import UserError
-from dgx_vllm.evaluation import engine
+from dgx_vllm.evaluation import engine, environment
 from dgx_vllm.prune import calibration
 from dgx_vllm.prune.source import Source
 
@@ -31,8 +32,8 @@ def calibrate(model: str, environ: Mapping[str, str], text: Path, out: Path, tok
     """
     directory = Source(model, environ).directory
     words = engine.text(text)
-    if not out.parent.is_dir():
-        raise UserError(f"there is no directory {out.parent}; make it, or give another file")
+    output.check_file(out, "FILE.safetensors")
+    environment.enter(environ, directory)
     llm = engine.start(directory)
     kept: dict[str, list[torch.Tensor]] = {}
     llm.apply_model(lambda model: _listen(model, kept))

@@ -56,8 +56,9 @@ def prune(
         raise UserError(
             f"{model} is pruned to {source.sparsity.pattern} already; give the unpruned checkpoint"
         )
-    if out.resolve() == source.directory.resolve():
-        raise UserError(f"OUT is the checkpoint itself; give an OUT that is not {source.directory}")
+    # What lies in the checkpoint's directory is copied, and OUT's own parts would be.
+    if out.resolve().is_relative_to(source.directory.resolve()):
+        raise UserError(f"OUT is the checkpoint itself or in it; give an OUT outside of {source.directory}")
     found = blocks.find(model, source.tensors, shared)
     targets = (sparsity.ROUTED, *((sparsity.SHARED,) if any(b.indices == (None,) for b in found) else ()))
     inputs = Calibration(calibration) if calibration else None
