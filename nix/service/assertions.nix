@@ -22,7 +22,11 @@ let
   room = amount.megabytes memory - reserve;
 
   secrets = [ "VLLM_API_KEY" "HF_TOKEN" "HUGGING_FACE_HUB_TOKEN" ];
-  telling = argument: builtins.any (flag: argument == flag || startsWith "${flag}=" argument) [ "--api-key" "--hf-token" ];
+  # Whether settings or extraArgs give one of the flags, spelt with dashes or, as vLLM takes them too, with underscores.
+  spelt = builtins.replaceStrings [ "_" ] [ "-" ];
+  argued = names: argument: let word = spelt argument; in builtins.any (name: word == "--${name}" || startsWith "--${name}=" word) names;
+  gives = instance: names: builtins.any (name: builtins.elem (spelt name) names) (builtins.attrNames instance.settings)
+    || builtins.any (argued names) instance.extraArgs;
 in
 [
   {
@@ -60,8 +64,17 @@ in
     message = "${option}: a secret lies in ${builtins.storeDir}, which everybody can read; give the path of a file outside of it, in quotes";
   }
   {
-    assertion = ! builtins.any (secret: instance.environment ? ${secret}) secrets && ! builtins.any telling instance.extraArgs && ! (instance.settings ? api-key || instance.settings ? hf-token);
+    assertion = ! builtins.any (secret: instance.environment ? ${secret}) secrets && ! gives instance [ "api-key" "hf-token" ];
     message = "${option}: a secret in environment, extraArgs or settings ends up in ${builtins.storeDir}, which everybody can read; use apiKeyFile and hfTokenFile";
+  }
+  {
+    # The option would overrule the one, and the other would open another port than the firewall.
+    assertion = ! (gives instance [ "host" "port" "revision" ] || instance.environment ? HOST || instance.environment ? PORT);
+    message = "${option}: host, port and revision are options of their own, which settings, environment and extraArgs do not reach; set ${option}.host, port or revision";
+  }
+  {
+    assertion = ! instance.download || ! gives instance [ "download-dir" ];
+    message = "${option}: the service fetches models into its cache, not into download-dir; set ${option}.cacheDir and user, or give the model's own directory as the model";
   }
   {
     assertion = builtins.match "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?" name != null;

@@ -1,9 +1,9 @@
 # Instances that the check `service` renders in Nix and in Python, and what the assertions say of bad ones.
 let
   defaults = {
-    model = null; download = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
+    model = null; download = false; revision = null; offline = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
     environment = { }; environmentFile = null; apiKeyFile = null; hfTokenFile = null; user = null; group = null;
-    cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; denseDtype = null; mtp = null; watchdog = 120;
+    cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; memoryShed = null; memoryFloor = null; denseDtype = null; mtp = null; watchdog = 120;
     extraArgs = [ ]; openFirewall = false; autoStart = true;
   };
   command = "/nix/store/none/bin/dgx-vllm";
@@ -12,6 +12,8 @@ let
   single = {
     model = "nvidia/Qwen3.6-35B-A3B-NVFP4";
     download = true;
+    revision = "v1.0";
+    offline = true;
     profile = "/root/own.toml";
     host = "::";
     port = 1;
@@ -25,16 +27,21 @@ let
     stateDir = "/home/alice/vllm";
     memoryReserve = "6.5GB";
     memoryBudget = "40GiB";
+    memoryShed = "1.5GB";
+    memoryFloor = "0";
     denseDtype = "fp8";
     mtp = 2;
     watchdog = 0;
-    extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" ];
+    extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" "--ssl-keyfile=/root/key.pem" "--tokenizer" "/home/alice/t" "--lora-modules" "a=/home/alice/a" "/home/b c" ];
     conflicts = [ "other" "third" ];
   };
   instances =
     [ { } single (single // { group = "models"; model = "/home/alice/model"; download = false; }) (single // { user = null; cacheDir = null; stateDir = null; }) ]
     ++ map (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { })) (builtins.attrNames single)
-    ++ [ { denseDtype = "nvfp4"; } ];
+    ++ [ { denseDtype = "nvfp4"; } { model = single.model; download = true; revision = "v1.0"; } ];
+  # Of install-service alone: an instance of the module has both.
+  unplaced = { host = null; port = null; };
+  rendered = instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); };
   whole = instance: defaults // { inherit command; name = "main"; conflicts = [ ]; } // instance;
 
   assertionsOf = memory: configured: map (each: each.message) (builtins.filter (each: ! each.assertion)
@@ -42,6 +49,33 @@ let
   conflictsOf = configured: builtins.mapAttrs
     (name: _: import ./conflicts.nix { inherit name; instances = builtins.mapAttrs (_: instance: defaults // instance) configured; })
     configured;
+
+  hub = import ./hub.nix;
+  models = [
+    "nvidia/Qwen3.6-35B-A3B-NVFP4" "qwen3.6-35b-a3b-nvfp4" "gpt2" "demo" "/srv/model" "./model" "~/model" "owner/model/" "s3://bucket/model"
+  ];
+  model = "o/m";
+  # Of these the server asks the hub for more than the model.
+  asking = map (instance: { inherit model; } // instance) [
+    { revision = "v1"; }
+    { settings.tokenizer = "o/tokenizer"; }
+    { settings.code_revision = "v1"; }
+    { settings.lora-modules = [ "a=o/lora" ]; }
+    { settings.speculative-config = { model = "o/draft"; }; }
+    { settings.speculative-config = "{\"model\": \"o/draft\"}"; }
+    { extraArgs = [ "--tokenizer" "o/tokenizer" ]; }
+    { extraArgs = [ "--spec_model=o/draft" ]; }
+    { extraArgs = [ "--speculative-config" "{\"model\": \"o/draft\"}" ]; }
+    { extraArgs = [ "-sc.model" "o/draft" ]; }
+  ];
+  content = map (instance: { inherit model; } // instance) [
+    { }
+    { revision = "main"; }
+    { settings.tokenizer = "o/m"; }
+    { settings.tokenizer = "/srv/tokenizer"; }
+    { settings.speculative-config = { method = "mtp"; num_speculative_tokens = 2; }; }
+    { extraArgs = [ "--max-model-len" "4096" "--speculative-config" "{\"method\": \"mtp\"}" ]; }
+  ];
 
   configured = {
     nothing = { main = { }; };
@@ -58,11 +92,21 @@ let
     told = { a = { environment.VLLM_API_KEY = "k"; }; };
     argued = { a = { extraArgs = [ "--api-key=k" ]; }; };
     set = { a = { settings.api-key = "k"; }; };
+    underscored = { a = { settings.api_key = "k"; }; };
+    ported = { a = { settings.port = 9000; }; };
+    hosted = { a = { environment.HOST = "::"; }; };
+    revised = { a = { extraArgs = [ "--revision=v1" ]; }; };
+    elsewhere = { a = { model = "o/m"; download = true; settings.download-dir = "/srv"; }; };
     named = { "A b" = { }; };
   };
 in
 {
-  units = map (instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); }) instances;
+  units = map rendered instances;
+  alone = [ (rendered unplaced) ];
+
+  fetched = builtins.listToAttrs (map (model: { name = model; value = hub.isFetched model; }) models);
+  needed = map (instance: hub.isNeeded (defaults // instance)) asking;
+  unneeded = map (instance: hub.isNeeded (defaults // instance)) content;
 
   refused = builtins.mapAttrs (_: assertionsOf "119.7GB") configured;
   inherit configured;

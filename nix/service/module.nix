@@ -17,7 +17,7 @@ let
   plain = name: instance: {
     inherit name;
     inherit (instance) model profile host port environment environmentFile apiKeyFile hfTokenFile user group cacheDir stateDir;
-    inherit (instance) memoryReserve memoryBudget denseDtype mtp watchdog extraArgs download;
+    inherit (instance) memoryReserve memoryBudget memoryShed memoryFloor denseDtype mtp watchdog extraArgs download revision offline;
     command = lib.getExe instance.package;
     settingsFile = settingsFile name instance;
     conflicts = import ./conflicts.nix { inherit name; instances = enabled; };

@@ -3,9 +3,11 @@
 let
   inherit (lib) mkOption mkEnableOption types;
   amount = import ./amount.nix;
+  hub = import ./hub.nix;
 
   optional = type: description: mkOption { type = types.nullOr type; default = null; inherit description; };
   bytes = types.strMatching amount.pattern // { description = "an amount of memory, such as 40GB"; };
+  limit = types.strMatching "0|${amount.pattern}" // { description = "an amount of memory, such as 2GB, or 0"; };
   # A path as text: what a Nix path names would be copied into the store, which everybody can read.
   place = types.strMatching "/[^[:space:]:]*" // { description = "an absolute path, quoted, without blanks and colons"; };
 
@@ -25,11 +27,17 @@ let
       download = mkOption {
         type = types.bool;
         description = "Whether `dgx-vllm-${name}-download.service` fetches the model before the server starts.";
-        defaultText = lib.literalMD "true where `model` is a Hugging Face id";
+        defaultText = lib.literalMD "true where `model` is a Hugging Face id, or the name of a profile of one";
+      };
+      revision = optional types.singleLineStr "The model's branch, tag or commit; null for main.";
+      offline = mkOption {
+        type = types.bool;
+        description = "Whether the server is kept from asking the hub, so that it starts without a network.";
+        defaultText = lib.literalMD "true with `download`, unless `revision`, `settings` or `extraArgs` name what it does not fetch";
       };
       profile = optional types.singleLineStr "The profile to apply instead of the model's own: a name, or a TOML file.";
       host = mkOption { type = types.singleLineStr; default = "127.0.0.1"; description = "The address to listen on."; };
-      port = mkOption { type = types.port; default = 8888; description = "The port to listen on."; };
+      port = mkOption { type = types.port; default = 8888; description = "The port to listen on; HOST and PORT of `environmentFile` do not count."; };
       openFirewall = mkOption { type = types.bool; default = false; description = "Whether the firewall lets others reach the port."; };
       settings = mkOption {
         type = types.attrsOf types.anything;
@@ -47,6 +55,8 @@ let
       stateDir = optional place "The home directory; null for one below /var/lib.";
       memoryReserve = optional bytes "Memory that is left alone; null for 8GB.";
       memoryBudget = optional bytes "Memory that this instance may take. Instances run at once only if each has a budget.";
+      memoryShed = optional limit "Available memory below which new requests are refused; null for a quarter of the reserve, 0 for never.";
+      memoryFloor = optional limit "Available memory below which the server is ended; null for an eighth of the reserve, 0 for never.";
       denseDtype = optional (types.enum [ "bf16" "fp8" "nvfp4" ]) "What the projections that an NVFP4 checkpoint left in BF16 become; null as the profile says.";
       mtp = optional types.ints.positive "Tokens to draft with the model's MTP layer; null as the profile says.";
       watchdog = mkOption { type = types.ints.unsigned; default = 120; description = "Seconds of the engine's silence after which the server is restarted; 0 for never."; };
@@ -54,16 +64,17 @@ let
     };
   };
 
-  # Its default depends on another option's value.
-  withDownload = { config, ... }: {
-    config.download = lib.mkDefault (config.model != null && builtins.match "[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+" config.model != null);
+  # Their defaults depend on other options' values.
+  withHub = { config, ... }: {
+    config.download = lib.mkDefault (hub.isFetched config.model);
+    config.offline = lib.mkDefault (config.download && ! hub.isNeeded config);
   };
 in
 {
   inherit package;
   memory = mkOption { type = bytes; default = "119.7GB"; description = "The memory of this machine, which the budgets share."; };
   instances = mkOption {
-    type = types.attrsOf (types.submodule [ instance withDownload ]);
+    type = types.attrsOf (types.submodule [ instance withHub ]);
     default = { };
     description = "Served models by name.";
   };

@@ -14,6 +14,10 @@ let
   words = list: builtins.concatStringsSep " " (map (word: builtins.toJSON (builtins.replaceStrings [ "$" ] [ "$$" ] (literal word))) list);
   flag = name: value: if value == null then [ ] else [ name (toString value) ];
 
+  # A path in a home, alone or after `--flag=` or `name=`; systemd's list has no place for blanks and colons.
+  inAWord = word:
+    let found = builtins.match "([^/=]+=)?(/(home|root|run/user)/[^ \t\n:]+)" word;
+    in optional (found != null) (builtins.elemAt found 1);
   inAHome = path: builtins.match "/(home|root|run/user)(/.*)?" path != null;
 in
 instance:
@@ -56,10 +60,13 @@ let
         ++ optional (instance.model != null) instance.model
         ++ flag "--host" instance.host
         ++ flag "--port" instance.port
+        ++ flag "--revision" instance.revision
         ++ flag "--profile" instance.profile
         ++ flag "--config" instance.settingsFile
         ++ flag "--memory-reserve" instance.memoryReserve
         ++ flag "--memory-budget" instance.memoryBudget
+        ++ flag "--memory-shed" instance.memoryShed
+        ++ flag "--memory-floor" instance.memoryFloor
         ++ flag "--dense-dtype" instance.denseDtype
         ++ flag "--watchdog" instance.watchdog
         ++ (if instance.mtp == null then [ ] else flag "--speculative-config" ''{"method":"mtp","num_speculative_tokens":${toString instance.mtp}}'')
@@ -86,11 +93,15 @@ let
     }
     // (if instance.watchdog == 0 then { } else { WatchdogSec = instance.watchdog + watchdogMargin; })
     // some "LoadCredential" (optional (instance.apiKeyFile != null) "api-key:${instance.apiKeyFile}" ++ token)
-    // some "BindReadOnlyPaths" (builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile ]);
+    // some "BindReadOnlyPaths" (
+      builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile ]
+      # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
+      ++ map (path: "-${path}") (builtins.concatMap inAWord instance.extraArgs)
+    );
 
     environment = variables
     # The download has been here: a server that asks the hub again would only wait for the network.
-    // (if instance.download then { HF_HUB_OFFLINE = "1"; } else { })
+    // (if instance.offline then { HF_HUB_OFFLINE = "1"; } else { })
     // builtins.mapAttrs (_: literal) instance.environment;
   };
 in
@@ -98,7 +109,7 @@ in
   ${download} = {
     unit = { Description = "download of ${instance.model}"; After = [ online ]; Wants = [ online ]; } // fixed.download.unit;
     service = fixed.download.service // shared // {
-      ExecStart = words [ instance.command "download" "--if-missing" instance.model ];
+      ExecStart = words ([ instance.command "download" "--if-missing" ] ++ flag "--revision" instance.revision ++ [ instance.model ]);
     } // some "LoadCredential" token;
     environment = variables;
   };

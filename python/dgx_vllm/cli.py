@@ -469,8 +469,13 @@ def install_service(
         typer.Option(metavar="USER", help="Who runs it; by default a user that exists while it runs."),
     ] = None,
     profile: Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="As for serve.")] = None,
-    host: Annotated[str, typer.Option(metavar="ADDRESS")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8888,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit; main by default.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="As for serve; 127.0.0.1 by default.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="As for serve; 8888 by default.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="vLLM's settings.")] = None,
     environment_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Variables, one NAME=VALUE a line.")
@@ -483,6 +488,8 @@ def install_service(
     ] = None,
     memory_reserve: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
     memory_budget: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    memory_shed: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    memory_floor: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
     dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve.")] = None,
     watchdog: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="As for serve.")] = 120,
 ) -> None:
@@ -503,6 +510,7 @@ def install_service(
             dry_run=dry_run,
             run_as=run_as,
             profile=profile,
+            revision=revision,
             host=host,
             port=port,
             config=config,
@@ -512,6 +520,8 @@ def install_service(
             cache_dir=cache_dir,
             memory_reserve=memory_reserve,
             memory_budget=memory_budget,
+            memory_shed=memory_shed,
+            memory_floor=memory_floor,
             dense_dtype=dense_dtype,
             watchdog=watchdog,
         ),

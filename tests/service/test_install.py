@@ -1,6 +1,8 @@
 """`dgx-vllm install-service` on a machine without a service manager, in a root of its own."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,11 @@ def test_what_is_installed_is_removed_without_a_trace(manager: install.Manager, 
     assert "WantedBy=multi-user.target" in server
     assert "Requires=dgx-vllm-main-download.service" in server
     assert "[Install]" not in (manager.directory / "dgx-vllm-main-download.service").read_text()
-    assert any("systemctl enable --now --no-block dgx-vllm-main.service" in line for line in said)
+    assert [line.partition(": ")[2] for line in said if line.startswith("systemd does not run here")] == [
+        "systemctl daemon-reload",
+        "systemctl enable dgx-vllm-main.service",
+        "systemctl restart --no-block dgx-vllm-main.service",
+    ]
     install.remove("main", manager)
     assert tree(tmp_path) == before
 
@@ -63,6 +69,52 @@ def test_an_instance_that_no_longer_downloads_leaves_no_unit_behind(manager: ins
     assert [path.name for path in manager.directory.iterdir()] == ["dgx-vllm-main.service"]
 
 
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """What a service manager was asked since the last time; it has nothing to reset."""
+    (tmp_path / "bin").mkdir()
+    systemctl, log = tmp_path / "bin/systemctl", tmp_path / "asked"
+    systemctl.write_text(f'#!/bin/sh\necho "$*" >> {log}\n[ "$1" != reset-failed ]\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(install.Manager, "running", True)
+
+    def take() -> list[str]:
+        said = log.read_text().splitlines()
+        log.unlink()
+        return said
+
+    return take
+
+
+def test_a_first_installation_starts_the_server(
+    manager: install.Manager, asked: Callable[[], list[str]]
+) -> None:
+    install.install(instance(model=QWEN), manager)
+    assert asked() == [
+        "daemon-reload",
+        "enable dgx-vllm-main.service",
+        "restart --no-block dgx-vllm-main.service",
+    ]
+
+
+@pytest.mark.parametrize("model", [QWEN, "demo"])
+def test_installing_again_runs_what_was_installed(
+    manager: install.Manager, asked: Callable[[], list[str]], model: str
+) -> None:
+    """An upgrade, or another model: the download is no longer done, the server no longer the old one."""
+    install.install(instance(model="owner/before"), manager)
+    asked()
+    install.install(instance(model=model), manager)
+    assert asked() == [
+        "stop dgx-vllm-main-download.service",
+        "daemon-reload",
+        "enable dgx-vllm-main.service",
+        "reset-failed dgx-vllm-main.service",
+        "restart --no-block dgx-vllm-main.service",
+    ]
+
+
 def test_a_unit_of_somebody_else_is_left_alone(manager: install.Manager) -> None:
     manager.directory.mkdir(parents=True)
     theirs = manager.directory / "dgx-vllm-main.service"
@@ -78,6 +130,38 @@ def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("no directory")
     with pytest.raises(UserError, match="Not a directory"):
         install.install(instance(), install.system(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "No space left on device; make room"),
+        (errno.EACCES, "Permission denied; run it with sudo, or give --user"),
+        (errno.EROFS, "Read-only file system; nothing was started"),
+    ],
+)
+def test_a_file_that_cannot_be_written_whole_is_not_left_in_part(
+    manager: install.Manager, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    whole = Path.write_text
+
+    def breaks_off(path: Path, text: str, encoding: str) -> None:
+        whole(path, text[:10], encoding)
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "write_text", breaks_off)
+    with pytest.raises(UserError, match=said):
+        install.install(instance(), manager)
+    assert list(manager.directory.iterdir()) == []
+
+
+def test_a_user_without_nix_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    of_user = install.of_user({"HOME": str(tmp_path)})
+    made = install.prepared(Instance(name="main", command="/nix/store/none/bin/dgx-vllm"))
+    with pytest.raises(UserError, match="nix-store, which keeps the server in the store, is not on PATH"):
+        install.install(made, of_user)
+    assert tree(tmp_path) == set()
 
 
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

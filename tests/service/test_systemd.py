@@ -289,6 +289,18 @@ def test_a_model_is_downloaded_before_it_is_served(
     system.run(os.environ["DGX_VLLM"], "install-service", "--name", "hub", "--remove")
 
 
+def test_installing_again_runs_what_was_installed(system: System) -> None:
+    service = install(system, "again")
+    until_active(service)
+    before = service.process("launcher")
+    install(system, "again", port=service.port)
+    until(lambda: not before.is_running(), 60, service.state)
+    until_active(service)
+    assert service.process("launcher").pid != before.pid
+    assert service.complete().status_code == 200
+    system.run(os.environ["DGX_VLLM"], "install-service", "--name", "again", "--remove")
+
+
 def test_a_server_that_cannot_start_stops_trying(
     system: System, record_property: Callable[[str, object], None]
 ) -> None:

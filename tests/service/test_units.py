@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.service import units
+from dgx_vllm.errors import USAGE, UserError
+from dgx_vllm.service import install, units
 from dgx_vllm.service.instance import Instance, decode
 
 needs_matrix = pytest.mark.skipif("SERVICE_MATRIX" not in os.environ, reason="SERVICE_MATRIX names no file")
@@ -29,7 +29,7 @@ def matrix() -> Any:
 @needs_matrix
 def test_nix_and_python_make_the_same_units(matrix: Any) -> None:
     assert len(matrix["units"]) > 20
-    for entry in matrix["units"]:
+    for entry in [*matrix["units"], *matrix["alone"]]:
         made = units.units(decode(json.dumps(entry["instance"]).encode()))
         mine = {
             name: {"unit": unit.unit, "service": unit.service, "environment": dict(unit.environment)}
@@ -53,6 +53,11 @@ REFUSED = {
     "told": ["a secret in environment, extraArgs or settings"],
     "argued": ["a secret in environment, extraArgs or settings"],
     "set": ["a secret in environment, extraArgs or settings"],
+    "underscored": ["a secret in environment, extraArgs or settings"],
+    "ported": ["host, port and revision are options of their own"],
+    "hosted": ["host, port and revision are options of their own"],
+    "revised": ["host, port and revision are options of their own"],
+    "elsewhere": ["fetches models into its cache, not into download-dir"],
     "named": ["lower-case letters, digits and dashes"],
 }
 
@@ -74,6 +79,21 @@ def test_every_bad_configuration_of_the_matrix_is_expected(matrix: Any) -> None:
 @needs_matrix
 def test_instances_conflict_unless_both_have_budgets(matrix: Any) -> None:
     assert matrix["conflicts"] == {"a": ["c"], "b": ["c"], "c": ["a", "b"]}
+
+
+@needs_matrix
+def test_nix_and_python_download_the_same_models(matrix: Any) -> None:
+    assert set(matrix["fetched"].values()) == {True, False}
+    for model, fetched in matrix["fetched"].items():
+        made = install.prepared(Instance(name="main", command="/bin/dgx-vllm", model=model))
+        assert made.download == fetched, model
+
+
+@needs_matrix
+def test_nix_knows_what_no_download_fetches(matrix: Any) -> None:
+    """As for Python in test_install_command.py."""
+    assert set(matrix["needed"]) == {True}
+    assert set(matrix["unneeded"]) == {False}
 
 
 def unquoted(line: str) -> list[str]:
@@ -127,6 +147,35 @@ def test_a_model_in_a_home_is_shown_and_nothing_else_of_it() -> None:
     assert service["BindReadOnlyPaths"] == ["/home/alice/model"]
     elsewhere = units.units(Instance(name="main", command="/bin/dgx-vllm", model="owner/home"))
     assert "BindReadOnlyPaths" not in elsewhere["dgx-vllm-main.service"].service
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--chat-template", "/home/alice/t.jinja"], ["-/home/alice/t.jinja"]),
+        (["--ssl-keyfile=/root/key", "--lora-modules", "a=/home/a"], ["-/root/key", "-/home/a"]),
+        (["--chat-template", "/srv/t.jinja", "--served-model-name", "/home/a b", "/homes/c"], []),
+    ],
+)
+def test_a_path_among_the_arguments_is_shown_too(words: list[str], shown: list[str]) -> None:
+    made = units.units(Instance(name="main", command="/bin/dgx-vllm", extra_args=words))
+    assert made["dgx-vllm-main.service"].service.get("BindReadOnlyPaths", []) == shown
+
+
+def test_a_server_is_kept_off_the_hub_where_it_needs_nothing_of_it() -> None:
+    fields = {"name": "main", "command": "/bin/dgx-vllm", "model": "owner/name", "download": True}
+    for offline in (True, False):
+        made = units.units(Instance(**fields, offline=offline))  # type: ignore[arg-type]
+        assert ("HF_HUB_OFFLINE" in made["dgx-vllm-main.service"].environment) == offline
+        assert "HF_HUB_OFFLINE" not in made["dgx-vllm-main-download.service"].environment
+
+
+def test_a_download_that_gave_up_is_tried_again_while_the_server_waits() -> None:
+    """systemd.service(5): dependent units hear nothing of a failure that RestartMode=direct mends."""
+    made = units.units(Instance(name="main", command="/bin/dgx-vllm", model="owner/name", download=True))
+    service = made["dgx-vllm-main-download.service"].service
+    assert (service["Restart"], service["RestartMode"]) == ("on-failure", "direct")
+    assert service["RestartPreventExitStatus"] == USAGE
 
 
 def test_a_users_manager_is_asked_for_nothing_that_it_cannot_give() -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 from dgx_vllm import machine
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags, preflight
+from dgx_vllm.launch import config_file, preflight
+from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.options import Options
 from dgx_vllm.launch.serve import decide
-from dgx_vllm.service import install
+from dgx_vllm.launch.settings import Source
+from dgx_vllm.service import hub, install, line, paths
 from dgx_vllm.service.instance import Instance
+from dgx_vllm.service.line import Line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +30,9 @@ class Wish:
     dry_run: bool
     run_as: str | None
     profile: str | None
-    host: str
-    port: int
+    revision: str | None
+    host: str | None
+    port: int | None
     config: Path | None
     environment_file: Path | None
     api_key_file: Path | None
@@ -36,6 +40,8 @@ class Wish:
     cache_dir: Path | None
     memory_reserve: str | None
     memory_budget: str | None
+    memory_shed: str | None
+    memory_floor: str | None
     dense_dtype: Dtype | None
     watchdog: int
 
@@ -55,8 +61,13 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
     if wish.remove:
         _say(install.remove(wish.name, manager))
         return
-    instance = install.prepared(_instance(words, environ, wish))
-    _check(words, environ, wish)
+    _check_wish(wish)
+    given = line.read(words)
+    launch = _decided(words, environ, wish)
+    paths.check(launch.settings)
+    instance = install.prepared(_instance(given, launch, environ, wish))
+    if instance.download:
+        hub.check(launch.settings)
     if wish.dry_run:
         for name, text in install.texts(install.units.units(instance, wish.user), manager).items():
             print(f"# {manager.directory / name}\n{text}")
@@ -64,41 +75,17 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
     _say(install.install(instance, manager))
 
 
-def _check(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> None:
-    """What `dgx-vllm serve` would refuse is refused now, not by a unit that fails eight times in an hour."""
-    given = [
-        "--host",
-        wish.host,
-        "--port",
-        str(wish.port),
-        *(["--config", str(wish.config)] if wish.config else []),
-    ]
-    options = Options(
-        profile=wish.profile,
-        memory_reserve=wish.memory_reserve,
-        memory_budget=wish.memory_budget,
-        dense_dtype=wish.dense_dtype,
-        watchdog=wish.watchdog,
-    )
-    # Of the caller's environment a unit has nothing but where programs are.
-    kept = {name: environ[name] for name in ("PATH", "HOME") if name in environ}
-    decide([*words, *given], kept, options, machine.detect())
-    preflight.check_host(wish.host)
-    if wish.run_as:
-        try:
-            pwd.getpwnam(wish.run_as)
-        except KeyError as error:
-            raise UserError(f"--run-as {wish.run_as}: this machine has no such user") from error
-
-
-def _instance(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> Instance:
-    rest, _ = flags.load().parse(words)
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: the model is {rest[0]!r}")
+def _check_wish(wish: Wish) -> None:
+    """Refuses options that do not go together, and files and users that are not there."""
     if wish.user and wish.run_as:
         raise UserError("--run-as is for the system's manager; with --user it is you")
     if wish.cache_dir and not (wish.run_as or wish.user):
         raise UserError("--cache-dir needs --run-as USER, who owns it: a user that comes and goes cannot")
+    if wish.cache_dir and not wish.user and not wish.cache_dir.expanduser().is_dir():
+        raise UserError(
+            f"--cache-dir {wish.cache_dir}: there is no such directory, and the unit cannot make one; "
+            f"make it, and give it to {wish.run_as}"
+        )
     files = {
         "--api-key-file": wish.api_key_file,
         "--hf-token-file": wish.hf_token_file,
@@ -107,13 +94,47 @@ def _instance(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> I
     for option, path in files.items():
         if path and not path.is_file():
             raise UserError(f"{option} {path}: there is no such file")
-    extra = list(words)
-    if rest:
-        extra.remove(rest[0])
+    if wish.run_as:
+        try:
+            pwd.getpwnam(wish.run_as)
+        except KeyError as error:
+            raise UserError(f"--run-as {wish.run_as}: this machine has no such user") from error
+
+
+def _decided(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> Launch:
+    """What `dgx-vllm serve` would refuse is refused now, not by a unit that fails eight times in an hour."""
+    given = {
+        "--host": wish.host,
+        "--port": wish.port,
+        "--revision": wish.revision,
+        "--config": wish.config,
+    }
+    options = Options(
+        profile=wish.profile,
+        memory_reserve=wish.memory_reserve,
+        memory_budget=wish.memory_budget,
+        memory_shed=wish.memory_shed,
+        memory_floor=wish.memory_floor,
+        dense_dtype=wish.dense_dtype,
+        watchdog=wish.watchdog,
+    )
+    if wish.config:
+        line.check_secrets(config_file.read(str(wish.config)), f"--config {wish.config}")
+    # Of the caller's environment a unit has nothing but where programs are.
+    kept = {name: environ[name] for name in ("PATH", "HOME") if name in environ}
+    more = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
+    launch = decide([*words, *more], kept, options, machine.detect())
+    preflight.check_host(launch.host)
+    return launch
+
+
+def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wish) -> Instance:
     return Instance(
         name=wish.name,
         command=_command(environ),
-        model=rest[0] if rest else None,
+        model=given.model or _configured(launch),
+        revision=hub.revision(launch.settings),
+        offline=not hub.is_needed(launch.settings),
         profile=wish.profile,
         host=wish.host,
         port=wish.port,
@@ -125,10 +146,18 @@ def _instance(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> I
         cache_dir=_text(wish.cache_dir),
         memory_reserve=wish.memory_reserve,
         memory_budget=wish.memory_budget,
+        memory_shed=wish.memory_shed,
+        memory_floor=wish.memory_floor,
         dense_dtype=wish.dense_dtype,
         watchdog=wish.watchdog,
-        extra_args=extra,
+        extra_args=given.extra,
     )
+
+
+def _configured(launch: Launch) -> str | None:
+    """The model that the file of --config names: it is to be downloaded, too."""
+    model = launch.settings["model"]
+    return model.text if model.source is Source.CONFIG_FILE else None
 
 
 def _command(environ: Mapping[str, str]) -> str:
@@ -141,5 +170,5 @@ def _text(path: Path | None) -> str | None:
 
 
 def _say(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(f"dgx-vllm: {line}")
+    for each in lines:
+        print(f"dgx-vllm: {each}")

@@ -1,10 +1,12 @@
 """`dgx-vllm install-service`: the units on a machine that is not NixOS, such as DGX OS, and off it again."""
 
+import errno
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from dgx_vllm.service.instance import Instance
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _FILES = ("settings_file", "environment_file", "api_key_file", "hf_token_file", "cache_dir", "state_dir")
+_DOWNLOAD = "-download.service"
 _MARK = "# Written by dgx-vllm install-service, which also removes it.\n"
 
 
@@ -75,8 +78,8 @@ def prepared(instance: Instance) -> Instance:
     if instance.profile and instance.profile.endswith(".toml"):
         fields.append("profile")
     paths = {field: _absolute(getattr(instance, field)) for field in fields if getattr(instance, field)}
-    fetched = model is not None and not local and not (known and known.checkpoint)
-    found = msgspec.structs.replace(instance, **paths, download=fetched)
+    fetched = model is not None and not local and "://" not in model and not (known and known.checkpoint)
+    found = msgspec.structs.replace(instance, **paths, download=fetched, offline=fetched and instance.offline)
     for text in (*found.extra_args, *(str(value) for value in msgspec.to_builtins(found).values())):
         if "\n" in text:
             raise UserError(f"{text!r} has a line break, which no unit can hold; the file of --config can")
@@ -91,7 +94,9 @@ def _absolute(path: str) -> str:
 
 
 def install(instance: Instance, manager: Manager) -> list[str]:
-    """Writes the units, starts them where there is a manager, and says what was done.
+    """Writes the units, has what they name run where there is a manager, and says what was done.
+
+    An instance of that name that runs already is stopped for it.
 
     Raises:
         UserError: they cannot be written, or a unit of that name is somebody else's.
@@ -101,33 +106,41 @@ def install(instance: Instance, manager: Manager) -> list[str]:
     for path in files:
         if path.exists() and not _is_ours(path):
             raise UserError(f"{path} is there and was not written by dgx-vllm; choose another --name")
+    if manager.user and _stored(instance) and shutil.which("nix-store") is None:
+        raise UserError("nix-store, which keeps the server in the store, is not on PATH; add it", FAILURE)
+    before = _units(instance.name, manager)
     try:
         manager.directory.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
-            partial = path.with_name(f".{path.name}.part")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            _write(path, text)
         _keep(instance, manager)
     except OSError as error:
-        hint = "run it with sudo, or give --user" if isinstance(error, PermissionError) else "make room"
-        raise UserError(
-            f"{error.filename or manager.directory}: {error.strerror}; {hint}", FAILURE
-        ) from error
-    # An instance that no longer downloads leaves no unit behind.
-    for stale in _units(instance.name, manager):
-        if stale not in files:
-            stale.unlink()
+        raise UserError(_fault(error, manager.directory), FAILURE) from error
     said = [f"wrote {path}" for path in files]
-    server = f"{instance.unit}.service"
-    commands = [
-        manager.systemctl("daemon-reload"),
-        manager.systemctl("enable", "--now", "--no-block", server),
-    ]
-    said += _manage(manager, commands)
+    said += _run(instance, before, set(files), manager)
     said.append(f"follow it: journalctl {'--user ' if manager.user else ''}-fu {instance.unit}")
     if manager.user:
         said.append("it starts with your first log-in; `loginctl enable-linger` starts it with the machine")
     return said
+
+
+def _run(instance: Instance, before: Sequence[Path], files: AbstractSet[Path], manager: Manager) -> list[str]:
+    """Has the manager run the new units; `before` are those that were there, `files` the new ones."""
+    server = f"{instance.unit}.service"
+    # A download that is done stays active, and would not fetch another model. It is stopped while its old
+    # file is there: the manager may not know one without.
+    downloads = [path.name for path in before if path.name.endswith(_DOWNLOAD)]
+    said = _manage(manager, [manager.systemctl("stop", *downloads)] if downloads else [])
+    # An instance that no longer downloads leaves no unit behind.
+    for stale in set(before) - files:
+        stale.unlink()
+    said += _manage(manager, [manager.systemctl("daemon-reload"), manager.systemctl("enable", server)])
+    if before and manager.running:
+        # One that has given up would not start again within the hour. Where there is nothing to reset
+        # this fails, as it may.
+        subprocess.run(manager.systemctl("reset-failed", server), check=False, capture_output=True)
+    # To start what runs would leave the old server running.
+    return said + _manage(manager, [manager.systemctl("restart", "--no-block", server)])
 
 
 def remove(name: str, manager: Manager) -> list[str]:
@@ -162,14 +175,14 @@ def remove(name: str, manager: Manager) -> list[str]:
 def texts(made: Mapping[str, units.Unit], manager: Manager) -> dict[str, str]:
     """The text of each unit file; only the server is started by a target."""
     return {
-        name: _MARK + units.render(unit, None if name.endswith("-download.service") else manager.target)
+        name: _MARK + units.render(unit, None if name.endswith(_DOWNLOAD) else manager.target)
         for name, unit in made.items()
     }
 
 
 def _units(name: str, manager: Manager) -> list[Path]:
     """What `install` wrote for an instance."""
-    candidates = [manager.directory / f"dgx-vllm-{name}{suffix}.service" for suffix in ("", "-download")]
+    candidates = [manager.directory / f"dgx-vllm-{name}{suffix}" for suffix in (".service", _DOWNLOAD)]
     return [path for path in candidates if path.is_file() and _is_ours(path)]
 
 
@@ -177,23 +190,50 @@ def _is_ours(path: Path) -> bool:
     return path.read_text(encoding="utf-8").startswith(_MARK)
 
 
+def _write(path: Path, text: str) -> None:
+    """Writes a file as a whole, or leaves what was there."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _fault(error: OSError, directory: Path) -> str:
+    """What could not be written, with the remedy where there is one to name."""
+    said = f"{error.filename or directory}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return f"{said}; run it with sudo, or give --user"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{said}; make room"
+    return f"{said}; nothing was started"
+
+
+def _stored(instance: Instance) -> str | None:
+    """The command's path in Nix's store, where it has one."""
+    found = re.match(r"/nix/store/[^/]+", str(Path(instance.command).resolve()))
+    return found[0] if found else None
+
+
 def _keep(instance: Instance, manager: Manager) -> None:
     """A garbage collector's root for the command, where Nix has made it."""
-    store = re.match(r"/nix/store/[^/]+", str(Path(instance.command).resolve()))
-    if not store:
+    store = _stored(instance)
+    if store is None:
         return
     manager.roots.mkdir(parents=True, exist_ok=True)
     link = manager.roots / instance.name
     if manager.user:
         # A user's own directory is none of the collector's: Nix notes the link.
         subprocess.run(
-            ["nix-store", "--realise", store[0], "--add-root", str(link), "--indirect"],
+            ["nix-store", "--realise", store, "--add-root", str(link), "--indirect"],
             check=False,
             capture_output=True,
         )
         return
     link.unlink(missing_ok=True)
-    link.symlink_to(store[0])
+    link.symlink_to(store)
 
 
 def _manage(manager: Manager, commands: list[list[str]]) -> list[str]:

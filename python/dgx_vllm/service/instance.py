@@ -20,8 +20,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         model: what `dgx-vllm serve` takes; None for the demo.
         download: whether a unit of its own downloads the model first.
         profile: the profile to apply instead of the model's own.
-        host: the address to listen on.
-        port: the port to listen on.
+        revision: the model's branch, tag or commit; None as the settings say, else `main`.
+        offline: whether the server is kept from asking the hub.
+        host: the address to listen on, None as the settings say.
+        port: the port to listen on, likewise.
         settings_file: vLLM's settings as a YAML file, see `--config`.
         environment: variables for the server.
         environment_file: a file with more of them, read by systemd as root.
@@ -33,6 +35,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         state_dir: the home directory, None for systemd's state directory.
         memory_reserve: memory that is left alone.
         memory_budget: memory that this instance may take.
+        memory_shed: available memory below which new requests are refused.
+        memory_floor: available memory below which the server is ended.
         dense_dtype: what the projections that the checkpoint left in BF16 become; None as the profile says.
         mtp: tokens to draft with the model's MTP layer; None as the profile says.
         watchdog: seconds of silence after which the server is restarted; 0 for never.
@@ -44,9 +48,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
     command: str
     model: str | None = None
     download: bool = False
+    revision: str | None = None
+    offline: bool = False
     profile: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8888
+    host: str | None = None
+    port: int | None = None
     settings_file: str | None = None
     environment: Mapping[str, str] = {}
     environment_file: str | None = None
@@ -58,6 +64,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
     state_dir: str | None = None
     memory_reserve: str | None = None
     memory_budget: str | None = None
+    memory_shed: str | None = None
+    memory_floor: str | None = None
     dense_dtype: Dtype | None = None
     mtp: int | None = None
     watchdog: int = DEFAULT_WATCHDOG

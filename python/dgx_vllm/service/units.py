@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ Section = dict[str, Any]
 
 #: Beyond the launcher's own watchdog, which says what was wrong; systemd's is for a launcher that is stuck.
 _WATCHDOG_MARGIN = 60
+#: A path in a home, alone or after `--flag=` or `name=`; systemd's list has no place for blanks and colons.
+_IN_A_WORD = re.compile("(?:[^/=]+=)?(/(?:home|root|run/user)/[^ \t\n:]+)")
 _ONLINE = "network-online.target"
 
 
@@ -75,7 +78,7 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
         {
             **_variables(instance),
             # The download has been here: a server that asks the hub again would only wait for the network.
-            **({"HF_HUB_OFFLINE": "1"} if instance.download else {}),
+            **({"HF_HUB_OFFLINE": "1"} if instance.offline else {}),
             **{name: _literal(text) for name, text in instance.environment.items()},
         },
     )
@@ -91,7 +94,7 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
             {
                 **fixed["download"]["service"],
                 **shared,
-                "ExecStart": _words([instance.command, "download", "--if-missing", instance.model or ""]),
+                "ExecStart": _words([*_download(instance), instance.model or ""]),
                 **_some("LoadCredential", _credentials(instance, "hf-token")),
             },
             _variables(instance),
@@ -121,9 +124,12 @@ def _directories(instance: Instance) -> Section:
 
 
 def _models(instance: Instance) -> Section:
-    """A model in somebody's home is shown to the server, and nothing else of the home."""
+    """What the command line names in somebody's home is shown to the server, and nothing else of the home."""
     paths = [instance.model, instance.profile, instance.settings_file]
-    return _some("BindReadOnlyPaths", [path for path in paths if path and in_a_home(path)])
+    words = [found[1] for word in instance.extra_args if (found := _IN_A_WORD.fullmatch(word))]
+    # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
+    shown = [path for path in paths if path and in_a_home(path)] + [f"-{word}" for word in words]
+    return _some("BindReadOnlyPaths", shown)
 
 
 def _variables(instance: Instance) -> dict[str, str]:
@@ -145,11 +151,16 @@ def _credentials(instance: Instance, *names: str) -> list[str]:
 
 def _serve(instance: Instance) -> str:
     words = [instance.command, "serve", *([instance.model] if instance.model else [])]
-    words += ["--host", instance.host, "--port", str(instance.port)]
+    # Only what was given: a flag would overrule the settings file and the environment.
+    words += ["--host", instance.host] if instance.host else []
+    words += ["--port", str(instance.port)] if instance.port is not None else []
+    words += ["--revision", instance.revision] if instance.revision else []
     words += ["--profile", instance.profile] if instance.profile else []
     words += ["--config", instance.settings_file] if instance.settings_file else []
     words += ["--memory-reserve", instance.memory_reserve] if instance.memory_reserve else []
     words += ["--memory-budget", instance.memory_budget] if instance.memory_budget else []
+    words += ["--memory-shed", instance.memory_shed] if instance.memory_shed else []
+    words += ["--memory-floor", instance.memory_floor] if instance.memory_floor else []
     words += ["--dense-dtype", instance.dense_dtype] if instance.dense_dtype else []
     words += ["--watchdog", str(instance.watchdog)]
     if instance.mtp is not None:
@@ -159,6 +170,11 @@ def _serve(instance: Instance) -> str:
     return " ".join(
         [_words(words), *secret, *ready, *([_words(instance.extra_args)] * bool(instance.extra_args))]
     )
+
+
+def _download(instance: Instance) -> list[str]:
+    words = [instance.command, "download", "--if-missing"]
+    return words + (["--revision", instance.revision] if instance.revision else [])
 
 
 def _mtp(drafts: int) -> list[str]:

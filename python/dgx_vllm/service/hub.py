@@ -1,0 +1,52 @@
+"""The hub: what a server asks of it beyond the model that its download unit has fetched."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from dgx_vllm import checkpoint
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch.settings import Setting
+
+_REPOSITORIES = ("tokenizer", "hf-config-path", "spec-model", "lora-modules", "default-mm-loras")
+_REVISIONS = ("revision", "tokenizer-revision", "code-revision")
+_MAIN = "main"
+
+
+def revision(settings: Mapping[str, Setting]) -> str | None:
+    """The model's revision, None where none was asked for."""
+    return settings["revision"].text if "revision" in settings else None
+
+
+def is_needed(settings: Mapping[str, Setting]) -> bool:
+    """Whether the settings name what no download unit fetches: another repository, or another revision.
+
+    The model's own other revision counts too: the launcher finds a model in the cache by its `main` alone.
+    """
+    if any(settings[name].text != _MAIN for name in _REVISIONS if name in settings):
+        return True
+    model = settings["model"].text
+    return any(name != model and not checkpoint.looks_like_path(name) for name in _repositories(settings))
+
+
+def check(settings: Mapping[str, Setting]) -> None:
+    """Refuses a directory for downloads that the download unit would not fill.
+
+    Raises:
+        UserError: there is one.
+    """
+    if "download-dir" in settings:
+        raise UserError(
+            "--download-dir: the service fetches models into its cache; "
+            "give --cache-dir DIRECTORY and --run-as USER instead, or the model's own directory as the model"
+        )
+
+
+def _repositories(settings: Mapping[str, Setting]) -> Iterator[str]:
+    for name in _REPOSITORIES:
+        value = settings[name].value if name in settings else ()
+        for word in value if isinstance(value, tuple) else (settings[name].text,):
+            yield word.partition("=")[2] or word
+    if "speculative-config" in settings:
+        draft = json.loads(settings["speculative-config"].text).get("model")
+        if isinstance(draft, str):
+            yield draft

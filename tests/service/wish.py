@@ -1,0 +1,41 @@
+"""What `install-service` is asked for in the tests, and the machine that it is asked on."""
+
+from pathlib import Path
+
+from dgx_vllm.machine import Machine, Vllm
+from dgx_vllm.service.command import Wish
+
+WISH = Wish(
+    name="main",
+    remove=False,
+    user=False,
+    dry_run=True,
+    run_as=None,
+    profile=None,
+    revision=None,
+    host=None,
+    port=None,
+    config=None,
+    environment_file=None,
+    api_key_file=None,
+    hf_token_file=None,
+    cache_dir=None,
+    memory_reserve=None,
+    memory_budget=None,
+    memory_shed=None,
+    memory_floor=None,
+    dense_dtype=None,
+    watchdog=120,
+)
+LAPTOP = Machine(
+    vllm=Vllm(
+        version="0.32.0",
+        platform="cpu",
+        package=Path(__file__).parents[1] / "launch/fake/vllm",
+        has_command=False,
+    ),
+    gpus=(),
+    memory=24 * 10**9,
+    cpus=8,
+    python="/env/bin/python",
+)
