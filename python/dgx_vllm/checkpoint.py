@@ -56,18 +56,49 @@ def check(model: str, weights: bool = True, tokenizer: bool = False) -> None:
         _check_weights(path)
 
 
-def config(model: str, environ: Mapping[str, str]) -> dict[str, Any] | None:
+def config(model: str, environ: Mapping[str, str], revision: str | None = None) -> dict[str, Any] | None:
     """A model's config.json from its directory or the Hugging Face cache; None if it is not here."""
-    if looks_like_path(model):
-        path: Path | None = Path(model).expanduser() / "config.json"
-    else:
-        path = _cached(model, environ)
+    directory = place(model, environ, revision)
+    path = directory / "config.json" if directory else None
     return json_object(path) if path and path.is_file() else None
 
 
-def cached(model: str, environ: Mapping[str, str]) -> bool:
-    """Whether the Hugging Face cache holds a snapshot of the model."""
-    return _cached(model, environ) is not None
+def cached(model: str, environ: Mapping[str, str], revision: str | None = None) -> bool:
+    """Whether the Hugging Face cache holds a snapshot of the model's revision, see `snapshot`."""
+    return snapshot(model, caches.hub(environ), revision) is not None
+
+
+def place(model: str, environ: Mapping[str, str], revision: str | None = None) -> Path | None:
+    """The directory of a model: the one that it names, or its revision's in the Hugging Face cache.
+
+    Returns:
+        None where the cache does not hold it; a directory that the model names need not exist.
+    """
+    if looks_like_path(model):
+        return Path(model).expanduser()
+    return snapshot(model, caches.hub(environ), revision)
+
+
+def snapshot(model: str, cache: Path, revision: str | None = None) -> Path | None:
+    """The directory of a model's revision in a Hugging Face cache (its layout is documented).
+
+    Args:
+        model: the Hugging Face id.
+        cache: the hub's cache.
+        revision: a branch, a tag or a commit in full; by default `main`.
+
+    Returns:
+        None where the cache does not hold it, or no config.json of it.
+    """
+    folder = cache / f"models--{model.replace('/', '--')}"
+    name = revision or "main"
+    try:
+        commit = (folder / "refs" / name).read_text().strip()
+    except (OSError, ValueError):  # no branch or tag, or none that a file may be called
+        commit = name
+    # By listing them: a name such as `..` leads elsewhere.
+    found = next((path for path in (folder / "snapshots").glob("*") if path.name == commit), None)
+    return found if found and (found / "config.json").is_file() else None
 
 
 def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
@@ -89,16 +120,6 @@ def json_object(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is truncated or not JSON ({error}); fetch the checkpoint again") from error
-
-
-def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
-    repository = caches.hub(environ) / f"models--{model.replace('/', '--')}"
-    try:
-        revision = (repository / "refs" / "main").read_text().strip()
-    except OSError:
-        return None
-    path = repository / "snapshots" / revision / "config.json"
-    return path if path.is_file() else None
 
 
 def _check_weights(directory: Path) -> None:

@@ -184,17 +184,22 @@ def link(driver: Driver, environ: Mapping[str, str]) -> Path:
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".making-"))
-    for name, path in driver.libraries.items():
-        (made / name).symlink_to(path)
-    if "libcuda.so" not in driver.libraries:  # some packages leave the linker's name to a development package
-        (made / "libcuda.so").symlink_to(_CUDA)
     try:
+        _fill(made, driver)
         made.rename(directory)
     except OSError:
-        shutil.rmtree(made)
         if not directory.is_dir():  # else another process was faster, with the same links
             raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)  # interrupted, too; renamed, there is nothing under this name
     return directory
+
+
+def _fill(directory: Path, driver: Driver) -> None:
+    for name, path in driver.libraries.items():
+        (directory / name).symlink_to(path)
+    if "libcuda.so" not in driver.libraries:  # some packages leave the linker's name to a development package
+        (directory / "libcuda.so").symlink_to(_CUDA)
 
 
 def nvml(vllm: Path, driver: Driver | None) -> Any:

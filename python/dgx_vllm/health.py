@@ -1,13 +1,19 @@
 """Is the server of a ready file healthy? What a container's health check asks."""
 
-import json
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.launch.endpoint import Endpoint
 
 _SECONDS = 5.0
+
+
+class _Told(msgspec.Struct):
+    url: str
+    socket: str | None = None
 
 
 def check(ready_file: Path) -> str:
@@ -19,12 +25,23 @@ def check(ready_file: Path) -> str:
     Raises:
         UserError: there is no such server, or it does not answer within 5 s.
     """
+    endpoint = _endpoint(ready_file)
+    where = endpoint.socket or endpoint.url
     try:
-        url = json.loads(ready_file.read_text(encoding="utf-8"))["url"]
+        with endpoint.client(_SECONDS) as client:
+            client.get("/health").raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UserError(f"{where}, /health: {error}", FAILURE) from error
+    return where
+
+
+def _endpoint(ready_file: Path) -> Endpoint:
+    try:
+        told = msgspec.json.decode(ready_file.read_bytes(), type=_Told)
     except FileNotFoundError as error:
         raise UserError(f"no server has become ready ({ready_file} is not there)", FAILURE) from error
-    try:
-        httpx.get(f"{url}/health", timeout=_SECONDS, verify=False).raise_for_status()
-    except httpx.HTTPError as error:
-        raise UserError(f"{url}/health: {error}", FAILURE) from error
-    return url
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{ready_file} is not what `serve --ready-file` writes; name that file", FAILURE
+        ) from error
+    return Endpoint(told.url, told.socket)

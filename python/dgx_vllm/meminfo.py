@@ -16,5 +16,7 @@ def available(path: Path = _MEMINFO) -> int:
     """
     match = re.search(r"^MemAvailable:\s+(\d+) kB$", path.read_text(), re.MULTILINE)
     if match is None:
-        raise UserError(f"{path} has no MemAvailable; state the memory with --memory", FAILURE)
+        raise UserError(
+            f"{path} has no MemAvailable, which Linux has from 3.14 on; mount the kernel's own /proc", FAILURE
+        )
     return int(match[1]) * 1024

@@ -180,6 +180,27 @@ def _runs(pid: str) -> bool:
         return False
 
 
+def _await_end(pid: str) -> None:
+    deadline = time.monotonic() + 10
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _runs(pid)
+
+
+def _first_line(file: Path) -> str:
+    """What a process writes there, once it has."""
+    deadline = time.monotonic() + 60
+    while not (file.is_file() and file.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return file.read_text().strip()
+
+
+def _path() -> str:
+    """A child must import what this process imports."""
+    return os.pathsep.join(entry for entry in sys.path if entry)
+
+
 def test_an_engine_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     child = (
         "import subprocess, sys, time; wait = [sys.executable, '-c', 'import time; time.sleep(60)'];"
@@ -190,11 +211,7 @@ def test_an_engine_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
         found = command._run([sys.executable, "-u", "-c", child.format(pause)], os.environ, log, timeout)
         assert (found or "").startswith(said or ""), found
         assert bool(found) == bool(said), found
-        worker = log.read_text().strip()
-        deadline = time.monotonic() + 10
-        while _runs(worker) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not _runs(worker)
+        _await_end(log.read_text().strip())
 
 
 def test_ctrl_c_ends_the_engine(tmp_path: Path) -> None:
@@ -211,6 +228,53 @@ def test_ctrl_c_ends_the_engine(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGALRM, before)
     assert not _runs(log.read_text().strip())
+
+
+def test_an_engine_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    """Nothing of ours runs any more that could end it."""
+    log = tmp_path / "log"
+    engine = [sys.executable, "-u", "-c", "import os, time; print(os.getpid()); time.sleep(60)"]
+    script = (
+        "import os; from pathlib import Path; from dgx_vllm.bench_decode import command;"
+        f" command._run({engine!r}, os.environ, Path({str(log)!r}), None)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": _path()})
+    pid = _first_line(log)
+    killed.kill()
+    killed.wait()
+    _await_end(pid)
+
+
+def test_an_engine_that_is_told_to_end_takes_its_workers_along(tmp_path: Path) -> None:
+    """`serve`'s do so by vLLM's own doing; here nothing of vLLM listens."""
+    job = tmp_path / "job.json"
+    job.write_bytes(msgspec.json.encode(Job((), (1,), 8, 8, 1, False, None, str(tmp_path / "out"))))
+    script = """
+import subprocess, sys, time
+from pathlib import Path
+from dgx_vllm.bench_decode import run
+
+def start(job):
+    wait = [sys.executable, "-c", "import time; time.sleep(60)"]
+    print(subprocess.Popen(wait, stdout=subprocess.DEVNULL).pid, flush=True)
+    time.sleep(60)
+
+run._start = start
+run.main(Path(sys.argv[1]))
+"""
+    engine = subprocess.Popen(
+        [sys.executable, "-c", script, str(job)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": _path()},
+    )
+    assert engine.stdout is not None
+    with engine.stdout:
+        worker = engine.stdout.readline().strip()
+    engine.terminate()
+    assert engine.wait(10) == -signal.SIGKILL
+    _await_end(worker)
 
 
 def test_an_engines_last_error_is_what_is_said(tmp_path: Path) -> None:

@@ -182,8 +182,9 @@ AMISS: dict[str, tuple[Change, str, Status, str, str]] = {
         meminfo(MemAvailable=60),
         "memory",
         Status.WARN,
-        "60.0 GiB available of 119.7 GiB, shared with the GPU; the default share of 0.75 wants 89.8 GiB",
-        "--gpu-memory-utilization 0.45",
+        "60.0 GiB available of 119.7 GiB, shared with the GPU; serve takes less than its default share of "
+        "0.75, 89.8 GiB",
+        "dgx-vllm plan MODEL",
     ),
     "swapping": (meminfo(SwapFree=4), "swap", Status.WARN, "12.0 GiB used of 16.0 GiB", "swapoff"),
     "limited": (
@@ -277,12 +278,28 @@ def test_flashinfer_with_a_compiler(spark: Place, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(backends, "nvcc", lambda environ: "/cuda/bin/nvcc")
     monkeypatch.setattr(backends.shutil, "which", lambda name, path=None: f"/bin/{name}")
     monkeypatch.setattr(backends.os, "sched_getaffinity", lambda process: set(range(20)))
+    assert look(spark, "NVFP4 linear").value.startswith("FlashInferCutlassNvFp4LinearKernel")
+    # What `serve` sets itself is nothing to mend.
     finding = look(spark, "FlashInfer")
+    assert (finding.status, finding.remedy) == (Status.OK, None)
+    assert "serve sets how many jobs fit" in finding.value
+    assert look(environ(MAX_JOBS="4")(spark), "FlashInfer").status is Status.OK
+    finding = look(environ(MAX_JOBS="20")(spark), "FlashInfer")
     assert finding.status is Status.WARN
+    assert "20 jobs (MAX_JOBS), up to 8 GB each" in finding.value
+    assert finding.remedy is not None
+    assert finding.remedy.startswith("unset MAX_JOBS: ")
+
+
+def test_flashinfer_where_serve_does_not_bound_it(spark: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "nvcc", lambda environ: "/cuda/bin/nvcc")
+    monkeypatch.setattr(backends.shutil, "which", lambda name, path=None: f"/bin/{name}")
+    monkeypatch.setattr(backends.os, "sched_getaffinity", lambda process: set(range(20)))
+    finding = look(nvml(Memory=80 * 2**30)(spark), "FlashInfer")
+    assert finding.status is Status.WARN
+    assert "one job a core (20)" in finding.value
     assert finding.remedy is not None
     assert finding.remedy.startswith("export MAX_JOBS=7 ")
-    assert look(spark, "NVFP4 linear").value.startswith("FlashInferCutlassNvFp4LinearKernel")
-    assert look(environ(MAX_JOBS="4")(spark), "FlashInfer").status is Status.OK
 
 
 def test_nvcc_is_looked_for_as_flashinfer_does(tmp_path: Path) -> None:
@@ -489,6 +506,8 @@ def test_vllm_does_not_answer(spark: Place, monkeypatch: pytest.MonkeyPatch, out
     monkeypatch.setattr(backends.subprocess, "run", run)
     found = {finding.subject: finding for finding in examine(spark, ask=True).findings}
     assert "ImportError: no libcuda" in found["selection"].value
+    # No python of the product's is on the owner's PATH.
+    assert str(found["selection"].remedy).startswith("dgx-vllm exec python -m dgx_vllm.doctor.selection ")
 
 
 def test_nothing_heavy_is_imported(environment: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from doctoring import (
@@ -166,6 +167,24 @@ def test_links_are_made_once_and_anew_for_another_driver(tmp_path: Path) -> None
     assert made.stat().st_mtime_ns == before
     assert driver.link(second, environ) != made
     assert not [path for path in made.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError], ids=lambda fault: fault.__name__)
+def test_links_that_are_not_finished_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]
+) -> None:
+    dgx_os(tmp_path)
+    found = driver.find({}, tmp_path, "aarch64")
+    assert found is not None
+    environ = {"HOME": str(tmp_path / "home")}
+
+    def broken_off(self: Path, target: Path) -> NoReturn:
+        raise fault
+
+    monkeypatch.setattr(Path, "symlink_to", broken_off)
+    with pytest.raises(fault):
+        driver.link(found, environ)
+    assert not list(driver.place(found, environ).parent.iterdir())
 
 
 def test_variables(tmp_path: Path) -> None:

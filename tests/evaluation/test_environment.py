@@ -15,9 +15,9 @@ from dgx_vllm.evaluation.divergence import Subject
 
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Of a machine with a driver, and memory for two compile jobs beside a checkpoint of 1 GB."""
+    """Of a machine with a driver, and memory for two compile jobs beside an engine with 1 GB of weights."""
     install_driver(tmp_path / "driver", machine=os.uname().machine)
-    monkeypatch.setattr(meminfo, "available", lambda: 18 * 10**9)
+    monkeypatch.setattr(meminfo, "available", lambda: 25 * 10**9)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(20))
     return {"DGX_VLLM_DRIVER": str(tmp_path / "driver"), "VLLM_CACHE_ROOT": str(tmp_path / "cache")}
 

@@ -2,8 +2,12 @@
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.evaluation import served
+from dgx_vllm.evaluation import divergence, served
+from dgx_vllm.evaluation.divergence import Subject
 from dgx_vllm.nvfp4 import dequantize, quantize
 from dgx_vllm.plan.headers import Stored
 
@@ -159,6 +164,70 @@ def test_refusals(
     cut = whole / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:-1])
     refused(run("eval", small, "--against", whole), "truncated or damaged")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> tuple[Path, Path]:
+    """A program in vLLM's place that would go on for long, and the file that says which process it is."""
+    program, file = tmp_path / "engine", tmp_path / "pid"
+    program.write_text(f"#!/bin/sh\necho $$ > {file}\nexec sleep 60\n")
+    program.chmod(0o755)
+    return program, file
+
+
+def pid(file: Path) -> str:
+    deadline = time.monotonic() + 60
+    while not (file.is_file() and file.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return file.read_text().strip()
+
+
+def await_end(process: str) -> None:
+    """A zombie has ended."""
+    stat = Path(f"/proc/{process}/stat")
+    deadline = time.monotonic() + 10
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_engine(
+    number: int, engine: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask() -> None:
+        pid(engine[1])
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(sys, "executable", str(engine[0]))
+    before = signal.getsignal(number)
+    signal.signal(number, signal.SIG_DFL if before is signal.SIG_IGN else before)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            divergence.score(Subject(tmp_path), tmp_path / "text", tmp_path / "out", 8, "")
+    finally:
+        asking.join()
+        signal.signal(number, before)
+    await_end(pid(engine[1]))
+
+
+def test_an_engine_ends_with_a_command_that_is_killed(engine: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nothing of ours runs any more that could end it."""
+    script = (
+        "import sys; from pathlib import Path; from dgx_vllm.evaluation import divergence;"
+        " sys.executable, here = sys.argv[1], Path(sys.argv[2]);"
+        " divergence.score(divergence.Subject(here), here / 'text', here / 'out', 8, '')"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    words = [sys.executable, "-c", script, str(engine[0]), str(tmp_path)]
+    killed = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": path})
+    started = pid(engine[1])
+    killed.kill()
+    killed.wait()
+    await_end(started)
 
 
 TEXT = "1 2 3 4 5 6 7 8 9 10<|endoftext|>a b c d e f g h i j k l m n o p<|endoftext|>" * 8

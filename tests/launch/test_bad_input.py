@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -377,6 +378,8 @@ def test_a_profile_file_that_is_not_there(dgx_vllm: Run, tmp_path: Path) -> None
         ("c.yaml", "max-modle-len: 5\n", ["max-modle-len", "did you mean --max-model-len"]),
         ("c.yaml", "port: 0\n", ["port 0", "from 1 to 65535"]),
         ("c.yaml", "- a\n", ["`flag: value` lines"]),
+        ("c.yaml", "port: [1, 2]\n", ["port takes one value, not 2"]),
+        ("c.yaml", "speculative-config: [1, 2]\n", ["speculative-config takes one value, not 2"]),
         ("c.yaml", "a: [\n", ["not valid YAML"]),
         ("c.json", "{}", ["reads .yaml or .yml"]),
         ("none.yaml", None, ["No such file"]),
@@ -455,6 +458,77 @@ def test_a_download_that_does_not_fit(dgx_vllm: Run, spark: Machine, monkeypatch
     monkeypatch.setattr(preflight, "_free", lambda path: 20 * GIB)
     model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
     refused(dgx_vllm("serve", model, on=spark), f"downloading {model} needs 44.0 GiB", "HF_HOME", status=1)
+
+
+def test_a_download_that_was_begun_needs_room_for_its_rest(
+    dgx_vllm: Run, spark: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
+    blobs = tmp_path / "hub" / f"models--{model.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    for name, size in (("a", 20 * GIB), ("b.incomplete", 20 * GIB)):
+        with (blobs / name).open("wb") as file:
+            file.truncate(size)
+    for free in (3, 5):
+        monkeypatch.setattr(preflight, "_free", lambda path, free=free: free * GIB)
+        outcome = dgx_vllm("serve", model, on=spark, environ={"HF_HUB_CACHE": str(tmp_path / "hub")})
+        assert (f"the rest of {model} needs 4.0 GiB" in outcome.err) == (free == 3)
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+@pytest.mark.parametrize("command", ["serve", "plan"])
+def test_a_timeout_that_is_no_number(dgx_vllm: Run, command: str, name: str) -> None:
+    outcome = dgx_vllm(command, "org/model", environ={name: "abc"})
+    refused(outcome, f"{name}='abc' is no whole number of seconds above 0")
+
+
+@pytest.mark.parametrize("parameters", [None, [], {"rope_type": "default"}])
+def test_a_model_without_a_rule_for_its_positions(
+    dgx_vllm: Run, checkpoint: Path, parameters: object
+) -> None:
+    path = checkpoint / "config.json"
+    path.write_text(
+        json.dumps(
+            {**json.loads(path.read_text()), "max_position_embeddings": 64, "rope_parameters": parameters}
+        )
+    )
+    refused(dgx_vllm("serve", str(checkpoint), "--max-model-len", "65"), "more than the 64 tokens")
+
+
+def test_health_asks_a_socket_where_there_is_one(dgx_vllm: Run, tmp_path: Path) -> None:
+    place, path = tmp_path / "s", tmp_path / "ready"
+    answers = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",
+    ]
+
+    def serve(listener: socket.socket) -> None:
+        for answer in answers:
+            client, _ = listener.accept()
+            with client:
+                assert client.recv(4096).startswith(b"GET /health ")
+                client.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        ready = Ready(Endpoint("http://localhost", str(place)), "m", None, None)
+        Notifier({}, path).ready(ready, 1)
+        asked = ("health", "--ready-file", str(path))
+        assert dgx_vllm(*asked).out == f"{place} is healthy\n"
+        refused(dgx_vllm(*asked), str(place), "503", status=1)
+        thread.join()
+
+
+@pytest.mark.parametrize("written", ["", "{}", "[]", '"x"', "{"])
+def test_health_of_what_is_no_ready_file(dgx_vllm: Run, tmp_path: Path, written: str) -> None:
+    path = tmp_path / "ready"
+    path.write_text(written)
+    refused(
+        dgx_vllm("health", "--ready-file", str(path)), "is not what `serve --ready-file` writes", status=1
+    )
 
 
 def test_a_cache_that_cannot_be_written(dgx_vllm: Run, checkpoint: Path) -> None:

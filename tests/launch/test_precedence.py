@@ -13,6 +13,7 @@ from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command, environment
 from dgx_vllm.launch.command import Launch, Request
 from dgx_vllm.launch.flags import Values
+from dgx_vllm.launch.settings import Source, layer, rank
 from dgx_vllm.machine import GIB, Gpu, Machine, Vllm
 from dgx_vllm.profile import Profile
 
@@ -248,6 +249,7 @@ def test_the_servers_environment() -> None:
         "OMP_NUM_THREADS": "7",
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_DISABLE_XET": "1",
         "VLLM_HOST_IP": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo",
         "PATH": "/bin",
@@ -256,6 +258,17 @@ def test_the_servers_environment() -> None:
     assert "--enforce-eager" in launch.argv
     consent = command.plan(Request({}, {"DO_NOT_TRACK": "0"}, profile), cluster(), KNOWN)
     assert "VLLM_NO_USAGE_STATS" not in consent.environ({})
+    xet = {"HF_HUB_DISABLE_XET": "0"}
+    assert command.plan(Request({}, xet, profile), cluster(), KNOWN).environ(xet)["HF_HUB_DISABLE_XET"] == "0"
+
+
+def test_a_text_that_begins_like_an_object_is_overruled_like_any() -> None:
+    template = "{% for message in messages %}{{ message }}{% endfor %}"
+    below = layer({"chat-template": template}, Source.CONFIG_FILE)
+    above = layer({"chat-template": "a.jinja"}, Source.FLAG)
+    winners, overruled = rank([above, below])
+    assert winners["chat-template"].value == "a.jinja"
+    assert [each.loser.value for each in overruled] == [template]
 
 
 def test_one_machine_keeps_to_loopback() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from doctoring import install_driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -142,6 +144,32 @@ def test_refusals(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     text.write_text("1 2 3")
     refused(run("calibrate", checkpoint, text, tmp_path / "no" / "c"), "there is no directory")
     refused(run("calibrate", checkpoint, text, tmp_path), "is a directory; name a file in it")
+    (tmp_path / "c.part").mkdir()
+    refused(run("calibrate", checkpoint, text, tmp_path / "c"), "c.part is a directory")
+
+
+def test_calibrate_reaches_the_driver(
+    run: Run,
+    environment: dict[str, str],
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It becomes itself where the loader finds the driver, before vLLM is loaded."""
+    install_driver(tmp_path / "driver", machine=os.uname().machine)
+    environment["DGX_VLLM_DRIVER"] = str(tmp_path / "driver")
+    became: list[dict[str, str]] = []
+
+    def execve(_program: str, _words: object, inner: dict[str, str]) -> None:
+        became.append(inner)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", execve)
+    (tmp_path / "text").write_text("1 2 3")
+    assert run("calibrate", checkpoint, tmp_path / "text", tmp_path / "c")[0] == 0
+    (inner,) = became
+    assert (Path(inner["LD_LIBRARY_PATH"].split(":")[0]) / "libcuda.so.1").exists()
+    assert int(inner["MAX_JOBS"]) >= 1
 
 
 TEXT = "1 2 3 4 5 6 7 8 9 10<|endoftext|>a b c d e f g h i j k l m n o p<|endoftext|>" * 12

@@ -173,6 +173,7 @@ def test_refused_words(run: Run, checkpoint: Path, calibration: Path, tmp_path: 
 def test_refused_places(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     refused(run("prune", checkpoint, checkpoint), "the checkpoint itself")
     refused(run("prune", checkpoint, checkpoint / "pruned"), "the checkpoint itself or in it")
+    refused(run("prune", checkpoint, tmp_path), "lies in OUT", "give an OUT of its own")
     file = tmp_path / "file"
     file.write_text("")
     refused(run("prune", checkpoint, file), "is a file")

@@ -215,7 +215,12 @@ def _run(command: Sequence[str], environ: Mapping[str, str], log: Path, timeout:
     """Runs the engine's process and all that it starts; why it failed, None if it did not."""
     with log.open("wb") as file:
         child = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=dict(environ), start_new_session=True
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=dict(environ),
+            start_new_session=True,
+            preexec_fn=signals.end_with_parent,
         )
         try:
             status = child.wait(timeout)

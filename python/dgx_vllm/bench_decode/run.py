@@ -1,11 +1,14 @@
 """Run: one variant's engine, in a process of its own: `python -m dgx_vllm.bench_decode.run JOB.json`."""
 
+import os
 import random
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -20,6 +23,7 @@ _SETTLING_STEPS = 8
 
 def main(path: Path) -> None:
     """Measures, and writes what there is after each measurement."""
+    signal.signal(signal.SIGTERM, _end)
     job = msgspec.json.decode(path.read_bytes(), type=Job)
     begun = time.perf_counter()
     llm = _start(job)
@@ -39,6 +43,13 @@ def main(path: Path) -> None:
         if job.traces is not None:
             rates[i] = msgspec.structs.replace(rate, step=_profile(prompts, job.traces, rate.sequences))
             Path(job.out).write_bytes(msgspec.json.encode(Answer(device, ready, tuple(rates))))
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Ends workers too, which would outlive this process and keep the memory."""
+    if os.getpid() == os.getpgrp():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(128 + signal.SIGTERM)  # a worker that has no handler of its own yet
 
 
 def _start(job: Job) -> Any:

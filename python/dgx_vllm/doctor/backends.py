@@ -38,6 +38,7 @@ _SUBJECTS = {
 }
 _ASK = "dgx-vllm doctor --ask-vllm"
 _ASK_SECONDS = 300
+_SELECTION = "dgx-vllm exec python -m dgx_vllm.doctor.selection"
 # What one job of FlashInfer's compilation takes (flashinfer-ai/flashinfer#3634: 3 to 8 GB).
 _JOB_BYTES = 8 * GIB
 
@@ -75,14 +76,14 @@ def findings(place: Place, gpu: Gpu | str, ask: bool = False) -> list[Finding]:
             Finding(_AREA, "attention", Status.OK, "CPU_ATTN: the CPU build's only one"),
         ]
     if ask:
-        return [*_asked(place), *_flashinfer(place)]
+        return [*_asked(place), *_flashinfer(place, gpu)]
     capability = gpu.capability if isinstance(gpu, Gpu) and gpu.capability else GB10
     if capability[0] != GB10[0]:
         return [
             Finding(
                 _AREA, "selection", Status.UNKNOWN, f"not known for {capability[0]}.{capability[1]}", _ASK
             ),
-            *_flashinfer(place),
+            *_flashinfer(place, gpu),
         ]
     chosen = select(obstacle(place.environ), installed("flashinfer"))
     return [
@@ -96,7 +97,7 @@ def findings(place: Place, gpu: Gpu | str, ask: bool = False) -> list[Finding]:
             )
             for kind, choice in chosen.items()
         ),
-        *_flashinfer(place),
+        *_flashinfer(place, gpu),
     ]
 
 
@@ -151,7 +152,7 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _flashinfer(place: Place) -> list[Finding]:
+def _flashinfer(place: Place, gpu: Gpu | str) -> list[Finding]:
     if place.vllm is None or place.vllm.platform == "cpu" or not installed("flashinfer"):
         return []
     compiler, why = nvcc(place.environ), obstacle(place.environ)
@@ -162,17 +163,24 @@ def _flashinfer(place: Place) -> list[Finding]:
         value = f"cannot compile its kernels: {why}"
         remedy = "set CUDA_HOME to CUDA 13.0, or serve with --attention-backend TRITON_ATTN"
         return [Finding(_AREA, subject, Status.WARN, value, remedy, data)]
+    bounded = isinstance(gpu, Gpu) and gpu.unified
+    if bounded and not jobs:
+        value = f"compiles with {compiler}, serve sets how many jobs fit beside the model"
+        return [Finding(_AREA, subject, Status.OK, value, data=data)]
     cores = len(os.sched_getaffinity(0))
-    available = _available(place)
-    if not jobs and cores * _JOB_BYTES > available:
-        # Half of what is free, since a first start compiles while the model is in memory.
-        fitting = max(1, available // (2 * _JOB_BYTES))
-        value = f"compiles with {compiler}, one job a core ({cores}), up to 8 GB each"
-        return [
-            Finding(_AREA, subject, Status.WARN, value, f"export MAX_JOBS={fitting} (flashinfer#3634)", data)
-        ]
-    jobs = jobs or str(cores)
-    return [Finding(_AREA, subject, Status.OK, f"compiles with {compiler}, {jobs} jobs", data=data)]
+    asked = f"{jobs} jobs (MAX_JOBS)" if jobs else f"one job a core ({cores})"
+    count = int(jobs) if jobs and jobs.isdecimal() else cores
+    if count * _JOB_BYTES > _available(place):
+        value = f"compiles with {compiler}, {asked}, up to 8 GB each"
+        return [Finding(_AREA, subject, Status.WARN, value, _fewer_jobs(place, bounded), data)]
+    return [Finding(_AREA, subject, Status.OK, f"compiles with {compiler}, {asked}", data=data)]
+
+
+def _fewer_jobs(place: Place, bounded: bool) -> str:
+    if bounded:
+        return "unset MAX_JOBS: serve sets as many as fit beside the model (flashinfer#3634)"
+    # Half of what is free, since a first start compiles while the model is in memory.
+    return f"export MAX_JOBS={max(1, _available(place) // (2 * _JOB_BYTES))} (flashinfer#3634)"
 
 
 def _available(place: Place) -> int:
@@ -211,6 +219,4 @@ def _answer(kind: str, answer: Mapping[str, Any]) -> Finding:
 
 
 def _silent(value: str) -> Finding:
-    return Finding(
-        _AREA, "selection", Status.UNKNOWN, value, "python -m dgx_vllm.doctor.selection shows the log"
-    )
+    return Finding(_AREA, "selection", Status.UNKNOWN, value, f"{_SELECTION} shows the log")

@@ -54,13 +54,13 @@ def _memory(info: dict[str, int], gpu: Gpu | str, unified: bool) -> Finding:
     value = f"{value}, shared with the GPU"
     wanted = float(UNIFIED_MEMORY_UTILIZATION) * total
     if available < wanted:
-        share = max(available / total - 0.05, 0.05)
         return Finding(
             _AREA,
             "memory",
             Status.WARN,
-            f"{value}; the default share of {UNIFIED_MEMORY_UTILIZATION} wants {_gib(wanted)} GiB",
-            f"end what holds it, or serve with --gpu-memory-utilization {share:.2f}",
+            f"{value}; serve takes less than its default share of {UNIFIED_MEMORY_UTILIZATION}, "
+            f"{_gib(wanted)} GiB",
+            "end what holds it, or see what still fits: dgx-vllm plan MODEL",
             data,
         )
     return Finding(_AREA, "memory", Status.OK, value, data=data)

@@ -89,16 +89,11 @@ def _deliver(
 
 def _whole(storage: Storage, revision: str) -> Path | None:
     """The snapshot of a revision whose index, weights and configs are all here."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(
-            storage.model, "config.json", cache_dir=storage.cache, revision=revision
-        )
-        if not isinstance(config, str):
-            return None
-        checkpoint.check(str(Path(config).parent))
-    except (HFValidationError, UserError):
+    found = checkpoint.snapshot(storage.model, storage.cache, revision)
+    if found is None:
         return None
-    return Path(config).parent
+    try:
+        checkpoint.check(str(found))
+    except UserError:
+        return None
+    return found

@@ -1,6 +1,6 @@
 """Environment: what huggingface_hub reads once, when it is imported."""
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from urllib.parse import urlsplit
 
 from dgx_vllm.errors import UserError
@@ -25,6 +25,15 @@ def prepare(environ: MutableMapping[str, str]) -> None:
         environ.setdefault(name, value)
     # Its bars are for terminals, and the lines of `progress` say the same.
     environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    check(environ)
+
+
+def check(environ: Mapping[str, str]) -> None:
+    """Refuses what huggingface_hub would end in a traceback for when it is imported.
+
+    Raises:
+        UserError: a timeout or the hub's address is malformed.
+    """
     for name in _SECONDS:
         value = environ.get(name, "1")
         if not (value.isascii() and value.isdigit() and int(value)):

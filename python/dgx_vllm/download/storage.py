@@ -24,6 +24,11 @@ class Storage:
         """The model's own folder."""
         return self.cache / self._name
 
+    @property
+    def size(self) -> int:
+        """Bytes of content that are here, whole or in part."""
+        return sum(_size(path) or 0 for path in (self.folder / "blobs").glob("*"))
+
     def blob(self, file: File) -> Path:
         """Where the file's content lies once it is whole."""
         return self.folder / "blobs" / file.blob

@@ -107,7 +107,14 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
     with (
         signals.as_interrupt(),
         tempfile.TemporaryFile("w+", errors="replace") as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=environ, text=True) as process,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env=environ,
+            text=True,
+            preexec_fn=signals.end_with_parent,
+        ) as process,
     ):
         assert process.stdout is not None
         try:

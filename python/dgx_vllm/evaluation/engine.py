@@ -7,12 +7,8 @@ from typing import Any
 from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-
-#: Tokens in a window of the text; each window is a sequence of its own.
-WINDOW = 512
-_CACHE_BYTES = 2**30
-#: Of a GPU's memory: vLLM wants it free at start even where the cache is given in bytes. Weights come on top.
-_SHARE = 0.1
+from dgx_vllm.evaluation import memory
+from dgx_vllm.evaluation.memory import WINDOW
 
 _SETTINGS = {
     "HF_HUB_OFFLINE": "1",
@@ -39,20 +35,22 @@ def start(directory: Path, logprobs: int = 0, dense_dtype: Dtype = "bf16") -> An
     import torch
     from vllm import LLM
 
-    memory: dict[str, Any] = {}
+    room: dict[str, Any] = {}
     if torch.cuda.is_available():
-        memory = {"kv_cache_memory_bytes": _CACHE_BYTES, "gpu_memory_utilization": _SHARE}
+        total = torch.cuda.mem_get_info()[1]
+        share = memory.share(memory.needed(directory, os.environ), total)
+        room = {"kv_cache_memory_bytes": memory.CACHE_BYTES, "gpu_memory_utilization": share}
     return LLM(
         model=str(directory),
         dtype="bfloat16",
         max_model_len=WINDOW + 1,
-        max_num_batched_tokens=max(2 * WINDOW, 2048),
+        max_num_batched_tokens=memory.BATCHED,
         max_num_seqs=8,
         max_logprobs=logprobs,
         additional_config=dense.additional_config(dense_dtype) or {},
         enforce_eager=True,
         enable_prefix_caching=False,
-        **memory,
+        **room,
     )
 
 
@@ -74,7 +72,7 @@ def text(file: Path) -> str:
 
 
 def windows(llm: Any, words: str, tokens: int) -> list[list[int]]:
-    """The text's first tokens, cut into windows of two tokens or more."""
+    """The text's first tokens, cut into windows of two tokens or more, each a sequence of its own."""
     ids = llm.get_tokenizer().encode(words, add_special_tokens=False)[:tokens]
     cut = [ids[begin : begin + WINDOW] for begin in range(0, len(ids), WINDOW)]
     return [window for window in cut if len(window) > 1]

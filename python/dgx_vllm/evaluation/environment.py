@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dgx_vllm import driver, meminfo
+from dgx_vllm.evaluation import memory
 from dgx_vllm.plan import guard
 
 
@@ -14,7 +15,7 @@ def prepared(environ: Mapping[str, str], checkpoint: Path) -> dict[str, str]:
 
     Args:
         environ: of this process.
-        checkpoint: the model's directory, whose bytes jobs have to fit beside.
+        checkpoint: the model's directory; compile jobs have to fit beside what it takes.
 
     Raises:
         OSError: vLLM's cache cannot be written.
@@ -23,7 +24,7 @@ def prepared(environ: Mapping[str, str], checkpoint: Path) -> dict[str, str]:
     if found is None:
         return dict(environ)
     driver.link(found, environ)
-    taken = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
+    taken = memory.needed(checkpoint, environ)
     jobs = guard.compile_jobs(len(os.sched_getaffinity(0)), meminfo.available(), taken)
     return {"MAX_JOBS": str(jobs), **environ, **driver.variables(found, environ)}
 

@@ -313,6 +313,9 @@ def _variables(request: Request, kept: Guarded, machine: Machine) -> tuple[Varia
     # A server for one's own machine has no reason to report home; either spelling of consent keeps it on.
     if not {"VLLM_NO_USAGE_STATS", "VLLM_DO_NOT_TRACK", "DO_NOT_TRACK"} & set(request.environ):
         put("VLLM_NO_USAGE_STATS", "1", "default")
+    # Downloads through hf-xet are known to stall without an error, and leave no part that can be resumed.
+    if "HF_HUB_DISABLE_XET" not in request.environ:
+        put("HF_HUB_DISABLE_XET", "1", "default")
     # vLLM's processes talk to each other over the first outward address otherwise: open to the network, and
     # missing on a machine without one.
     if not any(name in kept.settings for name in _OTHER_MACHINES):

@@ -60,6 +60,8 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not self.kind.startswith("json"):
                 raise UserError(f"{origin} has no fields; give it one value")
             return
+        if isinstance(value, tuple) and self.arity in ("one", "optional"):
+            raise UserError(f"{origin} takes one value, not {len(value)}")
         for word in (value,) if isinstance(value, str) else value:
             self._check_word(word, origin)
 

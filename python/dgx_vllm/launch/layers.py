@@ -9,7 +9,7 @@ from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import environment, flags
-from dgx_vllm.launch.flags import Values
+from dgx_vllm.launch.flags import Value, Values
 from dgx_vllm.launch.settings import Layer, Setting, Source, layer
 from dgx_vllm.machine import GIB, Machine
 from dgx_vllm.profile import Profile
@@ -27,10 +27,15 @@ CPU_KV_CACHE_BYTES = str(4 * GIB)
 def requested_model(values: Values, environ: Mapping[str, str], config: Values) -> str | None:
     """The model that was asked for by flag, config file or environment, in that order."""
     extra = extra_args(environ).get("model")
-    for value in (values.get("model"), config.get("model"), extra, environment.given(environ).get("MODEL")):
-        if isinstance(value, str) and value:
-            return value
-    return None
+    given = environment.given(environ).get("MODEL")
+    return _first(values.get("model"), config.get("model"), extra, given)
+
+
+def requested_revision(
+    values: Values, environ: Mapping[str, str], config: Values, profile: Values
+) -> str | None:
+    """The revision of the model that was asked for, likewise; then the profile's."""
+    return _first(*(each.get("revision") for each in (values, config, extra_args(environ), profile)))
 
 
 def extra_args(environ: Mapping[str, str]) -> Values:
@@ -44,6 +49,10 @@ def extra_args(environ: Mapping[str, str]) -> Values:
     if rest:
         raise UserError(f"{name} holds {rest[0]!r}, which belongs to no flag; the model goes into MODEL")
     return values
+
+
+def _first(*values: Value | None) -> str | None:
+    return next((value for value in values if isinstance(value, str) and value), None)
 
 
 def from_flags(values: Values) -> Layer:

@@ -95,7 +95,8 @@ def _check_length(settings: Layer, config: Mapping[str, Any]) -> None:
     text = config.get("text_config")
     fields = text if isinstance(text, dict) else config
     longest = fields.get("max_position_embeddings")
-    stretched = fields.get("rope_scaling") or fields.get("rope_parameters", {}).get("factor")
+    rope = fields.get("rope_parameters")
+    stretched = fields.get("rope_scaling") or (rope.get("factor") if isinstance(rope, dict) else None)
     if setting is None or not isinstance(longest, int) or stretched or "hf-overrides" in settings:
         return
     if size(setting.text, auto=True) > longest:

@@ -48,7 +48,10 @@ class Notifier:
         """
         self._send(f"READY=1\nSTATUS=serving {ready.model} at {ready.endpoint.url}")
         if self._file:
-            text = json.dumps({"url": ready.endpoint.url, "model": ready.model, "pid": pid})
+            told = {"url": ready.endpoint.url, "model": ready.model, "pid": pid}
+            if ready.endpoint.socket:
+                told["socket"] = os.path.abspath(ready.endpoint.socket)  # who reads it may be elsewhere
+            text = json.dumps(told)
             partial = self._file.with_name(f"{self._file.name}.{os.getpid()}")
             try:
                 partial.write_text(text + "\n", encoding="utf-8")
@@ -64,7 +67,9 @@ class Notifier:
     def stopping(self) -> None:
         self._send("STOPPING=1")
         if self._file:
-            self._file.unlink(missing_ok=True)
+            # How the server ended counts for more than the file.
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
 
     def _send(self, message: str) -> None:
         if not self._address:

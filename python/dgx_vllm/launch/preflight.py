@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dgx_vllm import caches, checkpoint, driver, profile
+from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.machine import GIB, Machine
@@ -58,17 +59,22 @@ def check_model(launch: Launch, environ: Mapping[str, str]) -> None:
         raise UserError(
             f"the model {model!r} is neither a directory that exists nor a Hugging Face id such as owner/name"
         )
-    elif _offline(environ) and not checkpoint.cached(model, environ):
+    elif _offline(environ) and not _cached(launch, environ):
+        revision = launch.text("revision")
         raise UserError(
-            f"{model} is not in {caches.hub(environ)} and HF_HUB_OFFLINE forbids fetching it; "
-            "unset HF_HUB_OFFLINE, or give a local directory"
+            f"{model}{f' at {revision}' if revision else ''} is not in {caches.hub(environ)} and "
+            "HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE, or give a local directory"
         )
+
+
+def _cached(launch: Launch, environ: Mapping[str, str]) -> bool:
+    return checkpoint.cached(launch.model, environ, launch.text("revision"))
 
 
 def check_hub(launch: Launch, environ: Mapping[str, str]) -> None:
     """Asks the hub for a model that is not here: vLLM takes long to find out, and ends in a traceback."""
     model, revision = launch.model, launch.text("revision") or "main"
-    if "://" in model or checkpoint.looks_like_path(model) or checkpoint.cached(model, environ):
+    if "://" in model or checkpoint.looks_like_path(model) or _cached(launch, environ):
         return
     if "download-dir" in launch.settings or environ.get("VLLM_USE_MODELSCOPE"):
         return  # it may be there, and it comes from elsewhere
@@ -162,14 +168,20 @@ def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
     """Refuses to start where caches or a download would not fit, or could not be written."""
     _check_room(caches.vllm(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
     model = launch.model
-    if "://" in model or checkpoint.looks_like_path(model) or checkpoint.cached(model, environ):
-        return
     where = launch.text("download-dir")
+    if "://" in model or checkpoint.looks_like_path(model) or (not where and _cached(launch, environ)):
+        return
     target = Path(where).expanduser() if where else caches.hub(environ)
     profile = launch.profile
     # Without a profile the size is unknown here: ask for what the smallest useful model takes.
-    needed = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
-    _check_room(target, needed, f"downloading {model}", "HF_HOME")
+    whole = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
+    begun = Storage(target, model).size
+    _check_room(
+        target,
+        max(whole - begun, 0),
+        f"downloading {model}" if not begun else f"the rest of {model}",
+        "--download-dir" if where else "HF_HOME",
+    )
 
 
 def _check_room(directory: Path, needed: int, what: str, variable: str) -> None:

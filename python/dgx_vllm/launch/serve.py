@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dgx_vllm import checkpoint, driver, machine, meminfo, profile
+from dgx_vllm.download import environment as hub_environment
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command, config_file, environment, flags, layers, preflight, report, secret
 from dgx_vllm.launch.command import Launch, Request
@@ -15,6 +16,7 @@ from dgx_vllm.launch.protection import protection
 from dgx_vllm.launch.settings import Source
 from dgx_vllm.machine import Machine
 from dgx_vllm.plan import guard, units
+from dgx_vllm.plan.guard import Subject
 from dgx_vllm.profile import Profile
 
 
@@ -58,6 +60,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
         UserError: whatever is the user's to mend.
     """
     request = _request(words, environ, options, here)
+    hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
     launch = command.plan(request, here, environment.known(here.vllm.package))
     preflight.check_model(launch, environ)
     return replace(launch, key_file=str(options.api_key_file)) if options.api_key_file else launch
@@ -81,18 +84,29 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
             "here --gpu-memory-utilization says what the server may take"
         )
     subject = resolved or layers.DEFAULT_MODEL
+    pinned = layers.requested_revision(
+        values, environ, config, chosen.values(here.platform) if chosen else {}
+    )
     return Request(
         flags=values,
         environ=environ,
         profile=chosen,
         config=config,
-        model_config=checkpoint.config(resolved, environ) if resolved else None,
-        memory=Memory(meminfo.available(), reserve, guard.survey(subject, environ, chosen), budget)
+        model_config=checkpoint.config(resolved, environ, pinned) if resolved else None,
+        memory=Memory(meminfo.available(), reserve, _survey(subject, environ, pinned, chosen), budget)
         if guard.guards(here)
         else None,
         dense_dtype=options.dense_dtype,
         protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
     )
+
+
+def _survey(model: str, environ: Mapping[str, str], revision: str | None, chosen: Profile | None) -> Subject:
+    """What is known of the model; of a revision by what is here of it, not by what `main` has."""
+    if revision is None or "://" in model:
+        return guard.survey(model, environ, chosen)
+    directory = checkpoint.place(model, environ, revision)
+    return guard.survey(str(directory), environ, chosen) if directory else Subject(None, chosen)
 
 
 def _with_model(values: Values, rest: Sequence[str]) -> Values:

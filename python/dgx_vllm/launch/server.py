@@ -1,7 +1,6 @@
 """The server process: started, watched, told to stop, and its end turned into an exit status."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import time
 from collections.abc import Mapping
 from types import FrameType
 
+from dgx_vllm import signals
 from dgx_vllm.errors import FAILURE
 from dgx_vllm.launch import drafted, limits
 from dgx_vllm.launch.command import Launch
@@ -25,8 +25,6 @@ from dgx_vllm.launch.report import Progress
 GRACE_SECONDS = 8
 TICK_SECONDS = 0.25
 LOG_SECONDS = 2
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Server:
@@ -79,7 +77,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 process_group=0,
-                preexec_fn=_end_with_parent,
+                preexec_fn=signals.end_with_parent,
             )
             for stream, to in ((self._child.stdout, sys.stdout), (self._child.stderr, sys.stderr)):
                 assert stream is not None
@@ -99,8 +97,8 @@ class Server:
             signal.alarm(0)
             for thread in (self._watch, *self._watchers):
                 thread.stop.set()
+            self._end_group()  # first: nothing that fails here may leave an engine behind
             self._notifier.stopping()
-            self._end_group()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
@@ -169,8 +167,3 @@ class Server:
         if returncode < 0:
             return 128 - returncode
         return returncode or 1
-
-
-def _end_with_parent() -> None:
-    """Asks the kernel to end the server if the launcher is killed: an orphan would hold the GPU's memory."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -102,6 +102,9 @@ def _fields(value: Value) -> dict[str, Any] | None:
     if isinstance(value, dict):
         return json.loads(json.dumps(value))
     if isinstance(value, str) and value.startswith("{"):
-        fields = json.loads(value)
+        try:
+            fields = json.loads(value)
+        except ValueError:  # a text that begins like an object, such as a template
+            return None
         return fields if isinstance(fields, dict) else None
     return None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dgx_vllm import caches, checkpoint, profile
+from dgx_vllm.download import environment
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.profile import Profile
 
@@ -47,7 +48,8 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True) -> Source:
     known = profile.by_model(model)
     argument = known.argument if known else model
     if not checkpoint.looks_like_path(argument):
-        directory = _cached(argument, environ) or (_fetched(argument, environ) if fetch else None)
+        here = checkpoint.snapshot(argument, caches.hub(environ))
+        directory = here or (_fetched(argument, environ) if fetch else None)
         if directory is None:
             raise UserError(
                 f"{argument} is not in {caches.hub(environ)}; fetch it, or give a directory or a config.json"
@@ -79,23 +81,11 @@ def _in_directory(model: str, directory: Path, known: Profile | None) -> Source:
     )
 
 
-def _cached(model: str, environ: Mapping[str, str]) -> Path | None:
-    import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = huggingface_hub.try_to_load_from_cache(model, _CONFIG, cache_dir=caches.hub(environ))
-    except HFValidationError as error:
-        raise UserError(
-            f"{model!r} is neither a directory or file that exists nor a Hugging Face id such as owner/name; "
-            "give one of them"
-        ) from error
-    return Path(found).parent if isinstance(found, str) else None
-
-
 def _fetched(model: str, environ: Mapping[str, str]) -> Path:
     """Downloads the two small files into the cache, as vLLM will."""
+    environment.check(environ)
     import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
 
     cache = caches.hub(environ)
     try:
@@ -104,6 +94,11 @@ def _fetched(model: str, environ: Mapping[str, str]) -> Path:
         config = huggingface_hub.hf_hub_download(model, _CONFIG, cache_dir=cache)
         if beside:
             huggingface_hub.hf_hub_download(model, _QUANTIZATION, cache_dir=cache)
+    except HFValidationError as error:
+        raise UserError(
+            f"{model!r} is neither a directory or file that exists nor a Hugging Face id such as owner/name; "
+            "give one of them"
+        ) from error
     # Errors of the network are those of huggingface_hub's HTTP library, and which one that is changes.
     except Exception as error:
         cause = next(iter(str(error).splitlines()), type(error).__name__)

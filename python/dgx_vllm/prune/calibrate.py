@@ -32,7 +32,9 @@ def calibrate(model: str, environ: Mapping[str, str], text: Path, out: Path, tok
     """
     directory = Source(model, environ).directory
     words = engine.text(text)
-    output.check_file(out, "FILE.safetensors")
+    part = out.with_name(out.name + ".part")
+    for path in (out, part):
+        output.check_file(path, "FILE.safetensors")
     environment.enter(environ, directory)
     llm = engine.start(directory)
     kept: dict[str, list[torch.Tensor]] = {}
@@ -43,7 +45,6 @@ def calibrate(model: str, environ: Mapping[str, str], text: Path, out: Path, tok
     if not kept:
         raise UserError(f"{model} has no experts that vLLM could show; prune without a calibration")
     tensors = {name: torch.cat(parts) for name, parts in kept.items()}
-    part = out.with_name(out.name + ".part")
     part.write_bytes(save(tensors))
     os.replace(part, out)
     say(f"{out}: inputs of {len(tensors)} blocks of experts over {sum(map(len, cut))} tokens")

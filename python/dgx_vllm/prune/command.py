@@ -56,9 +56,7 @@ def prune(
         raise UserError(
             f"{model} is pruned to {source.sparsity.pattern} already; give the unpruned checkpoint"
         )
-    # What lies in the checkpoint's directory is copied, and OUT's own parts would be.
-    if out.resolve().is_relative_to(source.directory.resolve()):
-        raise UserError(f"OUT is the checkpoint itself or in it; give an OUT outside of {source.directory}")
+    _check_place(source.directory, out)
     found = blocks.find(model, source.tensors, shared)
     targets = (sparsity.ROUTED, *((sparsity.SHARED,) if any(b.indices == (None,) for b in found) else ()))
     inputs = Calibration(calibration) if calibration else None
@@ -105,6 +103,15 @@ def _check_words(method: str, pattern: str, calibration: Path | None) -> None:
         raise UserError(f"--pattern {pattern!r} is unknown; choose one of {', '.join(PATTERNS)}")
     if calibration and method != ACTIVATION:
         raise UserError("--calibration is for --method activation; leave one of them out")
+
+
+def _check_place(directory: Path, out: Path) -> None:
+    """Neither may lie in the other: what is in the checkpoint's directory is copied, OUT's own parts too."""
+    place, to = directory.resolve(), out.resolve()
+    if to.is_relative_to(place):
+        raise UserError(f"OUT is the checkpoint itself or in it; give an OUT outside of {directory}")
+    if place.is_relative_to(to):
+        raise UserError(f"the checkpoint {directory} lies in OUT; give an OUT of its own")
 
 
 def _files(source: Source) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """The study behind docs/pruning.md, on weights and inputs that are drawn.
 
-    python -m dgx_vllm.prune.study            the table
-    python -m dgx_vllm.prune.study --text N   documents of the demo's corpus, from seed N
+    dgx-vllm exec python -m dgx_vllm.prune.study            the table
+    dgx-vllm exec python -m dgx_vllm.prune.study --text N   documents of the demo's corpus, from seed N
 
 Weights are Student's t with 5 degrees of freedom (heavier tails than a normal's), quantized as ModelOpt does.
 Inputs have channels of sizes exp(0.4 z), one in 64 of them eight times that (outliers), and half of their
@@ -139,7 +139,7 @@ def _rendered(document: Document) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m dgx_vllm.prune.study")
+    parser = argparse.ArgumentParser(prog="dgx-vllm exec python -m dgx_vllm.prune.study")
     parser.add_argument("--text", type=int, metavar="SEED")
     seed = parser.parse_args().text
     if seed is None:
