@@ -25,8 +25,8 @@ in
   isFetched = model: model != null && ! isPath model && builtins.match ".*://.*" model == null
     && ! builtins.any (profile: builtins.elem model [ profile.name profile.model ]) whole;
 
-  # Whether an instance names what no download unit fetches. The model's own other revision counts too: the launcher finds a
-  # model in the cache by its `main` alone.
+  # Whether an instance names what no download unit fetches. The model's own other revision counts too: vLLM was
+  # not tried on one without the hub.
   isNeeded = { model, revision, settings, extraArgs, ... }:
     let given = dashed settings; in
     ! builtins.elem revision [ null "main" ]

@@ -20,7 +20,7 @@ def revision(settings: Mapping[str, Setting]) -> str | None:
 def is_needed(settings: Mapping[str, Setting]) -> bool:
     """Whether the settings name what no download unit fetches: another repository, or another revision.
 
-    The model's own other revision counts too: the launcher finds a model in the cache by its `main` alone.
+    The model's own other revision counts too: vLLM was not tried on one without the hub.
     """
     if any(settings[name].text != _MAIN for name in _REVISIONS if name in settings):
         return True
