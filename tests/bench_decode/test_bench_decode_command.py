@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from processes import alive, await_end, written
 
 from dgx_vllm.bench_decode import command, trace
 from dgx_vllm.bench_decode.job import Answer, Job, Rate
@@ -176,30 +176,6 @@ def test_a_variants_options_mean_what_serve_means(
     assert jobs["dgx"].traces is None  # no kernels to trace on a CPU
 
 
-def _runs(pid: str) -> bool:
-    """Whether the process is there, and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def _await_end(pid: str) -> None:
-    deadline = time.monotonic() + 10
-    while _runs(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not _runs(pid)
-
-
-def _first_line(file: Path) -> str:
-    """What a process writes there, once it has."""
-    deadline = time.monotonic() + 60
-    while not (file.is_file() and file.read_text().endswith("\n")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return file.read_text().strip()
-
-
 def _path() -> str:
     """A child must import what this process imports."""
     return os.pathsep.join(entry for entry in sys.path if entry)
@@ -215,7 +191,7 @@ def test_an_engine_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
         found = command._run([sys.executable, "-u", "-c", child.format(pause)], os.environ, log, timeout)
         assert (found or "").startswith(said or ""), found
         assert bool(found) == bool(said), found
-        _await_end(log.read_text().strip())
+        await_end(int(log.read_text()))
 
 
 def test_ctrl_c_ends_the_engine(tmp_path: Path) -> None:
@@ -231,7 +207,7 @@ def test_ctrl_c_ends_the_engine(tmp_path: Path) -> None:
             command._run([sys.executable, "-u", "-c", script], os.environ, log, None)
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert not _runs(log.read_text().strip())
+    assert not alive(int(log.read_text()))
 
 
 def test_an_engine_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
@@ -243,10 +219,10 @@ def test_an_engine_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
         f" command._run({engine!r}, os.environ, Path({str(log)!r}), None)"
     )
     killed = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": _path()})
-    pid = _first_line(log)
+    pid = written(log)
     killed.kill()
     killed.wait()
-    _await_end(pid)
+    await_end(pid)
 
 
 def test_an_engine_that_is_told_to_end_takes_its_workers_along(tmp_path: Path) -> None:
@@ -275,10 +251,10 @@ run.main(Path(sys.argv[1]))
     )
     assert engine.stdout is not None
     with engine.stdout:
-        worker = engine.stdout.readline().strip()
+        worker = int(engine.stdout.readline())
     engine.terminate()
     assert engine.wait(10) == -signal.SIGKILL
-    _await_end(worker)
+    await_end(worker)
 
 
 def test_an_engines_last_error_is_what_is_said(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from processes import await_end, written
 from safetensors.torch import load_file, save_file
 
 from dgx_vllm.demo import CHECKPOINT
@@ -175,29 +175,12 @@ def engine(tmp_path: Path) -> tuple[Path, Path]:
     return program, file
 
 
-def pid(file: Path) -> str:
-    deadline = time.monotonic() + 60
-    while not (file.is_file() and file.read_text().endswith("\n")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return file.read_text().strip()
-
-
-def await_end(process: str) -> None:
-    """A zombie has ended."""
-    stat = Path(f"/proc/{process}/stat")
-    deadline = time.monotonic() + 10
-    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < deadline, "it still runs"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_engine(
     number: int, engine: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask() -> None:
-        pid(engine[1])
+        written(engine[1])
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(sys, "executable", str(engine[0]))
@@ -211,7 +194,7 @@ def test_a_signal_ends_the_engine(
     finally:
         asking.join()
         signal.signal(number, before)
-    await_end(pid(engine[1]))
+    await_end(written(engine[1]))
 
 
 def test_an_engine_ends_with_a_command_that_is_killed(engine: tuple[Path, Path], tmp_path: Path) -> None:
@@ -224,7 +207,7 @@ def test_an_engine_ends_with_a_command_that_is_killed(engine: tuple[Path, Path],
     path = os.pathsep.join(entry for entry in sys.path if entry)
     words = [sys.executable, "-c", script, str(engine[0]), str(tmp_path)]
     killed = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": path})
-    started = pid(engine[1])
+    started = written(engine[1])
     killed.kill()
     killed.wait()
     await_end(started)

@@ -87,18 +87,3 @@ def complete(words: Sequence[str], environ: Mapping[str, str]) -> Outcome:
     """The command in a process of its own, to its end."""
     done = subprocess.run([*COMMAND, *words], env=dict(environ), capture_output=True, text=True, timeout=60)
     return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def await_end(pid: int, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while alive(pid):
-        assert time.monotonic() < end, f"process {pid} is still there"
-        time.sleep(0.02)

@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from launching import Run, Start, await_end, complete
+from launching import Run, Start, complete
+from processes import await_end
 
 from dgx_vllm.launch.notify import Notifier
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launching import FAKE, Run, Start, await_end
+from launching import FAKE, Run, Start
+from processes import await_end
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch.floor import SAMPLES, Floor

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import COMMAND, Start, await_end, free_port
+from launching import COMMAND, Start, free_port
+from processes import await_end
 
 # --- ready ----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import numpy as np
 import openai
 import psutil
 import pytest
+from processes import alive
 from serving import ANSWER, QUESTION, Server, answer, serving, start
 
 pytestmark = pytest.mark.engine
@@ -44,8 +45,7 @@ def await_failure(server: Server, seconds: float) -> tuple[int, float, str]:
     began = time.monotonic()
     status = server.process.wait(seconds)
     took = time.monotonic() - began
-    alive = [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
-    assert alive == []
+    assert not [pid for pid in left if alive(pid)]
     return status, took, server.log.read_text(errors="replace")
 
 

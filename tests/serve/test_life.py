@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import alive
 from serving import serving
 
 pytestmark = pytest.mark.engine
@@ -25,7 +26,7 @@ def test_a_dead_engine_ends_the_launcher_with_a_failure(
         os.kill(engines[0], signal.SIGKILL)
         assert server.process.wait(60) != 0
         assert "the server ended by itself" in server.log.read_text(errors="replace")
-        assert not [pid for pid in processes if Path(f"/proc/{pid}").exists() and _runs(pid)]
+        assert not [pid for pid in processes if alive(pid)]
 
 
 def test_sigterm_ends_everything_within_ten_seconds(
@@ -37,8 +38,4 @@ def test_sigterm_ends_everything_within_ten_seconds(
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
         assert time.monotonic() - began < 10
-        assert not [pid for pid in processes if Path(f"/proc/{pid}").exists() and _runs(pid)]
-
-
-def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        assert not [pid for pid in processes if alive(pid)]
