@@ -339,6 +339,20 @@ def test_moe_gives_the_same_bits(kernels, tokens, sparse):
         assert torch.equal(out, first)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("tokens", [2, 8])
+def test_moe_runs_on_its_tensors_gpu(kernels, tokens):
+    """Whichever is the current one, which it stays."""
+    layer = Moe(tokens, 512, 256, 16, 4, 256)
+    first = layer.call(kernels)
+    arguments = [each.to("cuda:1") if torch.is_tensor(each) else each for each in layer.arguments(first)]
+    arguments[0] = out = torch.full_like(first, float("nan"), device="cuda:1")
+    torch.cuda.synchronize(1)
+    kernels.moe_decode(*arguments)
+    assert torch.cuda.current_device() == 0
+    assert torch.equal(out.cpu(), first.cpu())
+
+
 REFUSALS = {
     "too many tokens": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(17, 192, dtype=torch.bfloat16, device="cuda")] * 2), "1 to 16 rows"),  # noqa: E501
     "a large hidden size": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(2, 16448, dtype=torch.bfloat16, device="cuda")] * 2), "hidden size must be at most 16384, not 16448"),  # noqa: E501
@@ -351,7 +365,7 @@ REFUSALS = {
     "linear scales called swizzled": (lambda a: a.__setitem__(20, True), "w2_scale must have shape"),
     "wide ids": (lambda a: a.__setitem__(8, a[8].long()), "topk_ids must be int32"),
     "half of a shared expert": (lambda a: a.__setitem__(11, a[2][:1]), "six tensors"),
-    "a gate's logits": (lambda a: a.__setitem__(17, torch.zeros(2, device="cuda")), "shared_gate must be bf"),
+    "a gate without a shared expert": (lambda a: a.__setitem__(17, torch.zeros(2, device="cuda")), "shared_gate must come with the shared expert's tensors"),  # noqa: E501
     "small workspace": (lambda a: a.__setitem__(18, a[18][:8]), "workspace must hold 384 values"),
     "activation": (lambda a: a.__setitem__(19, "relu"), "silu, gelu or gelu_tanh"),
     "output's shape": (lambda a: a.__setitem__(0, a[0][:1]), "out must have shape"),
