@@ -424,11 +424,7 @@ def execute(context: typer.Context) -> None:
 
     if not context.args:
         raise UserError("exec: name a program, for example: dgx-vllm exec python script.py")
-    found = driver.find(os.environ)
-    environ = dict(os.environ)
-    if found:
-        driver.link(found, environ)
-        environ |= driver.variables(found, environ)
+    environ = driver.reaching(os.environ)
     try:
         os.execvpe(context.args[0], context.args, environ)
     except FileNotFoundError as error:

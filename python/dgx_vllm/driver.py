@@ -20,7 +20,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,45 @@ def link(driver: Driver, environ: Mapping[str, str]) -> Path:
     finally:
         shutil.rmtree(made, ignore_errors=True)  # interrupted, too; renamed, there is nothing under this name
     return directory
+
+
+def reaching(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` as a process has it that finds the driver's libraries; makes the links.
+
+    Returns:
+        A copy as it is where there is no driver.
+
+    Raises:
+        OSError: vLLM's cache cannot be written.
+        UserError: see `find`.
+    """
+    found = find(environ)
+    if found is None:
+        return dict(environ)
+    link(found, environ)
+    return {**environ, **variables(found, environ)}
+
+
+def enter(
+    environ: Mapping[str, str], prepared: Callable[[Mapping[str, str]], Mapping[str, str]] = reaching
+) -> None:
+    """Become the same command where the loader finds the driver's libraries, unless this is such a process.
+
+    The loader reads its path at the start alone.
+
+    Args:
+        environ: of this process.
+        prepared: makes the other process's of it, as `reaching` does or with more.
+
+    Raises:
+        OSError: vLLM's cache cannot be written.
+        UserError: see `find`.
+    """
+    found = find(environ)
+    if found is None:
+        return
+    if str(place(found, environ)) not in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], prepared(environ))
 
 
 def _fill(directory: Path, driver: Driver) -> None:

@@ -1,10 +1,12 @@
 """`dgx-vllm bench-kernels` without a GPU: what it refuses, and in how many words."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from doctoring import install_driver
 
 from dgx_vllm import output
 from dgx_vllm.errors import UserError
@@ -71,6 +73,15 @@ def test_without_a_library_it_says_which_build_has_one(environment: dict[str, st
 def test_without_a_gpu_it_says_so(with_libraries: dict[str, str]) -> None:
     done = run({**with_libraries, "DGX_VLLM_DRIVER": ""}, "--peers", "none")
     refused(done, "needs an NVIDIA GPU", "dgx-vllm doctor")
+
+
+def test_it_becomes_itself_where_the_driver_is_found(with_libraries: dict[str, str], tmp_path: Path) -> None:
+    """Once, and as it was called."""
+    install_driver(tmp_path / "driver", machine=os.uname().machine)
+    with_libraries["DGX_VLLM_DRIVER"] = str(tmp_path / "driver")
+    refused(run(with_libraries, "--peers", "none"), "needs an NVIDIA GPU")
+    (links,) = (Path(with_libraries["VLLM_CACHE_ROOT"]) / "driver").iterdir()
+    assert (links / "libcuda.so.1").resolve().parent == tmp_path / "driver"
 
 
 def test_each_library_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from sparse_reference import read, values
 
 from dgx_vllm.demo import CHECKPOINT
+from dgx_vllm.evaluation import engine
 from dgx_vllm.evaluation.divergence import compare
 
 Run = Callable[..., tuple[int, str, str]]
@@ -170,6 +171,23 @@ def test_calibrate_reaches_the_driver(
     (inner,) = became
     assert (Path(inner["LD_LIBRARY_PATH"].split(":")[0]) / "libcuda.so.1").exists()
     assert int(inner["MAX_JOBS"]) >= 1
+
+
+def test_calibrate_says_why_vllm_does_not_run_the_model(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: Path) -> None:
+        raise ValueError("too little memory")
+
+    monkeypatch.setattr(engine, "start", start)
+    (tmp_path / "text").write_text("1 2 3")
+    status, out, said = run("calibrate", checkpoint, tmp_path / "text", tmp_path / "c")
+    assert (status, out) == (1, "")
+    assert said == (
+        f"dgx-vllm: vLLM does not run {checkpoint} here (ValueError: too little memory); "
+        f"`dgx-vllm serve {checkpoint} --dry-run` and `dgx-vllm doctor` say more\n"
+    )
+    assert not list(tmp_path.glob("c*.part"))
 
 
 TEXT = "1 2 3 4 5 6 7 8 9 10<|endoftext|>a b c d e f g h i j k l m n o p<|endoftext|>" * 12

@@ -1,7 +1,6 @@
 """`dgx-vllm bench-kernels`."""
 
 import datetime
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ def bench_kernels(
     """Measures, prints a table, and writes the rows.
 
     Args:
-        arguments: the command's, for the file's head and for starting over with the driver in reach.
+        arguments: the command's, for the file's head.
         environ: the process's environment.
         named: shapes, `shapes.parse` takes them; all by default.
         tokens: numbers from 1 to 16, comma-separated.
@@ -51,7 +50,7 @@ def bench_kernels(
             f"bench-kernels: {error}; the build for a GB10 has it, and {library.VARIABLE} names another",
             FAILURE,
         ) from error
-    _with_driver(arguments, environ)
+    driver.enter(environ)
     head = {
         "date": datetime.date.today().isoformat(),
         "device": _device(),
@@ -83,19 +82,6 @@ def _peers(text: str) -> list[str]:
     if unknown := [name for name in wanted if name not in names]:
         raise UserError(f"--peers takes {', '.join(names)} or none, not {unknown[0] or 'nothing'}")
     return [names[name] for name in names if name in wanted]
-
-
-def _with_driver(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Becomes the same command in an environment where the loader finds the driver, unless this is one."""
-    found = driver.find(environ)
-    if not found:
-        return
-    wanted = driver.variables(found, environ)
-    place = str(driver.place(found, environ))
-    if place in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
-        return
-    driver.link(found, environ)
-    os.execve(sys.executable, [sys.executable, "-m", "dgx_vllm.cli", *arguments], {**environ, **wanted})
 
 
 def _device() -> str:

@@ -29,7 +29,7 @@ _PROFILED = 160
 # What stands in a launch's command in front of the server's own words.
 _HEAD = 4
 _SAID = 300
-_INTERRUPTED = "stopped by Ctrl-C"
+_INTERRUPTED = "interrupted"
 # What `serve` does not pass to vLLM.
 _SERVES_OWN = {f"--{field.name.replace('_', '-')}" for field in fields(Options)}
 
@@ -71,7 +71,8 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
     """Measures and prints.
 
     Returns:
-        The exit status: 0 if every variant came to its end, 130 after Ctrl-C, which leaves what was measured.
+        The exit status: 0 if every variant came to its end, 130 after Ctrl-C, SIGTERM or SIGHUP, which leave
+        what was measured.
 
     Raises:
         UserError: whatever is the user's to mend.

@@ -16,11 +16,9 @@ from safetensors.torch import load_file
 
 from dgx_vllm import progress, signals
 from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.evaluation import environment
-from dgx_vllm.launch import log
+from dgx_vllm.errors import UserError
+from dgx_vllm.evaluation import environment, refusal
 
-_SAID = 300
 _SCORED = re.compile(r"scored (\d+) of (\d+)")
 
 
@@ -125,12 +123,7 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
         said.seek(0)
         lines = said.read().strip().splitlines()
     if process.returncode or not out.is_file():
-        why = log.cause(lines) or next(reversed(lines), f"status {process.returncode}")
-        raise UserError(
-            f"vLLM does not run {subject} here ({why[:_SAID]}); `dgx-vllm serve {subject} --dry-run` "
-            "and `dgx-vllm doctor` say more",
-            FAILURE,
-        )
+        raise refusal.of(subject, lines, f"status {process.returncode}")
     return load_file(out)
 
 

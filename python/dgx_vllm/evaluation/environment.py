@@ -1,8 +1,8 @@
 """The environment in which vLLM runs over a text: the driver's libraries, and compile jobs that fit."""
 
 import os
-import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from dgx_vllm import driver, meminfo
@@ -20,17 +20,15 @@ def prepared(environ: Mapping[str, str], checkpoint: Path) -> dict[str, str]:
     Raises:
         OSError: vLLM's cache cannot be written.
     """
-    found = driver.find(environ)
-    if found is None:
+    if driver.find(environ) is None:
         return dict(environ)
-    driver.link(found, environ)
     taken = memory.needed(checkpoint, environ)
     jobs = guard.compile_jobs(len(os.sched_getaffinity(0)), meminfo.available(), taken)
-    return {"MAX_JOBS": str(jobs), **environ, **driver.variables(found, environ)}
+    return {"MAX_JOBS": str(jobs), **driver.reaching(environ)}
 
 
 def enter(environ: Mapping[str, str], checkpoint: Path) -> None:
-    """Become the same command in that environment, unless this is: the loader reads it at the start alone.
+    """Become the same command in that environment, unless this is one where the driver is found.
 
     Args:
         environ: of this process.
@@ -39,9 +37,4 @@ def enter(environ: Mapping[str, str], checkpoint: Path) -> None:
     Raises:
         OSError: vLLM's cache cannot be written.
     """
-    found = driver.find(environ)
-    if found is None:
-        return
-    place = str(driver.place(found, environ))
-    if place not in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], prepared(environ, checkpoint))
+    driver.enter(environ, partial(prepared, checkpoint=checkpoint))

@@ -1,7 +1,7 @@
 """The study behind docs/decode.md: what each choice of a precision for excluded layers costs.
 
-    python -m dgx_vllm.evaluation.study                  the weights: a row for each model and choice
-    python -m dgx_vllm.evaluation.study --text FILE      and what becomes of predictions: 16 runs of vLLM
+    dgx-vllm exec python -m dgx_vllm.evaluation.study              the weights: a row for a model and choice
+    dgx-vllm exec python -m dgx_vllm.evaluation.study --text FILE  and what becomes of predictions: 16 runs
 
 Of the demo and of `synthetic`. Excluded are all matrices that the checkpoint left in BF16 but embeddings,
 which are looked up, and routers and gates, which stay. For the predictions the rounded weights are written
@@ -133,7 +133,7 @@ def table(models: Mapping[str, Path]) -> Table:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m dgx_vllm.evaluation.study")
+    parser = argparse.ArgumentParser(prog="dgx-vllm exec python -m dgx_vllm.evaluation.study")
     parser.add_argument("--text", type=Path, metavar="FILE")
     text = parser.parse_args().text
     console = Console(width=120)

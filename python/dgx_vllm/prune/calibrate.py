@@ -11,7 +11,7 @@ from safetensors.torch import save
 from dgx_vllm import output
 from dgx_vllm.download.progress import say
 from dgx_vllm.errors import UserError
-from dgx_vllm.evaluation import engine, environment
+from dgx_vllm.evaluation import engine, environment, refusal
 from dgx_vllm.prune import calibration
 from dgx_vllm.prune.source import Source
 
@@ -28,7 +28,7 @@ def calibrate(model: str, environ: Mapping[str, str], text: Path, out: Path, tok
         tokens: of the text to run.
 
     Raises:
-        UserError: bad input, or the model has no experts.
+        UserError: bad input, vLLM does not run the model, or it has no experts.
     """
     directory = Source(model, environ).directory
     words = engine.text(text)
@@ -36,12 +36,15 @@ def calibrate(model: str, environ: Mapping[str, str], text: Path, out: Path, tok
     for path in (out, part):
         output.check_file(path, "FILE.safetensors")
     environment.enter(environ, directory)
-    llm = engine.start(directory)
     kept: dict[str, list[torch.Tensor]] = {}
-    llm.apply_model(lambda model: _listen(model, kept))
-    cut = engine.windows(llm, words, tokens)
-    _run(llm, cut)
-    llm.llm_engine.engine_core.shutdown()
+    try:
+        llm = engine.start(directory)
+        llm.apply_model(lambda model: _listen(model, kept))
+        cut = engine.windows(llm, words, tokens)
+        _run(llm, cut)
+        llm.llm_engine.engine_core.shutdown()
+    except Exception as error:
+        raise refusal.raised(directory, error) from error
     if not kept:
         raise UserError(f"{model} has no experts that vLLM could show; prune without a calibration")
     tensors = {name: torch.cat(parts) for name, parts in kept.items()}
