@@ -26,7 +26,7 @@ def check(ready_file: Path) -> str:
         UserError: there is no such server, or it does not answer within 5 s.
     """
     endpoint = _endpoint(ready_file)
-    where = endpoint.socket or endpoint.url
+    where = endpoint.where
     try:
         with endpoint.client(_SECONDS) as client:
             client.get("/health").raise_for_status()

@@ -40,8 +40,9 @@ def test_a_model_that_is_known_needs_its_activations_too(tmp_path: Path) -> None
     assert memory.needed(CHECKPOINT, {}) > unknown
 
 
-@pytest.mark.parametrize(("needed", "share"), [(12 * GB, 0.1), (13 * GB, 0.11), (130 * GB, 1.0)])
+@pytest.mark.parametrize(("needed", "share"), [(4 * GB, 0.1), (5 * GB, 0.11), (113 * GB, 1.0)])
 def test_the_share(needed: int, share: float) -> None:
+    """With the 8 GB that are left alone."""
     assert memory.share(needed, 120 * GB) == share
 
 
@@ -56,4 +57,4 @@ def test_vllm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.start(directory)
     assert given["kv_cache_memory_bytes"] == memory.CACHE_BYTES
     assert given["gpu_memory_utilization"] == memory.share(memory.needed(directory, {}), 120 * GB)
-    assert 0.4 < given["gpu_memory_utilization"] < 0.5
+    assert 0.47 < given["gpu_memory_utilization"] < 0.57

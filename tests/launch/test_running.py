@@ -108,13 +108,17 @@ def _has_ipv6() -> bool:
         return False
 
 
-def test_systemd_is_told(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("behind", [None, "s"])
+def test_systemd_is_told(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str | None
+) -> None:
+    """Where it answers: at its socket, if it has one."""
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind("notify")
         systemd.settimeout(20)
-        server = start(environ={"NOTIFY_SOCKET": "notify"})
-        assert systemd.recv(4096).decode() == f"READY=1\nSTATUS=serving fake at {server.url}"
+        server = start(*(("--uds", behind) if behind else ()), environ={"NOTIFY_SOCKET": "notify"})
+        assert systemd.recv(4096).decode() == f"READY=1\nSTATUS=serving fake at {behind or server.url}"
         assert "NOTIFY_SOCKET" not in server.recorded("environ.json")
         server.end(signal.SIGTERM)
         assert systemd.recv(4096) == b"STOPPING=1"

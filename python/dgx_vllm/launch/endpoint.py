@@ -31,6 +31,11 @@ class Endpoint:
     key_file: str | None = None
 
     @property
+    def where(self) -> str:
+        """What names it: the socket, else the root."""
+        return self.socket or self.url
+
+    @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 

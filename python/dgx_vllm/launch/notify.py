@@ -46,7 +46,7 @@ class Notifier:
         Raises:
             UserError: the ready file could not be written; nothing of it is left.
         """
-        self._send(f"READY=1\nSTATUS=serving {ready.model} at {ready.endpoint.url}")
+        self._send(f"READY=1\nSTATUS=serving {ready.model} at {ready.endpoint.where}")
         if self._file:
             told = {"url": ready.endpoint.url, "model": ready.model, "pid": pid}
             if ready.endpoint.socket:
