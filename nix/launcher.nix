@@ -8,6 +8,8 @@ base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } '
   cat > "$out/bin/dgx-vllm" <<'EOF'
   #!${sysroot}/usr/bin/bash
   unset PYTHONPATH PYTHONHOME PYTHONSTARTUP LD_PRELOAD LD_LIBRARY_PATH VIRTUAL_ENV
+  # They go before LANG, and the host's locales are not here.
+  unset LC_ALL LC_CTYPE LC_COLLATE LC_MESSAGES LC_NUMERIC LC_TIME LC_MONETARY LANGUAGE
   export PYTHONNOUSERSITE=1
   export DGX_VLLM_COMMAND=@out@/bin/dgx-vllm # what a unit file names
   # Data that the C library would read from the host: its locale and its character sets.

@@ -18,6 +18,9 @@ trap 'echo "error: interrupted: run the same command to go on" >&2; exit 130' IN
 
 [ $# -gt 0 ] || fail "what should nix do? For example: sh nix/offline.sh run .#serve"
 
+# Where Nix's own installer puts it; sudo's PATH leaves it out.
+PATH=$PATH:/nix/var/nix/profiles/default/bin
+
 missing=
 command -v nix >/dev/null 2>&1 || missing="nix-bin nix-setup-systemd"
 command -v python3 >/dev/null 2>&1 || missing="$missing python3"
@@ -48,4 +51,5 @@ python=$(python3 -c 'import sys; print(sys.executable); sys.exit(sys.version_inf
 
 # Python tells of Ctrl-C at its own start by a traceback, and from pinning's start by a line: none in between.
 trap '' INT
-PYTHONPATH=$here exec "$python" -B -m pinning.offline "$@"
+# Isolated, as what nix runs is to have the caller's PYTHONPATH and not this.
+exec "$python" -I -B -c 'import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module("pinning.offline", run_name="__main__")' "$here" "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -46,11 +47,21 @@ def _check_sandbox() -> None:
         )
 
 
+def _check_place() -> None:
+    """Nix reads a checkout's path as a URL."""
+    if re.search(r"[\s#?%]", str(FLAKE)):
+        raise UserError(
+            f"nix cannot name {FLAKE}: move the checkout to a path without blanks, #, ? and percent signs"
+        )
+
+
 def _check_owner() -> None:
     """git, which nix asks for the tree, refuses one of another user."""
     if not (FLAKE / ".git").exists():
         return
-    done = child.run(["git", "-C", str(FLAKE), "rev-parse", "--git-dir"])
+    # In English, whatever the caller's language.
+    english = {**os.environ, "LC_ALL": "C"}
+    done = child.run(["git", "-C", str(FLAKE), "rev-parse", "--git-dir"], environment=english)
     if done.returncode and "dubious ownership" in done.stderr:
         raise UserError(
             f"{FLAKE} belongs to another user, and git refuses to read it: "
@@ -97,6 +108,7 @@ def main(arguments: list[str]) -> int:
     own_seed = next((seed for seed in read(NIX / "pins").seeds if seed.system == system), None)
     if own_seed is None:
         raise UserError(f"there are no pins for {machine}: x86_64 and aarch64 are supported")
+    _check_place()
     _check_sandbox()
     options = _options(own_seed)
     override = ["--override-input", "nixpkgs", f"path:{NIX / 'offline/nixpkgs'}"]

@@ -41,6 +41,11 @@ def changes(before: Table, after: Table) -> list[Row]:
     ]
 
 
+def _has_security(debian: Table) -> bool:
+    """Whether files of Debian's security archive are pinned; that is where its own lie."""
+    return any(file.startswith("pool/updates/") for file in debian.get("files", {}))
+
+
 def _read(path: Path) -> Table:
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -66,7 +71,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="keep the version of every wheel that is pinned: only what is newly asked for is resolved",
+        help="keep the version of every wheel that is pinned, and Debian's security archive if it is in use",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and write nothing")
     options = parser.parse_args(arguments)
@@ -75,8 +80,9 @@ def main(arguments: list[str]) -> int:
         raise UserError("there is no nix/pins here: run this at the top of a checkout")
     before = {kind: _read(pins / f"{kind}.json") for kind in KINDS}
     kept = _versions(before["pypi"]) if options.keep else {}
+    security = options.security or (options.keep and _has_security(before["debian"]))
     with console.status("resolving Debian packages and wheels"):
-        debs = debian.resolve(pins / "debian.toml", security=options.security)
+        debs = debian.resolve(pins / "debian.toml", security=security)
         wheels = uv.resolve(pins / "pyproject.toml", sys.executable, kept)
     tables: dict[str, Table] = {
         "debian": {

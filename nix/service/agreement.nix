@@ -31,9 +31,16 @@ let
 
   instances = map (entry: alone entry.instance) matrix.units;
   agrees = instance: builtins.mapAttrs (_: rendered) (evaluate { ${instance.name} = options instance; }).services == expected instance;
+  # The module's package is that of the instances which name none.
+  other = { type = "derivation"; name = "other"; outPath = "/nix/store/other"; meta.mainProgram = "dgx-vllm"; };
+  packaged = import ./evaluate.nix { inherit lib; configuration.services.dgx-vllm = { package = other; instances.main = { }; }; };
   refusals = builtins.filter (name: (evaluate matrix.configured.${name}).failed != matrix.refused.${name}) (builtins.attrNames matrix.refused);
 in
 {
   tried = { instances = builtins.length instances; refused = builtins.length (builtins.attrNames matrix.refused); };
-  different = { instances = builtins.filter (instance: ! agrees instance) instances; refused = refusals; };
+  different = {
+    instances = builtins.filter (instance: ! agrees instance) instances;
+    refused = refusals;
+    packages = lib.optional (! lib.hasInfix "\"/nix/store/other/bin/dgx-vllm\"" packaged.services.dgx-vllm-main.serviceConfig.ExecStart) "main";
+  };
 }

@@ -13,6 +13,11 @@ let
   loopback = host: builtins.elem host [ "localhost" "::1" ] || builtins.match "127[.].*" host != null;
   startsWith = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
 
+  # Instances of other users that keep their models in systemd's cache directory, which is the user's who started last.
+  cached = builtins.filter (name: instances.${name}.cacheDir == null) names;
+  elsewhere = name: if instances.${name}.user == null then [ ] else
+    builtins.filter (other: builtins.elem name cached && instances.${other}.user != instances.${name}.user) cached;
+
   rivals = name: builtins.filter (other: instances.${other}.autoStart) (import ./conflicts.nix { inherit name instances; });
 
   reserve = builtins.foldl' (most: name: let own = instances.${name}.memoryReserve; in
@@ -35,6 +40,10 @@ in
   }
 ]
 ++ all (name: option: instance: [
+  {
+    assertion = elsewhere name == [ ];
+    message = "${option} would take systemd's cache directory from ${quoted (elsewhere name)}, which has another user; give it a cacheDir of its own";
+  }
   {
     assertion = ! instance.autoStart || rivals name == [ ];
     message = "${option} starts with the machine, and so does ${quoted (rivals name)}, which cannot run beside it; set autoStart = false for one, or give each a memoryBudget";
@@ -79,5 +88,9 @@ in
   {
     assertion = builtins.match "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?" name != null;
     message = "${option}: an instance's name is made of lower-case letters, digits and dashes";
+  }
+  {
+    assertion = builtins.match ".*-download" name == null;
+    message = "${option}: units whose names end in -download fetch models; choose another name";
   }
 ])

@@ -38,7 +38,12 @@ let
   instances =
     [ { } single (single // { group = "models"; model = "/home/alice/model"; download = false; }) (single // { user = null; cacheDir = null; stateDir = null; }) ]
     ++ map (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { })) (builtins.attrNames single)
-    ++ [ { denseDtype = "nvfp4"; } { model = single.model; download = true; revision = "v1.0"; } ];
+    ++ [
+      { denseDtype = "nvfp4"; }
+      { model = single.model; download = true; revision = "v1.0"; }
+      { model = "/home/alice/50%full"; extraArgs = [ "--tokenizer=/home/alice/100%t" ]; }
+      { model = single.model; download = true; conflicts = [ "a" "main-too" "z" ]; }
+    ];
   # Of install-service alone: an instance of the module has both.
   unplaced = { host = null; port = null; };
   rendered = instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); };
@@ -98,6 +103,8 @@ let
     revised = { a = { extraArgs = [ "--revision=v1" ]; }; };
     elsewhere = { a = { model = "o/m"; download = true; settings.download-dir = "/srv"; }; };
     named = { "A b" = { }; };
+    fetching = { a-download = { }; };
+    users = { a = { }; b = { user = "alice"; autoStart = false; }; c = { user = "bob"; cacheDir = "/srv"; autoStart = false; }; };
   };
 in
 {

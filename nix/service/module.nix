@@ -43,7 +43,7 @@ let
     (import ./units.nix (plain name instance));
 in
 {
-  options.services.dgx-vllm = import ./options.nix { inherit lib packages pkgs; };
+  options.services.dgx-vllm = import ./options.nix { inherit lib packages pkgs cfg; };
 
   config = lib.mkIf (enabled != { }) {
     assertions = import ./assertions.nix { inherit (cfg) memory; instances = enabled; };

@@ -1,5 +1,5 @@
 # The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py.
-{ lib, packages, pkgs }:
+{ lib, packages, pkgs, cfg }:
 let
   inherit (lib) mkOption mkEnableOption types;
   amount = import ./amount.nix;
@@ -9,7 +9,7 @@ let
   bytes = types.strMatching amount.pattern // { description = "an amount of memory, such as 40GB"; };
   limit = types.strMatching "0|${amount.pattern}" // { description = "an amount of memory, such as 2GB, or 0"; };
   # A path as text: what a Nix path names would be copied into the store, which everybody can read.
-  place = types.strMatching "/[^[:space:]:]*" // { description = "an absolute path, quoted, without blanks and colons"; };
+  place = types.strMatching "/[^[:space:]:%]*" // { description = "an absolute path, quoted, without blanks, colons and percent signs"; };
 
   package = mkOption {
     type = types.package;
@@ -21,7 +21,7 @@ let
   instance = { name, ... }: {
     options = {
       enable = mkEnableOption "this instance" // { default = true; };
-      inherit package;
+      package = package // { default = cfg.package; defaultText = lib.literalExpression "config.services.dgx-vllm.package"; };
       autoStart = mkOption { type = types.bool; default = true; description = "Whether it starts with the machine."; };
       model = optional types.singleLineStr "A Hugging Face id, a profile's name or a directory; null for the built-in demo.";
       download = mkOption {

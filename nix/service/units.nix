@@ -10,6 +10,7 @@ let
   optional = condition: value: if condition then [ value ] else [ ];
   some = name: entries: if entries == [ ] then { } else { ${name} = entries; };
   literal = builtins.replaceStrings [ "%" ] [ "%%" ];
+  server = name: "dgx-vllm-${name}.service";
   # Words of a command line as systemd.service(5) reads them, each in quotes.
   words = list: builtins.concatStringsSep " " (map (word: builtins.toJSON (builtins.replaceStrings [ "$" ] [ "$$" ] (literal word))) list);
   flag = name: value: if value == null then [ ] else [ name (toString value) ];
@@ -77,14 +78,15 @@ let
     ++ optional (instance.extraArgs != [ ]) (words instance.extraArgs)
   );
 
-  server = {
+  own = {
     unit = {
-      Description = "vLLM serving ${if instance.model == null then "the demo" else instance.model}";
-      After = [ online ] ++ optional instance.download download;
+      Description = "vLLM serving ${if instance.model == null then "the demo" else literal instance.model}";
+      # Of two that cannot run at once the one that stops is waited for. One of them says so: both would be a circle.
+      After = [ online ] ++ optional instance.download download ++ map server (builtins.filter (other: other < instance.name) instance.conflicts);
       Wants = [ online ];
     }
     // (if instance.download then { Requires = [ download ]; } else { })
-    // some "Conflicts" (map (name: "dgx-vllm-${name}.service") instance.conflicts)
+    // some "Conflicts" (map server instance.conflicts)
     // fixed.server.unit;
 
     service = fixed.server.service // shared // {
@@ -94,9 +96,9 @@ let
     // (if instance.watchdog == 0 then { } else { WatchdogSec = instance.watchdog + watchdogMargin; })
     // some "LoadCredential" (optional (instance.apiKeyFile != null) "api-key:${instance.apiKeyFile}" ++ token)
     // some "BindReadOnlyPaths" (
-      builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile ]
+      map literal (builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile ])
       # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
-      ++ map (path: "-${path}") (builtins.concatMap inAWord instance.extraArgs)
+      ++ map (path: "-${literal path}") (builtins.concatMap inAWord instance.extraArgs)
     );
 
     environment = variables
@@ -105,9 +107,9 @@ let
     // builtins.mapAttrs (_: literal) instance.environment;
   };
 in
-{ "${unit}.service" = server; } // (if ! instance.download then { } else {
+{ ${server instance.name} = own; } // (if ! instance.download then { } else {
   ${download} = {
-    unit = { Description = "download of ${instance.model}"; After = [ online ]; Wants = [ online ]; } // fixed.download.unit;
+    unit = { Description = "download of ${literal instance.model}"; After = [ online ]; Wants = [ online ]; } // fixed.download.unit;
     service = fixed.download.service // shared // {
       ExecStart = words ([ instance.command "download" "--if-missing" ] ++ flag "--revision" instance.revision ++ [ instance.model ]);
     } // some "LoadCredential" token;

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -32,8 +34,11 @@ class Bare:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PATH": str(self.bin), "TMPDIR": str(self.scratch)}
+    def run(
+        self, *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        own = {"PATH": str(self.bin), "TMPDIR": str(self.scratch)}
+        environment = {**os.environ, **own, **(variables or {})}
         return subprocess.run(
             ["sh", str(SCRIPT), *arguments],
             env=environment,
@@ -43,9 +48,9 @@ class Bare:
             start_new_session=True,
         )
 
-    def fails(self, *arguments: str) -> str:
+    def fails(self, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
         """The last line of a run that must fail, which leaves nothing and is no traceback."""
-        done = self.run(*arguments)
+        done = self.run(*arguments, variables=variables)
         assert done.returncode == 1, done.stderr
         assert done.stdout == ""
         *said, last = done.stderr.splitlines()
@@ -120,7 +125,18 @@ def test_an_interrupted_installation_is_one_line_and_leaves_nothing(bare: Bare) 
 def test_what_is_there_is_not_installed_and_the_arguments_are_handed_on(bare: Bare) -> None:
     bare.have("apt-get", "exit 9")
     bare.have("nix", "")
-    bare.have("python3", 'case "$*" in *pinning.offline*) echo "$@" ;; -c*) echo "$0" ;; esac')
-    done = bare.run("build", ".#a b")
+    told = 'shift 4; printf "%s\\n" "$PYTHONPATH" "$@"'
+    bare.have("python3", f'case "$*" in *pinning.offline*) {told} ;; -c*) echo "$0" ;; esac')
+    done = bare.run("build", ".#a b", variables={"PYTHONPATH": "/home/me/lib"})
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "-B -m pinning.offline build .#a b\n"
+    # The caller's PYTHONPATH too: what nix runs is to have no other.
+    assert done.stdout.splitlines() == ["/home/me/lib", str(SCRIPT.parent), "build", ".#a b"]
+
+
+def test_pinning_is_found_and_nothing_of_the_callers(bare: Bare, tmp_path: Path) -> None:
+    """As far as its first words: there is no program here that makes namespaces."""
+    bare.have("nix", "")
+    bare.have("python3", f'[ "$1" = -m ] || exec "{sys.executable}" "$@"')
+    (tmp_path / "pinning.py").write_text("raise SystemExit('another pinning')")
+    line = bare.fails("run", variables={"PYTHONPATH": str(tmp_path)})
+    assert line.startswith("error: this machine has no unshare"), line

@@ -32,6 +32,27 @@ def test_a_checkout_of_another_user(
         offline._check_owner()
 
 
+def test_git_is_asked_in_english(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    asked: list[str] = []
+
+    def run(command: list[str], *, environment: dict[str, str]) -> CompletedProcess[str]:
+        asked.append(environment["LC_ALL"])
+        return CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(child, "run", run)
+    offline._check_owner()
+    assert asked == ["C"]
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "a?b", "100%"])
+def test_a_place_that_nix_cannot_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "FLAKE", Path("/srv") / name)
+    with pytest.raises(UserError, match="move the checkout to a path without blanks"):
+        offline.main(["build", "."])
+
+
 def test_no_checkout_of_git_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offline, "FLAKE", tmp_path)
     monkeypatch.setattr(child, "run", lambda *_, **__: pytest.fail("git was asked"))

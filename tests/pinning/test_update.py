@@ -121,6 +121,24 @@ def test_what_is_pinned_is_kept_when_asked(registries: Registries, pins: Path) -
     assert registries.constraints() == ["thing==2.0", "other>=1"]
 
 
+@pytest.mark.parametrize(("words", "security"), [([], False), (["--keep"], True), (["--security"], True)])
+def test_what_the_security_archive_has_mended_stays_mended(
+    registries: Registries, pins: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], security: bool
+) -> None:
+    entry = {"name": "openssl", "version": "3-1+deb12u1"}
+    (pins / "debian.json").write_text(json.dumps({"files": {"pool/updates/main/o/openssl/o.deb": entry}}))
+    asked: list[bool] = []
+    resolve = debian.resolve
+
+    def recorded(request: Path, *, security: bool) -> debian.Resolution:
+        asked.append(security)
+        return resolve(request)
+
+    monkeypatch.setattr(debian, "resolve", recorded)
+    assert update.main([*words, "--dry-run"]) == 0
+    assert asked == [security]
+
+
 @pytest.mark.parametrize("field", ["SHA256", "Size", "Filename"])
 def test_a_package_without_its_hash_leaves_all_pins_as_they_were(
     registries: Registries, pins: Path, field: str

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dgx_vllm.errors import UserError
@@ -115,6 +116,21 @@ def test_installing_again_runs_what_was_installed(
     ]
 
 
+def test_models_are_not_taken_from_another_users_instance(manager: install.Manager, tmp_path: Path) -> None:
+    """systemd gives its cache directory to the user whose unit started last."""
+    install.install(instance(model=QWEN), manager)
+    before = tree(tmp_path)
+    other = msgspec.structs.replace(instance(), name="other", user="root")
+    with pytest.raises(UserError, match=r"the models of dgx-vllm-main\.service.*--cache-dir DIRECTORY"):
+        install.install(other, manager)
+    assert tree(tmp_path) == before
+    install.install(msgspec.structs.replace(other, cache_dir="/srv"), manager)
+    install.install(msgspec.structs.replace(other, name="third", user=None), manager)
+    # The same instance may change its user.
+    install.remove("third", manager)
+    install.install(msgspec.structs.replace(other, name="main"), manager)
+
+
 def test_a_unit_of_somebody_else_is_left_alone(manager: install.Manager) -> None:
     manager.directory.mkdir(parents=True)
     theirs = manager.directory / "dgx-vllm-main.service"
@@ -180,8 +196,10 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("fields", "said"),
     [
         ({"name": "A b"}, "give lower-case letters, digits and dashes"),
-        ({"api_key_file": "/a b"}, "a unit cannot name a path with blanks or colons"),
-        ({"hf_token_file": "/a:b"}, "a unit cannot name a path with blanks or colons"),
+        ({"name": "main-download"}, "units that end so fetch models"),
+        ({"api_key_file": "/a b"}, "a unit cannot name a path with blanks, colons or percent signs"),
+        ({"hf_token_file": "/a:b"}, "a unit cannot name a path with blanks, colons or percent signs"),
+        ({"environment_file": "/100%h"}, "a unit cannot name a path with blanks, colons or percent signs"),
         ({"extra_args": ["--chat-template", "a\nb"]}, "has a line break"),
         ({"memory_reserve": "1GB\nExecStart=/bin/sh"}, "has a line break"),
     ],

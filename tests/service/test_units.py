@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +60,8 @@ REFUSED = {
     "revised": ["host, port and revision are options of their own"],
     "elsewhere": ["fetches models into its cache, not into download-dir"],
     "named": ["lower-case letters, digits and dashes"],
+    "fetching": ["end in -download fetch models"],
+    "users": ["instances.b would take systemd's cache directory from 'a'"],
 }
 
 
@@ -94,6 +97,18 @@ def test_nix_knows_what_no_download_fetches(matrix: Any) -> None:
     """As for Python in test_install_command.py."""
     assert set(matrix["needed"]) == {True}
     assert set(matrix["unneeded"]) == {False}
+
+
+def test_of_two_that_exclude_each_other_one_waits_for_the_end_of_the_other() -> None:
+    """By itself Conflicts= starts the one while the other still has the memory and the port."""
+    one = units.units(msgspec.structs.replace(MAIN, name="a", conflicts=["b"]))["dgx-vllm-a.service"]
+    other = units.units(msgspec.structs.replace(MAIN, name="b", conflicts=["a"]))["dgx-vllm-b.service"]
+    assert (one.unit["Conflicts"], other.unit["Conflicts"]) == (
+        ["dgx-vllm-b.service"],
+        ["dgx-vllm-a.service"],
+    )
+    assert "dgx-vllm-a.service" in other.unit["After"]
+    assert "dgx-vllm-b.service" not in one.unit["After"]  # or no transaction could stop both
 
 
 def unquoted(line: str) -> list[str]:

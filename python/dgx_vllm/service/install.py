@@ -71,6 +71,8 @@ def prepared(instance: Instance) -> Instance:
     """
     if not _NAME.fullmatch(instance.name):
         raise UserError(f"--name {instance.name!r}: give lower-case letters, digits and dashes")
+    if instance.name.endswith("-download"):
+        raise UserError(f"--name {instance.name}: units that end so fetch models; choose another name")
     model = instance.model
     known = profile.by_model(model) if model else None
     local = model is not None and not known and checkpoint.looks_like_path(model)
@@ -88,8 +90,11 @@ def prepared(instance: Instance) -> Instance:
 
 def _absolute(path: str) -> str:
     whole = str(Path(path).expanduser().absolute())
-    if re.search(r"[\s:]", whole):
-        raise UserError(f"{whole!r}: a unit cannot name a path with blanks or colons; move it, or link to it")
+    if re.search(r"[\s:%]", whole):
+        raise UserError(
+            f"{whole!r}: a unit cannot name a path with blanks, colons or percent signs; "
+            "move it, or link to it"
+        )
     return whole
 
 
@@ -106,6 +111,7 @@ def install(instance: Instance, manager: Manager) -> list[str]:
     for path in files:
         if path.exists() and not _is_ours(path):
             raise UserError(f"{path} is there and was not written by dgx-vllm; choose another --name")
+    _check_cache(instance, made, manager)
     if manager.user and _stored(instance) and shutil.which("nix-store") is None:
         raise UserError("nix-store, which keeps the server in the store, is not on PATH; add it", FAILURE)
     before = _units(instance.name, manager)
@@ -122,6 +128,26 @@ def install(instance: Instance, manager: Manager) -> list[str]:
     if manager.user:
         said.append("it starts with your first log-in; `loginctl enable-linger` starts it with the machine")
     return said
+
+
+def _check_cache(instance: Instance, made: Mapping[str, units.Unit], manager: Manager) -> None:
+    """Refuses to share systemd's cache directory with another user: it is the one's whose unit started last.
+
+    Raises:
+        UserError: an instance of another user has it.
+    """
+    user = made[f"{instance.unit}.service"].service.get("User")
+    if user is None or instance.cache_dir:
+        return
+    for path in sorted(manager.directory.glob("dgx-vllm-*.service")):
+        if path.name in made or path.name.endswith(_DOWNLOAD) or not path.is_file() or not _is_ours(path):
+            continue
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if "CacheDirectory=dgx-vllm" in lines and f"User={user}" not in lines:
+            raise UserError(
+                f"the models of {path.name}, which has another user, lie in systemd's cache directory, and "
+                f"would become {user}'s; give --run-as USER with --cache-dir DIRECTORY, or the other's user"
+            )
 
 
 def _run(instance: Instance, before: Sequence[Path], files: AbstractSet[Path], manager: Manager) -> list[str]:

@@ -59,11 +59,17 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
     download = f"{instance.unit}-download.service"
     server = Unit(
         {
-            "Description": f"vLLM serving {instance.model or 'the demo'}",
-            "After": [_ONLINE, *([download] if instance.download else [])],
+            "Description": f"vLLM serving {_literal(instance.model or 'the demo')}",
+            # Of two that cannot run at once the one that stops is waited for. One of them says so: both would
+            # be a circle.
+            "After": [
+                _ONLINE,
+                *([download] if instance.download else []),
+                *(_server(other) for other in instance.conflicts if other < instance.name),
+            ],
             "Wants": [_ONLINE],
             **({"Requires": [download]} if instance.download else {}),
-            **_some("Conflicts", [f"dgx-vllm-{name}.service" for name in instance.conflicts]),
+            **_some("Conflicts", [_server(other) for other in instance.conflicts]),
             **fixed["server"]["unit"],
         },
         {
@@ -82,11 +88,11 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
             **{name: _literal(text) for name, text in instance.environment.items()},
         },
     )
-    found = {f"{instance.unit}.service": server}
+    found = {_server(instance.name): server}
     if instance.download:
         found[download] = Unit(
             {
-                "Description": f"download of {instance.model}",
+                "Description": f"download of {_literal(instance.model or '')}",
                 "After": [_ONLINE],
                 "Wants": [_ONLINE],
                 **fixed["download"]["unit"],
@@ -128,7 +134,8 @@ def _models(instance: Instance) -> Section:
     paths = [instance.model, instance.profile, instance.settings_file]
     words = [found[1] for word in instance.extra_args if (found := _IN_A_WORD.fullmatch(word))]
     # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
-    shown = [path for path in paths if path and in_a_home(path)] + [f"-{word}" for word in words]
+    shown = [_literal(path) for path in paths if path and in_a_home(path)]
+    shown += [f"-{_literal(word)}" for word in words]
     return _some("BindReadOnlyPaths", shown)
 
 
@@ -187,6 +194,10 @@ def _mtp(drafts: int) -> list[str]:
 def _words(words: Sequence[str]) -> str:
     """Words of a command line as systemd.service(5) reads them, each in quotes."""
     return " ".join(json.dumps(_literal(word).replace("$", "$$"), ensure_ascii=False) for word in words)
+
+
+def _server(name: str) -> str:
+    return f"dgx-vllm-{name}.service"
 
 
 def _literal(text: str) -> str:
