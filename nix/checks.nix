@@ -71,7 +71,7 @@ in
     DGX_VLLM_KERNELS_COMPILED=${builtins.concatStringsSep ":" (map (each: "${each.gpu}=${each.library}") kernels)} \
       pytest -p no:cacheprovider tests/kernels/test_sass.py
     DGX_VLLM_KERNELS_LIBRARY=${(builtins.head kernels).library}/lib/python3.11/site-packages/dgx_vllm/kernels/libdgx_kernels.so \
-      LD_LIBRARY_PATH=${(builtins.head kernels).library.runtime}/lib pytest -p no:cacheprovider tests/kernels/test_calls.py tests/kernels/test_refusals.py
+      LD_LIBRARY_PATH=${(builtins.head kernels).library.runtime}/lib pytest -p no:cacheprovider tests/kernels/test_calls.py tests/kernels/test_kernel_refusals.py
   '';
 } // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {
   # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.

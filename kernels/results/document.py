@@ -110,7 +110,19 @@ def ratios(results: Results) -> Iterator[str]:
     yield from said(results.head)
 
 
-TABLES: dict[str, Callable[[Results], Iterator[str]]] = {"moe": moe, "ratios": ratios}
+def linear(results: Results) -> Iterator[str]:
+    """How many times as long Marlin takes for NVFP4 projections."""
+    kernel = "linear_decode, NVFP4"
+    shapes = list(dict.fromkeys(row["shape"] for row in results.rows if row["kernel"] == kernel))
+    tokens = sorted({m for shape in shapes for m in results.tokens(shape)})
+    rows = (
+        (shape, *(_ratio(results.row(kernel, shape, m), "vs_marlin") for m in tokens)) for shape in shapes
+    )
+    yield from table(("projection", *(f"{m} tokens" if m > 1 else "1 token" for m in tokens)), rows)
+    yield from said(results.head)
+
+
+TABLES: dict[str, Callable[[Results], Iterator[str]]] = {"moe": moe, "ratios": ratios, "linear": linear}
 
 
 _LINES = (

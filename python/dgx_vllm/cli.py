@@ -323,7 +323,7 @@ def bench_kernels(
     command.bench_kernels(sys.argv[1:], os.environ, named=shapes, tokens=tokens, peers=peers, file=json)
 
 
-@app.command(context_settings=_PASS_ON, options_metavar="MODEL [OPTIONS] [any vLLM flag]")
+@app.command(context_settings=_PASS_ON, options_metavar="[OPTIONS] [any vLLM flag]")
 def bench_decode(
     context: typer.Context,
     model: Annotated[
