@@ -45,6 +45,6 @@ case $mode in
     exec dgx-vllm "$@"
     ;;
   *)
-    fail "there is no mode \"$mode\": serve (the default), ray-head, ray-worker, bash, doctor, plan, profiles"
+    fail "there is no mode \"$mode\": serve (the default), ray-head, ray-worker, bash, doctor, plan, profiles, health"
     ;;
 esac

@@ -13,7 +13,7 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", re.IGNORECASE)
 
 
 def parse(text: str, origin: str) -> int:
-    """Bytes from `119.7GB` (10^9), `111GiB` (2^30) or a bare number of bytes.
+    """Bytes from `119.7GB` (10^9), `111GiB` (2^30), or a bare number of bytes that can be meant so.
 
     Args:
         text: the amount.
@@ -26,6 +26,8 @@ def parse(text: str, origin: str) -> int:
     if not match:
         raise UserError(f"{origin} {text!r} is no amount of memory; write it like 119.7GB or 111GiB")
     number, unit = match.groups()
+    if not unit and 0 < float(number) < MB:
+        raise UserError(f"{origin} {text!r} would be bytes; write it like {number}GB or {number}GiB")
     return int(float(number) * {**_FACTORS, **_BINARY}[unit.lower()])
 
 

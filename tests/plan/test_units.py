@@ -1,0 +1,34 @@
+"""Amounts of memory as people write them."""
+
+import pytest
+
+from dgx_vllm.errors import UserError
+from dgx_vllm.plan.units import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("119.7GB", 119_700_000_000),
+        ("111 GiB", 111 * 2**30),
+        ("1.5g", 1_500_000_000),
+        ("2mib", 2 * 2**20),
+        ("8000000000", 8_000_000_000),
+        ("0", 0),
+    ],
+)
+def test_an_amount(text: str, count: int) -> None:
+    assert parse(text, "--memory-reserve") == count
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1GB", "8 apples", "1e9", "8GBs"])
+def test_what_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is no amount of memory"):
+        parse(text, "--memory-reserve")
+
+
+@pytest.mark.parametrize("text", ["8", "119.7", "999999"])
+def test_a_number_without_a_unit_is_not_taken_for_bytes(text: str) -> None:
+    """A reserve of eight bytes would protect nothing."""
+    with pytest.raises(UserError, match=f"write it like {text}GB"):
+        parse(text, "--memory-reserve")
