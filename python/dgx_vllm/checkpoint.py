@@ -12,6 +12,8 @@ from dgx_vllm import caches
 from dgx_vllm.errors import UserError
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken")
+# Other JSON files may hold arrays, as sentence-transformers' modules.json does.
+_OBJECTS = ("config.json", "*.index.json", "*quant*_config.json")
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -46,7 +48,10 @@ def check(model: str, weights: bool = True, tokenizer: bool = False) -> None:
             f"{path} is not a checkpoint: it has no config.json; give the directory that holds it"
         )
     for each in sorted(path.glob("*.json")):
-        json_object(each)
+        if any(each.match(pattern) for pattern in _OBJECTS):
+            json_object(each)
+        else:
+            _decoded(each, Any)
     if tokenizer and not any(each for pattern in _TOKENIZERS for each in path.glob(pattern)):
         raise UserError(
             f"{path} has no tokenizer ({', '.join(_TOKENIZERS)}); "
@@ -114,8 +119,12 @@ def json_object(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or holds something else.
     """
+    return _decoded(path, dict[str, Any])
+
+
+def _decoded(path: Path, kind: Any) -> Any:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -13,7 +13,9 @@ from dgx_vllm.admission import middleware
 from dgx_vllm.admission.middleware import HEARTBEAT, RETRY_SECONDS, SHED, Admission
 
 
-def ask(admission: Admission, method: str, path: str, engine: Any = None, kind: str = "http") -> list[Any]:
+def ask(
+    admission: Admission, method: str, path: str, engine: Any = None, kind: str = "http", root: str = ""
+) -> list[Any]:
     """What one request is answered: the ASGI messages."""
     sent: list[Any] = []
 
@@ -24,7 +26,7 @@ def ask(admission: Admission, method: str, path: str, engine: Any = None, kind: 
         sent.append(message)
 
     app = SimpleNamespace(state=SimpleNamespace(engine_client=engine))
-    scope = {"type": kind, "method": method, "path": path, "app": app}
+    scope = {"type": kind, "method": method, "path": path, "root_path": root, "app": app}
     asyncio.run(admission(scope, receive, send))
     return sent
 
@@ -64,6 +66,57 @@ def test_low_memory_refuses_new_work_alone(shed: int) -> None:
         assert ask(low, method, path) == ["reached"]
     assert ask(low, "GET", "/v1/realtime", kind="websocket") == ["reached"]
     assert ask(low, "", "", kind="lifespan") == ["reached"]
+
+
+FREES = [
+    "/sleep",
+    "/pause",
+    "/release_kv_cache_memory",
+    "/reset_prefix_cache",
+    "/reset_mm_cache",
+    "/reset_encoder_cache",
+    "/abort_requests",
+    "/inference/v1/abort_requests",
+    "/ping",
+    "/v1/unload_lora_adapter",
+    "/v1/responses/{response_id}/cancel",
+]
+
+
+@pytest.mark.parametrize("path", FREES)
+@pytest.mark.parametrize("root", ["", "/api"])
+def test_what_frees_memory_passes(shed: int, path: str, root: str) -> None:
+    low = Admission(behind, available=lambda: shed - 1)
+    assert ask(low, "POST", f"{root}{path}", root=root) == ["reached"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/wake_up",
+        "/resume",
+        "/v1/load_lora_adapter",
+        "/v1/responses",
+        "/v1/responses/a/b/cancel",
+        "/v1/responses//cancel",
+        "/v1/chat/completions/sleep",
+        "/sleep/",
+        "/sleep\n",
+        "/sleepless",
+        "/unknown",
+    ],
+)
+def test_every_other_request_is_new_work(shed: int, path: str) -> None:
+    assert ask(Admission(behind, available=lambda: shed - 1), "POST", path)[0]["status"] == 503
+
+
+def test_vllm_has_what_frees_memory() -> None:
+    """A path that a newer vLLM calls otherwise would be refused when it is needed most."""
+    from dgx_vllm.machine import detect
+
+    routers = (detect().vllm.package / "entrypoints").rglob("*.py")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in routers)
+    assert [path for path in FREES if f'"{path}"' not in text] == []
 
 
 def test_enough_memory_lets_everything_through(shed: int) -> None:

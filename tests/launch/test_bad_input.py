@@ -278,11 +278,31 @@ def test_no_config(dgx_vllm: Run, checkpoint: Path) -> None:
     refused(dgx_vllm("serve", str(checkpoint)), "has no config.json")
 
 
-@pytest.mark.parametrize("name", ["config.json", "hf_quant_config.json", "tokenizer.json"])
-@pytest.mark.parametrize("text", ['{"model_type": "qw', "", "[1, 2]", "<html>", "\xff"])
+OBJECTS = ["config.json", "hf_quant_config.json", "quantize_config.json", "model.safetensors.index.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            (name, text)
+            for name in [*OBJECTS, "modules.json"]
+            for text in ('{"a": "qw', "", "<html>", "\xff")
+        ),
+        *((name, "[1, 2]") for name in OBJECTS),
+    ],
+)
 def test_json_that_is_cut_off(dgx_vllm: Run, checkpoint: Path, name: str, text: str) -> None:
     (checkpoint / name).write_bytes(text.encode("latin-1"))
     refused(dgx_vllm("serve", str(checkpoint)), name, "truncated or not JSON", "fetch the checkpoint again")
+
+
+def test_json_that_is_no_object(dgx_vllm: Run, checkpoint: Path) -> None:
+    """Every sentence-transformers checkpoint has such a file."""
+    (checkpoint / "modules.json").write_text(
+        '[{"idx": 0, "type": "sentence_transformers.models.Transformer"}]'
+    )
+    assert dgx_vllm("serve", str(checkpoint), "--dry-run", "--runner", "pooling").status == 0
 
 
 @pytest.mark.parametrize("length", [0, 5, 8, 40, -1, 1], ids=str)

@@ -288,6 +288,26 @@ def test_secrets_are_named_not_shown() -> None:
     assert '"$VLLM_API_KEY"' in launch.command_line()
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"api-key": ("-s3cret",)}, '--api-key="$VLLM_API_KEY"'),
+        ({"api-key": ("s3cret", "s3cret.2")}, '--api-key "$VLLM_API_KEY" "$VLLM_API_KEY"'),
+        ({"hf-token": "-s3cret"}, '--hf-token="$HF_TOKEN"'),
+        ({"hf-token": "s3cret in words"}, '--hf-token "$HF_TOKEN"'),
+        ({"hf-token": True}, "--hf-token --"),
+        ({"hf-token": ""}, "--hf-token '' --"),
+    ],
+    ids=str,
+)
+def test_no_spelling_of_a_secret_shows_it(given: Values, shown: str) -> None:
+    request = Request(flags={**given, "served-model-name": ("on",)}, environ={})
+    line = command.plan(request, cluster(), KNOWN).command_line()
+    assert shown in line
+    assert "s3cret" not in line
+    assert "--served-model-name on" in line
+
+
 def test_the_module_stands_in_for_the_missing_command() -> None:
     lacking = cluster("cpu")
     lacking = replace(lacking, vllm=replace(lacking.vllm, has_command=False))

@@ -1,10 +1,12 @@
 """What ends a running server: an engine that is silent, a machine low on memory. And the key in a file."""
 
+import json
 import signal
 import socket
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +14,15 @@ from launching import FAKE, Run, Start
 from processes import await_end
 
 from dgx_vllm.errors import UserError
+from dgx_vllm.launch import command
+from dgx_vllm.launch.command import Request
+from dgx_vllm.launch.endpoint import Endpoint
 from dgx_vllm.launch.floor import SAMPLES, Floor
+from dgx_vllm.launch.heartbeat import Heartbeat
+from dgx_vllm.launch.notify import Notifier
 from dgx_vllm.launch.protection import WATCHDOG_SECONDS, Protection, protection
+from dgx_vllm.launch.report import Progress
+from dgx_vllm.launch.server import Server
 from dgx_vllm.machine import Gpu, Machine, Vllm
 
 _VLLM = Vllm("0.32.0", "cuda", FAKE / "vllm", has_command=True)
@@ -89,6 +98,16 @@ def test_a_server_on_a_machine_without_memory_is_ended(start: Start) -> None:
     assert "ended by itself" not in ended.err
 
 
+def test_a_stop_that_memory_cuts_short_says_so(laptop: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests that had still time are cut off: that is no clean end."""
+    launch = command.plan(Request({}, {}), laptop, frozenset())
+    server = Server(launch, {}, Notifier({}, None), Progress())
+    server._asked = signal.SIGTERM
+    server._end_because("no memory is left")
+    assert server._status(-signal.SIGKILL) == 1
+    assert "dgx-vllm: no memory is left\n" in capsys.readouterr().err
+
+
 # --- the heartbeat
 
 
@@ -102,6 +121,38 @@ def test_a_stuck_engine_ends_the_server(start: Start) -> None:
     assert 0.5 < time.monotonic() - began < 10
     await_end(server.recorded("child.json"))
     assert not server.ready_file.exists()
+
+
+def test_a_server_that_finishes_its_requests_is_not_stuck(start: Start) -> None:
+    server = start("--watchdog", "1", "--shutdown-timeout", "30", drain=3)
+    server.await_ready()
+    assert server.end(signal.SIGTERM).status == 0
+    assert (server.record / "drained.json").exists()
+
+
+def test_requests_that_take_too_long_are_cut_off(start: Start) -> None:
+    """Without a heartbeat it is the alarm that bounds how long requests may take."""
+    server = start("--watchdog", "1", "--shutdown-timeout", "1", drain=60)
+    server.await_ready()
+    began = time.monotonic()
+    assert server.end(signal.SIGTERM).status == 137
+    assert 8 < time.monotonic() - began < 15
+
+
+def test_a_stop_during_a_heartbeat_makes_its_silence_count_for_nothing() -> None:
+    class Ending(Endpoint):
+        def client(self, timeout: float) -> httpx.Client:
+            return httpx.Client(base_url=self.url, transport=httpx.MockTransport(self._answer))
+
+        def _answer(self, _request: httpx.Request) -> httpx.Response:
+            heartbeat.stop.set()
+            return httpx.Response(503)
+
+    said: list[str] = []
+    heartbeat = Heartbeat(Ending("http://fake"), 0, lambda: None, said.append)
+    heartbeat.run()
+    assert heartbeat.stop.is_set()
+    assert said == []
 
 
 def test_without_a_watchdog_it_goes_on(start: Start) -> None:
@@ -154,6 +205,7 @@ def test_a_key_in_a_file_reaches_the_server_and_nothing_else(start: Start, tmp_p
         ("", "must hold one key and nothing else; it holds 0 words"),
         ("two keys", "must hold one key and nothing else; it holds 2 words"),
         (b"\xff\xfe", "cannot be read: it is not text"),
+        ("schl\u00fcssel", "gives a key that no client can send"),
     ],
 )
 def test_a_file_without_a_key_is_refused(
@@ -174,3 +226,44 @@ def test_two_keys_are_refused(dgx_vllm: Run, tmp_path: Path) -> None:
     refused = dgx_vllm("serve", "--dry-run", "--api-key-file", str(file), environ={"VLLM_API_KEY": "other"})
     assert (refused.status, "both give a key; keep one" in refused.err) == (2, True)
     assert KEY not in refused.err
+
+
+@pytest.mark.parametrize("place", ["--api-key", "VLLM_EXTRA_ARGS", "--config"])
+@pytest.mark.parametrize("other", ["sk-other", ""])
+def test_a_flag_beside_the_file_is_refused(dgx_vllm: Run, tmp_path: Path, place: str, other: str) -> None:
+    """vLLM takes the flag's key, even an empty one, which opens the server to everybody."""
+    file, config = tmp_path / "key", tmp_path / "c.yaml"
+    file.write_text(KEY)
+    config.write_text(f"api-key: '{other}'\n")
+    given = {"--api-key": ["--api-key", other], "--config": ["--config", str(config)]}.get(place, [])
+    environ = {place: f"--api-key '{other}'"} if place == "VLLM_EXTRA_ARGS" else {}
+    words = ["serve", "--dry-run", "--api-key-file", str(file), *given]
+    refused = dgx_vllm(*words, environ=environ)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert f"--api-key-file {file} and {place}" in refused.err
+    assert "both give a key; keep one" in refused.err
+    assert KEY not in refused.err
+    assert "sk-other" not in refused.err
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "two words", "tab\tbed", "\udcff"])
+@pytest.mark.parametrize("place", ["VLLM_API_KEY", "--api-key", "--config"])
+def test_a_key_that_no_client_can_send_is_refused(
+    dgx_vllm: Run, tmp_path: Path, place: str, key: str
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"api-key: [good, {json.dumps(key)}]\n")
+    given = {"--api-key": ["--api-key", "good", key], "--config": ["--config", str(config)]}.get(place, [])
+    refused = dgx_vllm("serve", "--dry-run", *given, environ={"VLLM_API_KEY": key} if not given else {})
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert place in refused.err
+    assert "gives a key that no client can send" in refused.err
+    assert key not in refused.err
+
+
+def test_a_key_of_signs_passes(dgx_vllm: Run) -> None:
+    key = "!#sk-~\\'=\"$"
+    assert dgx_vllm("serve", "--dry-run", "--api-key", key, "").status == 0
+    assert dgx_vllm("serve", "--dry-run", environ={"VLLM_API_KEY": key}).status == 0
+    # What does not count is not looked at.
+    assert dgx_vllm("serve", "--dry-run", "--api-key", key, environ={"VLLM_API_KEY": "\u00fc"}).status == 0

@@ -1,13 +1,18 @@
 """A server's life under the launcher: ready, told to stop, dead. The server is a stand-in."""
 
+import fcntl
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
+import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -161,7 +166,19 @@ def _child_of(parent: int) -> int:
 # --- signals --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """What the tests ignore, under nohup or in the background, the launcher would ignore as well."""
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGHUP, signal.SIGQUIT)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0), (signal.SIGQUIT, 0)],
+)
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "starting"])
 def test_a_signal_stops_it(start: Start, number: signal.Signals, status: int, ready: bool) -> None:
     server = start(child=True, health_after=0 if ready else 60)
@@ -175,6 +192,68 @@ def test_a_signal_stops_it(start: Start, number: signal.Signals, status: int, re
     # Also what outlives the server, as an engine may, is ended.
     await_end(pid)
     await_end(server.recorded("child.json"))
+    assert not server.ready_file.exists()
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_a_hang_up_that_comes_second_kills_nothing(start: Start, first: signal.Signals) -> None:
+    """A closed terminal sends it, its shell once more, and a session's end beside SIGTERM."""
+    server = start("--shutdown-timeout", "10", drain=1)
+    server.await_ready()
+    for number in (first, signal.SIGHUP):
+        server.process.send_signal(number)
+        time.sleep(0.2)
+    assert server.end().status == 0
+    assert (server.record / "drained.json").exists()
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["ready", "starting"])
+def test_a_terminal_that_closes_stops_it(
+    fake_environment: dict[str, str], checkpoint: Path, tmp_path: Path, ready: bool
+) -> None:
+    """Whatever it has still to say, nobody can be told."""
+    behaviour = {"child": True, "health_after": 0 if ready else 60}
+    environ = {**fake_environment, "FAKE_VLLM": json.dumps(behaviour), "FAKE_VLLM_RECORD": str(tmp_path)}
+    ready_file, child = tmp_path / "ready.json", tmp_path / "child.json"
+    words = [*COMMAND, "serve", str(checkpoint), "--port", str(free_port()), "--ready-file", str(ready_file)]
+    terminal, end = pty.openpty()
+    launcher = subprocess.Popen(
+        words,
+        env=environ,
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(end)
+    _read(terminal, ready_file if ready else child)
+    os.close(terminal)
+    assert launcher.wait(20) == 0
+    assert not ready_file.exists()
+    await_end(int(child.read_text()))
+
+
+def _read(terminal: int, until: Path, seconds: float = 20) -> None:
+    """Reads what a terminal shows until a file is there."""
+    end = time.monotonic() + seconds
+    while not until.exists() and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 65536)
+    assert until.exists(), f"{until.name} did not appear"
+
+
+def test_nohup_outlives_its_terminal(start: Start) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    server.await_ready()
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert server.process.poll() is None
+    assert server.end(signal.SIGTERM).status == 0
 
 
 def test_a_deaf_server_is_killed(start: Start) -> None:

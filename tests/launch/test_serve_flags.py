@@ -14,7 +14,7 @@ from dgx_vllm.launch.flags import Flag, Value
 
 TABLE = flags.load()
 
-# Words that a shell or argparse could trip over are in; leading dashes are, where one word is one value.
+# Words that a shell or argparse could trip over are in; leading dashes are, where a flag has one value.
 _TEXT = st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12)
 _WORD = _TEXT.filter(lambda word: not word.startswith("-"))
 _OBJECT = st.dictionaries(_WORD, st.integers(), max_size=2).map(json.dumps)
@@ -34,9 +34,14 @@ def values(flag: Flag) -> st.SearchStrategy[Value]:
     if flag.arity == "none":
         return st.booleans() if flag.negation else st.just(True)
     word = st.sampled_from(flag.choices) if flag.choices else _BY_KIND[flag.kind]
-    if flag.arity in ("many", "repeat"):
+    if flag.arity == "optional":
+        return word | st.just(True)
+    one = st.tuples(word)
+    if flag.arity == "repeat":
+        return one | st.lists(word, min_size=1, max_size=3).map(tuple)
+    if flag.arity == "many":
         listed = word.filter(lambda text: not text.startswith("-"))
-        return st.lists(listed, min_size=1, max_size=3).map(tuple)
+        return one | st.lists(listed, min_size=1, max_size=3).map(tuple)
     return word
 
 
@@ -67,6 +72,13 @@ def test_the_model_may_stand_anywhere() -> None:
         (["--device-memory-utilization", "0.5"], {"gpu-memory-utilization": "0.5"}),
         (["--served-model-name", "a", "b"], {"served-model-name": ("a", "b")}),
         (["--middleware", "a", "--middleware", "b"], {"middleware": ("a", "b")}),
+        (["--middleware=-a", "--middleware", "b"], {"middleware": ("-a", "b")}),
+        (["--api-key=-abc"], {"api-key": ("-abc",)}),
+        (["--hf-token", "--port", "81"], {"hf-token": True, "port": "81"}),
+        (["--hf-token", ""], {"hf-token": ""}),
+        (["-O3"], {"optimization-level": "3"}),
+        (["-O=0", "--port", "81"], {"optimization-level": "0", "port": "81"}),
+        (["--port", "81", "-O", "1"], {"optimization-level": "1", "port": "81"}),
         (["--moe-backend", "FlashInfer-CUTLASS"], {"moe-backend": "FlashInfer-CUTLASS"}),
         (
             ["-sc.method", "mtp", "--speculative-config.num_speculative_tokens=2"],
@@ -84,6 +96,9 @@ def test_the_model_may_stand_anywhere() -> None:
 )
 def test_spellings(words: list[str], found: dict[str, Value]) -> None:
     assert TABLE.parse(words) == ([], found)
+    whole = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in found.items()}
+    written = [word for name, value in whole.items() for word in TABLE.require(name, "").words(value)]
+    assert TABLE.parse(written) == ([], whole)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +114,9 @@ def test_spellings(words: list[str], found: dict[str, Value]) -> None:
         (["--moe-backend", "marlim"], "did you mean marlin"),
         (["--speculative-config", "{not json"], "must be valid JSON"),
         (["--enforce-eager=yes"], "--enforce-eager"),
+        (["-O"], "-O"),
+        (["-O4"], "no flag --O4"),
+        (["-O", "4"], "-O"),
         (["--port.number", "1"], "has no fields"),
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,6 +21,11 @@ HEARTBEAT = "/dgx-vllm/heartbeat"
 SHED = "DGX_VLLM_MEMORY_SHED"
 """The variable with the bytes of MemAvailable below which new work is refused; 0 or unset: never."""
 
+# What gives memory back, or ends work, in vLLM's API; and /ping, which SageMaker asks by POST.
+_FREES = re.compile(
+    r"/(sleep|pause|release_kv_cache_memory|reset_(prefix|mm|encoder)_cache|(inference/v1/)?abort_requests|ping)"
+    r"|/v1/(unload_lora_adapter|responses/[^/]+/cancel)"
+)
 RETRY_SECONDS = 10
 _SAMPLE_SECONDS = 0.25
 # Longer than any caller waits; it keeps a stuck engine from collecting one waiting call a heartbeat.
@@ -53,7 +59,7 @@ class Admission:
             await self._app(scope, receive, send)
         elif scope["path"] == HEARTBEAT:
             await _heartbeat(scope, send)
-        elif scope["method"] == "POST" and self._is_low():
+        elif scope["method"] == "POST" and not _frees(scope) and self._is_low():
             # The body is not read: whoever is refused must not cost memory.
             message = "this machine is low on memory and takes no new requests for now; try again later"
             await _answer(send, 503, message, retry_after=RETRY_SECONDS)
@@ -65,6 +71,11 @@ class Admission:
             self._sampled = self._clock()
             self._low = self._available() < self._shed_below
         return self._low
+
+
+def _frees(scope: Scope) -> bool:
+    """Whether a request leaves more memory than it found: refused, it would keep the machine short of it."""
+    return bool(_FREES.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))))
 
 
 async def _heartbeat(scope: Scope, send: Send) -> None:

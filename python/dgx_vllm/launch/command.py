@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from dgx_vllm.admission.middleware import HEARTBEAT, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment, flags, layers, limits, speculation
+from dgx_vllm.launch import environment, flags, layers, limits, secret, speculation
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Guarded, Memory, guarded
 from dgx_vllm.launch.protection import Protection
@@ -86,6 +86,9 @@ class Launch:
         refusal: why it must not be started on this machine now, None if it may.
         protection: when the running server refuses work and when it is ended.
         key_file: the file that holds the key that clients must give, None where it came otherwise.
+
+    Raises:
+        UserError: a flag gives a key beside the file's.
     """
 
     argv: tuple[str, ...]
@@ -97,6 +100,11 @@ class Launch:
     refusal: str | None = None
     protection: Protection = field(default_factory=Protection)
     key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        other = self.settings.get("api-key")
+        if self.key_file and other:  # vLLM would take the flag's and not say so
+            raise UserError(f"--api-key-file {self.key_file} and {other.origin} both give a key; keep one")
 
     @property
     def host(self) -> str:
@@ -138,10 +146,10 @@ class Launch:
             f"{each.name}={shlex.quote(each.value)}" for each in self.variables if each.value is not None
         ]
         secrets = {
-            word: f'"${variable}"'
+            word: shown
             for name, variable in SECRETS.items()
             if name in self.settings
-            for word in self.settings[name].text.split()
+            for word, shown in _named(self.settings[name], variable)
         }
         words = [secrets.get(word) or shlex.quote(word) for word in self.argv]
         return " ".join([*(["env", *unset, *given] if unset or given else []), *words])
@@ -178,6 +186,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     gdn = _has_gdn(request)
     long = request.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
     limits.check(winners, machine, gdn, request.model_config, longer=long)
+    secret.check_api_keys(request.environ, winners.get("api-key"))
     if not machine.vllm.has_command:
         _check_module(winners, machine)
     if machine.vllm.version != flags.load().version:
@@ -302,6 +311,17 @@ def _quiet(settings: Layer) -> Sequence[str]:
 
 def _words(setting: Setting) -> Sequence[str]:
     return flags.load().require(setting.name, setting.origin).words(setting.value)
+
+
+def _named(setting: Setting, variable: str) -> Iterator[tuple[str, str]]:
+    """Each word of the command that shows a secret, and what names it instead."""
+    for word in _words(setting):
+        flag, equals, _ = word.partition("=")
+        if flag != f"--{setting.name}":
+            if word:
+                yield word, f'"${variable}"'
+        elif equals:
+            yield word, f'{flag}="${variable}"'
 
 
 def _variables(request: Request, kept: Guarded, machine: Machine) -> tuple[Variable, ...]:

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import functools
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,9 @@ Value = bool | str | tuple[str, ...] | dict[str, Any]
 Values = dict[str, Value]
 """Values by flag name: the flag's first long name without its dashes, such as `max-model-len`."""
 
+# vLLM's parser rewrites these before it reads its flags; it has no flag -O.
+_LEVEL = re.compile(r"-O=?([0-3])")
+_LEVEL_FLAG = "--optimization-level"
 _SIZE = re.compile(r"\d+[KMGT]?|\d+(\.\d+)?[kmgt]")
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -55,6 +59,8 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise UserError(f"{origin} is a switch and takes no value (got {value!r})")
             return
         if isinstance(value, bool):
+            if value and self.arity == "optional":
+                return
             raise UserError(f"{origin} needs a value")
         if isinstance(value, dict):
             if not self.kind.startswith("json"):
@@ -93,11 +99,15 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if isinstance(value, dict):
             value = json.dumps(value)
         if isinstance(value, str):
-            # A value that starts with a dash would be read as a flag.
-            return [f"{self.names[0]}={value}"] if value.startswith("-") else [self.names[0], value]
+            return self._pair(value)
         if self.arity == "repeat":
-            return [word for item in value for word in (self.names[0], item)]
-        return [self.names[0], *value]
+            return [word for item in value for word in self._pair(item)]
+        # After `--flag=value` no second value is read: it is for the one alone.
+        return self._pair(value[0]) if len(value) == 1 else [self.names[0], *value]
+
+    def _pair(self, value: str) -> list[str]:
+        # A value that starts with a dash would be read as a flag.
+        return [f"{self.names[0]}={value}"] if value.startswith("-") else [self.names[0], value]
 
 
 def _object(word: str) -> None:
@@ -125,7 +135,7 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         flag = self.get(name)
         if flag is None:
             names = [flag.name for flag in self.flags]
-            hint = nearest(name.lstrip("-"), names, "--") or "see `vllm serve --help=all`"
+            hint = nearest(name.lstrip("-"), names, "--") or "see `dgx-vllm exec vllm serve --help=all`"
             raise UserError(f"{origin}: vLLM {self.version} has no flag --{name.lstrip('-')}; {hint}")
         return flag
 
@@ -142,7 +152,7 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             UserError: an unknown flag, a missing value, or one of the wrong kind.
         """
-        plain, fields = self._split_fields(list(words), origin)
+        plain, fields = self._split_fields(_with_level(words), origin)
         parser = _parser(self, f"{origin}: " if origin else "")
         found = argparse.Namespace(values={})
         _, rest = parser.parse_known_args(plain, found)
@@ -197,6 +207,18 @@ def size(word: str, auto: bool = False) -> int:
     return int(word[:-1]) * _BINARY[word[-1]] if word[-1] in _BINARY else int(word)
 
 
+def _with_level(words: Sequence[str]) -> list[str]:
+    """`-O3`, `-O=3` and `-O 3` as the flag that they stand for."""
+    found: list[str] = []
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        level = _LEVEL.fullmatch(word)
+        if level:
+            found += [_LEVEL_FLAG, level[1]]
+        else:
+            found.append(_LEVEL_FLAG if word == "-O" and _LEVEL.fullmatch(word + following) else word)
+    return found
+
+
 def overlay(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lays the fields of one JSON object over another's, in place, object by object."""
     for key, value in above.items():
@@ -243,7 +265,8 @@ class _Record(argparse.Action):
         elif isinstance(values, list):
             found[name] = tuple(values)
         else:
-            found[name] = "" if values is None else values
+            # An optional value that was left out.
+            found[name] = True if values is None else values
 
 
 class _Parser(argparse.ArgumentParser):

@@ -50,7 +50,8 @@ class Heartbeat(threading.Thread):
                     client.get(HEARTBEAT).raise_for_status()
                 except httpx.HTTPError:
                     silent = time.monotonic() - last
-                    if silent >= self._limit:
+                    # A server that was told to end meanwhile owes no answer.
+                    if silent >= self._limit and not self.stop.is_set():
                         self._stuck(f"the engine has not answered for {silent:.0f} s")
                         return
                 else:

@@ -1,5 +1,6 @@
 """What the user sees: the dry run, the profiles, the progress, the address."""
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -116,7 +117,8 @@ class Progress:
 
 def say(line: str) -> None:
     """One line to standard error, where it does not mix with what a script reads."""
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a terminal that is gone; what is left to do goes on
+        print(line, file=sys.stderr, flush=True)
 
 
 def _settings_table(launch: Launch) -> Table:

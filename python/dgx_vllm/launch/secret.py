@@ -1,18 +1,23 @@
-"""Secrets that come in files, so that they are in no command line and no unit."""
+"""Secrets: keys in files, so that they are in no command line and no unit, and what a key may hold."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dgx_vllm.errors import UserError
+from dgx_vllm.launch.settings import Setting
 
 _API_KEY = "VLLM_API_KEY"
+# What a header of HTTP carries as one word; vLLM takes an empty key for none.
+_SENDABLE = re.compile(r"[!-~]*")
 
 
 def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str]:
     """The environment with the file's key, which vLLM reads from nowhere else but its command line.
 
     Raises:
-        UserError: the file cannot be read, does not hold one line, or another key is set already.
+        UserError: the file cannot be read, does not hold one key that a client can send, or another key is
+            set already.
     """
     if file is None:
         return dict(environ)
@@ -27,4 +32,28 @@ def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str
         raise UserError(
             f"--api-key-file {file} must hold one key and nothing else; it holds {len(words)} words"
         )
+    _check(words, f"--api-key-file {file}")
     return {**environ, _API_KEY: words[0]}
+
+
+def check_api_keys(environ: Mapping[str, str], given: Setting | None) -> None:
+    """Refuses keys that no client can send, the launcher's own question among them.
+
+    Args:
+        environ: the variable counts where no flag gives a key.
+        given: the flag's setting, None where nobody gave it.
+
+    Raises:
+        UserError: names the place, not the key.
+    """
+    if given is None:
+        _check([environ.get(_API_KEY, "")], _API_KEY)
+    else:
+        _check(given.value if isinstance(given.value, tuple) else [given.text], given.origin)
+
+
+def _check(keys: Iterable[str], origin: str) -> None:
+    if not all(_SENDABLE.fullmatch(key) for key in keys):
+        raise UserError(
+            f"{origin} gives a key that no client can send; make it of ASCII letters, digits and signs alone"
+        )

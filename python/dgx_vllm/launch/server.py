@@ -24,6 +24,8 @@ from dgx_vllm.launch.report import Progress
 # Below the 10 s that `docker stop` waits before it kills.
 GRACE_SECONDS = 8
 TICK_SECONDS = 0.25
+# Beside SIGTERM and SIGINT: a terminal that closes, and what some managers stop with.
+_STOPS = (signal.SIGHUP, signal.SIGQUIT)
 LOG_SECONDS = 2
 
 
@@ -57,15 +59,17 @@ class Server:
         """Runs the server to its end.
 
         Returns:
-            0 after SIGTERM, 130 after SIGINT, 137 if it had to be killed; if the server ended by itself, its
-            own status, or 1 where that is 0, since a server that ends unasked has failed (vllm#48966); 1
-            if it was ended because it was stuck or the memory low.
+            0 after SIGTERM, SIGHUP or SIGQUIT, 130 after SIGINT, 137 if it had to be killed; if the server
+            ended by itself, its own status, or 1 where that is 0, since a server that ends unasked has failed
+            (vllm#48966); 1 if it was ended because it was stuck or the memory low.
         """
         handlers = {
             number: signal.signal(number, handler)
             for number, handler in (
                 (signal.SIGTERM, self._ask),
                 (signal.SIGINT, self._ask),
+                # One that is ignored, as nohup has it, stays so.
+                *((each, self._ask) for each in _STOPS if signal.getsignal(each) is not signal.SIG_IGN),
                 (signal.SIGALRM, self._kill),
             )
         }
@@ -121,9 +125,12 @@ class Server:
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         """Passes a signal on; a second one, or the end of the grace period, kills."""
         if self._asked and _frame is not None:
-            self._kill(number, _frame)
+            # A terminal that closes says so more than once, by itself and through its shell.
+            if number != signal.SIGHUP:
+                self._kill(number, _frame)
             return
         self._asked = signal.Signals(number)
+        self._stop_heartbeats()
         if self._child is not None:
             if self._watch.ready and limits.draft_count(self._launch.settings):
                 self._drafted = drafted.ask(self._watch.ready.endpoint)
@@ -134,11 +141,18 @@ class Server:
     def _watch_over(self, watcher: Floor | Heartbeat) -> None:
         self._watchers.append(watcher)
         watcher.start()
+        if self._asked:  # while it was being made
+            self._stop_heartbeats()
+
+    def _stop_heartbeats(self) -> None:
+        """vLLM takes no heartbeat while it finishes its requests; how long that may take is the alarm's."""
+        for watcher in self._watchers:
+            if isinstance(watcher, Heartbeat):
+                watcher.stop.set()
 
     def _end_because(self, reason: str) -> None:
         """Ends the server at once: what is stuck, or holds the last memory, is not asked."""
-        if not self._asked:
-            self._reason = reason
+        self._reason = reason
         self._end_group()
 
     def _kill(self, _number: int, _frame: FrameType | None) -> None:
@@ -162,7 +176,7 @@ class Server:
             self._progress.ended(self._reason)
             return FAILURE
         if self._asked:
-            return 0 if self._asked is signal.SIGTERM else 128 + self._asked
+            return 128 + signal.SIGINT if self._asked is signal.SIGINT else 0
         self._progress.died(returncode, self._log.cause())
         if returncode < 0:
             return 128 - returncode

@@ -8,11 +8,13 @@
     chat            whether it has a chat template (true)
     text            whether it generates text at all (true)
     stuck_after     seconds until its engine is silent
+    drain           seconds that it still runs after SIGTERM; its engine takes no heartbeat then
     child           it starts a process that outlives it
     key             the API key that it asks for
     metrics         what /metrics answers
 
-FAKE_VLLM_RECORD names a directory for what it was started with and when it produced its first token.
+FAKE_VLLM_RECORD names a directory for what it was started with, when it produced its first token and when it
+had drained.
 """
 
 import contextlib
@@ -32,6 +34,7 @@ from typing import Any
 
 _BEHAVIOUR: dict[str, Any] = json.loads(os.environ.get("FAKE_VLLM", "{}"))
 _STARTED = time.monotonic()
+_DRAINING = threading.Event()
 
 
 def _record(name: str, content: Any) -> None:
@@ -50,8 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
             late = time.monotonic() - _STARTED < _BEHAVIOUR.get("health_after", 0)
             self._answer(503 if late else 200, {})
         elif self.path == "/dgx-vllm/heartbeat":  # what the launcher's middleware answers
-            stuck = _BEHAVIOUR.get("stuck_after", math.inf)
-            self._answer(504 if time.monotonic() - _STARTED > stuck else 200, {})
+            stuck = time.monotonic() - _STARTED > _BEHAVIOUR.get("stuck_after", math.inf)
+            self._answer(503 if _DRAINING.is_set() else 504 if stuck else 200, {})
         elif self.path == "/metrics" and "metrics" in _BEHAVIOUR:
             self.send_response(200)
             self.end_headers()
@@ -121,12 +124,24 @@ def _end() -> None:
     os._exit(_BEHAVIOUR.get("exit_status", 0))
 
 
+def _drain(*_: Any) -> None:
+    if not _BEHAVIOUR.get("drain"):
+        os._exit(0)
+    _DRAINING.set()
+    threading.Timer(_BEHAVIOUR["drain"], _drained).start()
+
+
+def _drained() -> None:
+    _record("drained.json", time.time())
+    os._exit(0)
+
+
 def main() -> None:
     _record("argv.json", sys.orig_argv)
     _record("environ.json", dict(os.environ))
     print("fake vLLM: one line of log", flush=True)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN if _BEHAVIOUR.get("deaf") else lambda *_: os._exit(0))
+        signal.signal(number, signal.SIG_IGN if _BEHAVIOUR.get("deaf") else _drain)
     if _BEHAVIOUR.get("child"):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         _record("child.json", child.pid)
