@@ -1,8 +1,13 @@
 """Memory: what the guard makes of the settings, on machines whose models lie in the host's memory."""
 
+import json
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
+from dgx_vllm import dense
+from dgx_vllm.dense import Dtype
+from dgx_vllm.errors import UserError
 from dgx_vllm.launch import limits
 from dgx_vllm.launch.flags import size
 from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source
@@ -11,10 +16,21 @@ from dgx_vllm.plan import cache, guard, overheads
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.guard import Subject, Terms, Verdict
 from dgx_vllm.plan.memory import Budget
+from dgx_vllm.plan.model import Model
+from dgx_vllm.plan.overheads import Overhead
+from dgx_vllm.plan.units import gb
+from dgx_vllm.plan.weights import Loading
 
 _SHARE, _BYTES = "gpu-memory-utilization", "kv-cache-memory-bytes"
 # Flags that put parts of the model elsewhere: what one machine must hold is then not known here.
 _SPREAD = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "nnodes")
+# Flags that change what a sequence keeps in ways that are not counted here.
+_UNCOUNTED = (
+    *("block-size", "kv-cache-dtype-skip-layers", "mamba-block-size", "mamba-cache-dtype"),
+    *("disable-hybrid-kv-cache-manager", "hf-overrides", "kv-transfer-config"),
+)
+# Methods that draft from the text so far, which takes neither weights nor a KV cache.
+_FROM_TEXT = ("ngram", "[ngram]", "ngram_gpu", "suffix")
 
 
 @dataclass(frozen=True)
@@ -57,31 +73,36 @@ def guarded(settings: Layer, machine: Machine, memory: Memory | None) -> Guarded
     """Applies the guard.
 
     Raises:
-        UserError: a KV cache's dtype that is unknown.
+        UserError: an additional config that asks for no dense dtype, or a size that is none of what is
+            offloaded.
     """
     if memory is None or not guard.guards(machine) or _spread(settings):
         return Guarded(settings)
-    drafts = limits.draft_count(settings)
-    weights = memory.subject.weights(drafting=drafts > 0)
+    drafts, drafter = limits.draft_count(settings), _drafter(settings)
+    loading = _loading(settings, machine)
+    weights = memory.subject.weights(drafts > 0 and drafter is None, loading)
     if weights is None:
         note = "memory: how large the model is will be known when it is here; nothing guards this start"
         return Guarded(settings, notes=(note,), jobs=_jobs(machine, memory, _asked(settings, machine)))
-    verdict = _judge(settings, machine, memory, drafts, weights)
+    beside, more = _draft_weights(drafter, loading)
+    verdict = _judge(settings, machine, memory, drafts, weights[0] + beside)
+    notes = (verdict.arithmetic, *_notes(settings, memory.subject.model), *more)
     if verdict.refusal:
         return Guarded(
-            settings,
-            notes=(verdict.arithmetic,),
-            jobs=_jobs(machine, memory, verdict.taken),
-            refusal=verdict.refusal,
+            settings, notes=notes, jobs=_jobs(machine, memory, verdict.taken), refusal=verdict.refusal
         )
     changed, overruled = _settings(settings, machine, verdict)
-    taken = verdict.taken if _BYTES in changed else _asked(changed, machine)
-    return Guarded(changed, overruled, (verdict.arithmetic,), _jobs(machine, memory, taken))
+    taken = verdict.taken if _BYTES in changed else _asked(changed, machine) + verdict.budget.offloaded
+    return Guarded(
+        changed,
+        overruled,
+        notes,
+        _jobs(machine, memory, taken),
+        _refusal(changed, machine, verdict.budget),
+    )
 
 
-def _judge(
-    settings: Layer, machine: Machine, memory: Memory, drafts: int, weights: tuple[int, str]
-) -> Verdict:
+def _judge(settings: Layer, machine: Machine, memory: Memory, drafts: int, weights: int) -> Verdict:
     platform, model = machine.platform, memory.subject.model
     batched = _count(settings, "max-num-batched-tokens", overheads.BATCHED_TOKENS[platform])
     sequences = _count(settings, "max-num-seqs", overheads.SEQUENCES[platform])
@@ -91,14 +112,16 @@ def _judge(
         memory.budget + reserve if within and memory.budget is not None else memory.available,
         "--memory-budget and the reserve" if within else "MemAvailable",
         reserve,
-        weights[0],
-        overheads.of(platform, model.architecture if model else None, batched, sequences),
+        weights,
+        overheads.of(platform, model.architecture if model else None, batched, sequences)
+        + _offloaded(settings),
     )
     kept: Cache | None = None
     context = None
     if model and model.known:
-        kept = cache.of(model.architecture, _options(settings, machine, drafts, batched, model.cache_dtype))
         context = _context(settings, model.architecture.max_tokens)
+    if model and model.known and _uncounted(settings, model) is None:
+        kept = cache.of(model.architecture, _options(settings, machine, drafts, batched, model.cache_dtype))
     given, share = settings.get(_BYTES), settings.get(_SHARE)
     own = given is None or given.source is Source.DEFAULT
     return guard.judge(
@@ -110,19 +133,108 @@ def _judge(
             given=None if own or given is None else size(given.text),
             wanted=size(given.text) if own and given else 0,
             # The default share stands in for the guard; a profile says what its model should be content with.
-            ceiling=int(float(share.text) * machine.memory)
+            ceiling=_asked(settings, machine) + budget.offloaded
             if share and platform == "cuda" and share.source > Source.DEFAULT
             else None,
         ),
     )
 
 
-def _options(settings: Layer, machine: Machine, drafts: int, batched: int, stored: str | None) -> Options:
+def _loading(settings: Layer, machine: Machine) -> Loading:
+    own = _speculation(settings).get("moe_backend")
+    experts, dtype = settings.get("moe-backend"), settings.get("dtype")
+    asked = _dense_dtype(settings)
+    return Loading(
+        dense_dtype="bf16" if dtype and dtype.text not in ("auto", "bfloat16") else asked,
+        moe_backend=str(own) if own else experts.text if experts else None,
+        platform=machine.platform,
+        number_bytes=4 if _wide(settings) else 2,
+    )
+
+
+def _dense_dtype(settings: Layer) -> Dtype:
+    """What --dense-dtype, a profile or the user's own additional config asks for."""
+    setting = settings.get("additional-config")
+    if setting is None:
+        return "bf16"
+    try:
+        return dense.asked(json.loads(setting.text))
+    except ValueError as error:
+        raise UserError(f"{setting.origin}: {error}") from error
+
+
+def _wide(settings: Layer) -> bool:
+    return "dtype" in settings and settings["dtype"].text in ("float", "float32")
+
+
+def _speculation(settings: Layer) -> dict[str, Any]:
+    """The fields of --speculative-config, and what the flags that stand for some of them say."""
+    setting = settings.get("speculative-config")
+    fields = json.loads(setting.text) if setting else None
+    found = {name.replace("-", "_"): value for name, value in (fields or {}).items()}
+    return found | {
+        name: settings[f"spec-{name}"].text for name in ("method", "model") if f"spec-{name}" in settings
+    }
+
+
+def _drafter(settings: Layer) -> str | None:
+    """What drafts with weights and a KV cache of its own: a model, or else a method; None if nothing does."""
+    fields = _speculation(settings)
+    method, named = str(fields.get("method") or ""), str(fields.get("model") or "")
+    if (method or named) in _FROM_TEXT:
+        return None
+    if method.endswith("mtp") and named in ("", settings["model"].text):
+        return None
+    return named or method or None
+
+
+def _draft_weights(drafter: str | None, loading: Loading) -> tuple[int, tuple[str, ...]]:
+    """Bytes of weights that are not the model's own, and what there is to say of them."""
+    if drafter is None:
+        return 0, ()
+    # What --dense-dtype leaves of a draft model is not known: as it is stored, it is no smaller.
+    found = guard.draft_weights(drafter, replace(loading, dense_dtype="bf16"))
+    if found is None:
+        return 0, (f"memory: what drafts by {drafter} load is not known here, and not counted",)
+    return found, ()
+
+
+def _notes(settings: Layer, model: Model | None) -> tuple[str, ...]:
+    cause = _uncounted(settings, model) if model and model.known else None
+    if cause is None:
+        return ()
+    return (f"memory: what a sequence keeps is not known here with {cause}; vLLM finds out whether one fits",)
+
+
+def _uncounted(settings: Layer, model: Model) -> str | None:
+    """For what reason it is not known here what a sequence keeps, None where it is."""
+    dtype, drafter = _cache_dtype(settings, model.cache_dtype), _drafter(settings)
+    if dtype not in cache.DTYPES:
+        return f"a KV cache of {dtype}"
+    if drafter:
+        return f"drafts by {drafter}"
+    if _wide(settings) and model.architecture.dtype != "float32":
+        return _named(settings["dtype"])
+    given = (settings[name] for name in _UNCOUNTED if name in settings)
+    return next((_named(setting) for setting in given if setting.text not in ("auto", "off")), None)
+
+
+def _named(setting: Setting) -> str:
+    flag = f"--{setting.name}"
+    value = "" if isinstance(setting.value, bool) or "{" in setting.text else f" {setting.text}"
+    return f"{flag}{value}" + ("" if setting.origin == flag else f" ({setting.origin})")
+
+
+def _cache_dtype(settings: Layer, stored: str | None) -> str:
     dtype = settings["kv-cache-dtype"].text if "kv-cache-dtype" in settings else "auto"
+    return stored or "auto" if dtype == "auto" else dtype
+
+
+def _options(settings: Layer, machine: Machine, drafts: int, batched: int, stored: str | None) -> Options:
     caching = settings.get("enable-prefix-caching")
     state = settings.get("mamba-ssm-cache-dtype")
     return Options(
-        cache_dtype=stored or "auto" if dtype == "auto" else dtype,
+        cache_dtype=_cache_dtype(settings, stored),
         state_dtype=state.text if state else "auto",
         drafts=drafts,
         prefix_caching=caching is None or caching.text == "on",
@@ -141,13 +253,35 @@ def _settings(settings: Layer, machine: Machine, verdict: Verdict) -> tuple[Laye
         if given and given.text != changed[_BYTES].text:
             overruled.append(Overruled(given, changed[_BYTES], "it is what the model and the memory allow"))
     if share and machine.platform == "cuda" and not by_user:
-        room = verdict.budget.available - verdict.budget.reserve
+        room = _room(verdict.budget)
         if float(share.text) * machine.memory > room:
             # Even with the KV cache in bytes, vLLM wants this share of all memory free at start.
             value = f"{max(math.floor(100 * room / machine.memory), 1) / 100:g}"
             changed[_SHARE] = replace(share, value=value, source=Source.DEFAULT, origin="memory guard")
             overruled.append(Overruled(share, changed[_SHARE], "less than that share of memory is available"))
     return changed, tuple(overruled)
+
+
+def _refusal(settings: Layer, machine: Machine, budget: Budget) -> str | None:
+    """Of a share that vLLM takes in full, beside what it offloads; its own check counts the share alone."""
+    share, asked = settings.get(_SHARE), _asked(settings, machine)
+    if share is None or _BYTES in settings or not budget.offloaded or asked <= _room(budget):
+        return None
+    return (
+        f"{share.origin} asks for {gb(asked)}, and --kv-offloading-size, which comes on top, leaves "
+        f"{gb(_room(budget))} = available {gb(budget.available)} ({budget.origin}) - reserve "
+        f"{gb(budget.reserve)} - offloaded {gb(budget.offloaded)}; lower one of the two"
+    )
+
+
+def _room(budget: Budget) -> int:
+    """Bytes that vLLM's share may come to, which does not cover what is offloaded."""
+    return budget.available - budget.reserve - budget.offloaded
+
+
+def _offloaded(settings: Layer) -> tuple[Overhead, ...]:
+    size, backend = settings.get("kv-offloading-size"), settings.get("kv-offloading-backend")
+    return overheads.offloaded(size.text if size else None, backend.text if backend else None)
 
 
 def _jobs(machine: Machine, memory: Memory, taken: int) -> tuple[int, str] | None:

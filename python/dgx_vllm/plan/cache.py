@@ -16,7 +16,8 @@ from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent
 BLOCK_TOKENS: dict[Platform, int] = {"cuda": 16, "cpu": 128}
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
-_CACHE_DTYPES = (
+#: Of --kv-cache-dtype, those whose bytes are known here.
+DTYPES = (
     *("auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"),
     *("nvfp4", "nvfp4_4over6"),
 )
@@ -177,9 +178,9 @@ def _token_bytes(kind: Attention, dtype: str, options: Options) -> int:
     """Key and value of one token in one layer."""
     numbers = 2 * kind.heads * kind.head_size
     name = options.cache_dtype
-    if name not in _CACHE_DTYPES:
+    if name not in DTYPES:
         raise UserError(
-            f"the KV cache's dtype {name!r} is unknown here, known are {', '.join(_CACHE_DTYPES)}; "
+            f"the KV cache's dtype {name!r} is unknown here, known are {', '.join(DTYPES)}; "
             "give one of them with --kv-cache-dtype"
         )
     if name.startswith("nvfp4"):

@@ -7,6 +7,7 @@ MemTotal leaves out whatever else runs.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.machine import GIB, Machine
@@ -15,7 +16,7 @@ from dgx_vllm.plan.cache import Cache
 from dgx_vllm.plan.memory import Budget
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.units import gb
-from dgx_vllm.plan.weights import Weight
+from dgx_vllm.plan.weights import Loading, Weight
 from dgx_vllm.profile import Profile
 
 
@@ -38,12 +39,13 @@ class Subject:
     profile: Profile | None
     files: tuple[Weight, ...] | None = None
 
-    def weights(self, drafting: bool) -> tuple[int, str] | None:
+    def weights(self, drafting: bool, loading: Loading) -> tuple[int, str] | None:
         """Bytes of weights and who says so, None where nobody does."""
         if self.model:
-            return self.model.bytes(drafting), "the files" if self.model.exact else "config.json"
+            held = weights.loaded(self.model.weights, loading)
+            return weights.total(held, drafting), "the files" if self.model.exact else "config.json"
         if self.files:
-            return weights.total(self.files, drafting), "the files"
+            return weights.total(weights.loaded(self.files, loading), drafting), "the files"
         if self.profile and self.profile.download_gib:
             return int(self.profile.download_gib * GIB), f"profile {self.profile.name}"
         return None
@@ -65,6 +67,15 @@ def survey(argument: str, environ: Mapping[str, str], profile: Profile | None) -
         return Subject(None, profile, model.stored(found.directory))
     except UserError:
         return Subject(None, profile)
+
+
+def draft_weights(argument: str, loading: Loading) -> int | None:
+    """Bytes of a draft model's weights, None where they are not in a directory of that name, or damaged."""
+    try:
+        held = model.stored(Path(argument).expanduser())
+    except UserError:
+        return None
+    return None if held is None else weights.total(weights.loaded(held, loading), drafting=True)
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,8 @@ def _refusal(budget: Budget, cache: Cache | None, terms: Terms, floor: int) -> s
         remedy = f"lower --kv-cache-memory-bytes to {budget.cache} or less, or free memory"
     elif longest and terms.context and longest < terms.context:
         remedy = f"give --max-model-len {longest} or less, or free memory"
+    elif budget.offloaded and budget.cache + budget.offloaded >= max(floor, 1):
+        remedy = "it would with less offloaded: lower --kv-offloading-size, or free memory"
     elif budget.cache + budget.reserve >= floor:
         remedy = "it would without the reserve: lower --memory-reserve, or free memory"
     else:

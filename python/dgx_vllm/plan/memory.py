@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dgx_vllm.plan.cache import Cache
-from dgx_vllm.plan.overheads import Overhead
+from dgx_vllm.plan.overheads import OFFLOADED, Overhead
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Budget:
     @property
     def overhead(self) -> int:
         return sum(each.bytes for each in self.overheads)
+
+    @property
+    def offloaded(self) -> int:
+        """Bytes of the overhead that hold what the KV cache drops."""
+        return sum(each.bytes for each in self.overheads if each.what == OFFLOADED)
 
     @property
     def cache(self) -> int:

@@ -12,6 +12,8 @@ from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.decode import Step
 from dgx_vllm.plan.memory import Budget, Row
 from dgx_vllm.plan.model import Model
+from dgx_vllm.plan.overheads import Overhead
+from dgx_vllm.plan.weights import Loading
 from dgx_vllm.profile import Profile
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -115,10 +117,9 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     """
     architecture = model.architecture
     dense = wish.dense_dtype or (profile.dense_dtype if profile else "bf16")
-    settings = profile.values("cuda") if profile else {}
-    model = replace(model, weights=weights.with_dense(model.weights, dense))
-    if dense != "bf16" and str(wish.moe_backend or settings.get("moe-backend")).lower() == "dgx":
-        model = replace(model, weights=weights.with_draft_experts(model.weights))
+    settings: Mapping[str, Any] = profile.values("cuda") if profile else {}
+    loading = Loading(dense, wish.moe_backend or settings.get("moe-backend"))
+    model = replace(model, weights=weights.loaded(model.weights, loading))
     if wish.drafts and architecture.draft is None:
         raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")
     drafts = _drafts(settings) if wish.drafts is None and architecture.draft else wish.drafts or 0
@@ -136,7 +137,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         wish.origin,
         wish.reserve,
         model.bytes(drafting=bool(drafts)),
-        overheads.of("cuda", architecture, batched, sequences),
+        overheads.of("cuda", architecture, batched, sequences) + _offloaded(settings),
     )
     overhead = gb10.OVERHEAD_PER_LAYER
     if wish.launches is not None:
@@ -174,6 +175,10 @@ def _cache_dtype(
 def _number(settings: Mapping[str, Any], name: str, default: int) -> int:
     value = settings.get(name)
     return int(value) if isinstance(value, str) and value.isdigit() else default
+
+
+def _offloaded(settings: Mapping[str, Any]) -> tuple[Overhead, ...]:
+    return overheads.offloaded(settings.get("kv-offloading-size"), settings.get("kv-offloading-backend"))
 
 
 def _drafts(settings: Mapping[str, Any]) -> int:

@@ -1,7 +1,9 @@
 """Overheads: memory beside weights and KV cache. Estimates with their reasons; none measured on a GB10."""
 
+import math
 from dataclasses import dataclass
 
+from dgx_vllm.errors import UserError
 from dgx_vllm.machine import GIB, Platform
 from dgx_vllm.plan.architecture import Architecture
 
@@ -19,6 +21,9 @@ SHED_SHARE, FLOOR_SHARE = 1 / 4, 1 / 8
 #: get_batch_defaults; on CUDA those for a GPU with 70 GiB or more, which vLLM takes a GB10 for).
 BATCHED_TOKENS: dict[Platform, int] = {"cuda": 8192, "cpu": 2048}
 SEQUENCES: dict[Platform, int] = {"cuda": 1024, "cpu": 128}
+
+#: What `offloaded` is called among the others.
+OFFLOADED = "offloaded KV cache"
 
 #: FlashInfer's compile jobs take 3 to 8 GB each, and it starts one a core (flashinfer#3634).
 COMPILE_JOB = 8 * 10**9
@@ -72,6 +77,24 @@ def of(
             )
         )
     return tuple(found)
+
+
+def offloaded(size: str | None, backend: str | None) -> tuple[Overhead, ...]:
+    """The buffer that takes what the KV cache drops: the CPU's, which is the same memory where it is unified.
+
+    Args:
+        size: --kv-offloading-size, in GiB; None where nothing is offloaded.
+        backend: --kv-offloading-backend; None for vLLM's own. LMCache's memory is a server's of its own.
+
+    Raises:
+        UserError: a size that is no buffer's.
+    """
+    if size is None or backend == "lmcache":
+        return ()
+    gib = float(size)
+    if not 0 < gib < math.inf:
+        raise UserError(f"--kv-offloading-size {size} is out of range: it must be above 0 GiB")
+    return (Overhead(OFFLOADED, int(gib * GIB), "--kv-offloading-size"),)
 
 
 _RUNTIME: dict[Platform, Overhead] = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
+from dgx_vllm.machine import Platform
 from dgx_vllm.plan import parts
 from dgx_vllm.plan.architecture import Architecture
 from dgx_vllm.plan.headers import Stored
@@ -63,6 +64,23 @@ class Weight:
     outputs: int
 
 
+@dataclass(frozen=True)
+class Loading:
+    """The settings of vLLM that change what becomes of a checkpoint's weights.
+
+    Args:
+        dense_dtype: --dense-dtype; bf16 where --dtype is another, whose layers it leaves.
+        moe_backend: --moe-backend or, where the drafts have one of their own, that; None for vLLM's choice.
+        platform: what serves.
+        number_bytes: of a number in --dtype: 4 for float32.
+    """
+
+    dense_dtype: Dtype = "bf16"
+    moe_backend: str | None = None
+    platform: Platform = "cuda"
+    number_bytes: int = 2
+
+
 def planned(architecture: Architecture, quantization: Quantization) -> tuple[Weight, ...]:
     """From the config alone."""
     found = []
@@ -99,6 +117,18 @@ def stored(tensors: Mapping[str, Stored]) -> tuple[Weight, ...]:
     return _summed(found)
 
 
+def loaded(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:
+    """The weights as vLLM holds them once they are loaded."""
+    found = _with_numbers(weights, loading)
+    if loading.dense_dtype == "bf16":
+        return found
+    found = with_dense(found, loading.dense_dtype)
+    # On a CPU they are rounded to what NVFP4 makes of them, and stay BF16.
+    if str(loading.moe_backend).lower() == "dgx" and loading.platform == "cuda":
+        found = with_draft_experts(found)
+    return found
+
+
 def with_dense(weights: Iterable[Weight], dtype: Dtype) -> tuple[Weight, ...]:
     """The weights as vLLM holds them with `--dense-dtype`."""
     if dtype == "bf16":
@@ -122,6 +152,19 @@ def with_draft_experts(weights: Iterable[Weight]) -> tuple[Weight, ...]:
     return tuple(
         replace(weight, precision="NVFP4", bytes=nvfp4().size((1, weight.parameters)))
         if weight.draft and weight.part is Part.EXPERTS and weight.precision == "BF16"
+        else weight
+        for weight in weights
+    )
+
+
+def _with_numbers(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:
+    """The weights that vLLM multiplies as numbers of --dtype: the CPU backend NVFP4's too."""
+    wide = {"BF16", "FP16"} if loading.number_bytes > 2 else set()
+    if loading.platform == "cpu":
+        wide.add("NVFP4")
+    return tuple(
+        replace(weight, bytes=weight.parameters * loading.number_bytes)
+        if weight.precision in wide
         else weight
         for weight in weights
     )
