@@ -197,7 +197,7 @@ def test_a_signal_stops_it(start: Start, number: signal.Signals, status: int, re
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
 def test_a_hang_up_that_comes_second_kills_nothing(start: Start, first: signal.Signals) -> None:
-    """A closed terminal sends it, its shell once more, and a session's end beside SIGTERM."""
+    """A closed terminal sends it, its shell once more, and a log-out beside SIGTERM."""
     server = start("--shutdown-timeout", "10", drain=1)
     server.await_ready()
     for number in (first, signal.SIGHUP):
