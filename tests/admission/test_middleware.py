@@ -71,6 +71,7 @@ def test_low_memory_refuses_new_work_alone(shed: int) -> None:
 FREES = [
     "/sleep",
     "/pause",
+    "/resume",
     "/release_kv_cache_memory",
     "/reset_prefix_cache",
     "/reset_mm_cache",
@@ -94,7 +95,6 @@ def test_what_frees_memory_passes(shed: int, path: str, root: str) -> None:
     "path",
     [
         "/wake_up",
-        "/resume",
         "/v1/load_lora_adapter",
         "/v1/responses",
         "/v1/responses/a/b/cancel",

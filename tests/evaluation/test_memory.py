@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from dgx_vllm import machine
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import engine, memory
 
@@ -40,13 +41,15 @@ def test_a_model_that_is_known_needs_its_activations_too(tmp_path: Path) -> None
     assert memory.needed(CHECKPOINT, {}) > unknown
 
 
-@pytest.mark.parametrize(("needed", "share"), [(4 * GB, 0.1), (5 * GB, 0.11), (113 * GB, 1.0)])
+@pytest.mark.parametrize(("needed", "share"), [(12 * GB, 0.1), (13 * GB, 0.11), (130 * GB, 1.0)])
 def test_the_share(needed: int, share: float) -> None:
-    """With the 8 GB that are left alone."""
     assert memory.share(needed, 120 * GB) == share
 
 
-def test_vllm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("unified", "reserve"), [(True, 8 * GB), (False, 0)])
+def test_vllm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unified: bool, reserve: int) -> None:
+    """On unified memory the system keeps what `serve` leaves it."""
+    monkeypatch.setattr(machine, "detect", lambda: SimpleNamespace(platform="cuda", unified=unified))
     given: dict[str, Any] = {}
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda **words: given.update(words)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -56,5 +59,5 @@ def test_vllm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = checkpoint(tmp_path / "model", 48 * GB)
     engine.start(directory)
     assert given["kv_cache_memory_bytes"] == memory.CACHE_BYTES
-    assert given["gpu_memory_utilization"] == memory.share(memory.needed(directory, {}), 120 * GB)
-    assert 0.47 < given["gpu_memory_utilization"] < 0.57
+    assert given["gpu_memory_utilization"] == memory.share(memory.needed(directory, {}) + reserve, 120 * GB)
+    assert 0.4 < given["gpu_memory_utilization"] - reserve / (120 * GB) < 0.5

@@ -29,6 +29,7 @@ LLAMA = {
     "torch_dtype": "bfloat16",
 }
 EAGLE = {"method": "eagle3", "model": "owner/draft", "num_speculative_tokens": 3}
+YARN = {"rope_type": "yarn", "factor": 2.0}
 UNKNOWN = sorted(set(flags.load().require("kv-cache-dtype", "").choices) - set(cache.DTYPES))
 
 
@@ -61,6 +62,8 @@ def is_vllms(launch: Launch, cause: str) -> bool:
         ({"block_size": "256"}, "--block-size 256"),
         ({"kv_cache_dtype_skip_layers": ("0", "1")}, "--kv-cache-dtype-skip-layers 0 1"),
         ({"hf_overrides": {"num_hidden_layers": 64}}, "--hf-overrides"),
+        ({"hf_overrides": {"rope_parameters": YARN}}, "--hf-overrides"),
+        ({"hf_overrides": {"rope_parameters": YARN}, "max_model_len": "auto"}, "--hf-overrides"),
         ({"mamba_cache_dtype": "float32"}, "--mamba-cache-dtype float32"),
         ({"disable_hybrid_kv_cache_manager": True}, "--disable-hybrid-kv-cache-manager"),
         ({"speculative_config": EAGLE}, "drafts by owner/draft"),
@@ -94,6 +97,9 @@ def test_what_enlarges_a_sequence_is_vllms_to_count(
         {"speculative_config": {"model": "ngram", "num_speculative_tokens": 3}},
         {"speculative_config": {"method": "suffix", "num_speculative_tokens": 3}},
         {"speculative_config": {"method": "mtp", "model": "owner/name", "num_speculative_tokens": 1}},
+        {"speculative_config": {"model": "owner/name", "num_speculative_tokens": 1}},
+        {"model": "/m", "speculative_config": {"method": "mtp", "model": "/m/", "num_speculative_tokens": 1}},
+        {"hf_overrides": {"rope_parameters": YARN}, "max_model_len": "8192"},
     ],
     ids=str,
 )

@@ -54,6 +54,7 @@ def planned(
     config: Mapping[str, Any],
     available: int,
     dense_dtype: Dtype | None = None,
+    environ: Mapping[str, str] | None = None,
     **flags: object,
 ) -> Launch:
     """A launch; objects are written as JSON."""
@@ -63,11 +64,11 @@ def planned(
     }
     request = Request(
         flags={"model": "owner/name", **words},
-        environ={},
+        environ=environ or {},
         memory=Memory(available, None, Subject(understood(config), None)),
         dense_dtype=dense_dtype,
     )
-    return command.plan(request, machine, frozenset())
+    return command.plan(request, machine, frozenset(environ or ()))
 
 
 def weights(launch: Launch) -> str:
@@ -163,3 +164,19 @@ def test_what_dense_dtype_makes_of_them_the_cpu_keeps(laptop: Machine, spark: Ma
             for backend in ("auto", "dgx")
         )
         assert vllms == dgx
+
+
+@pytest.mark.parametrize(
+    ("environ", "quantized"),
+    [
+        ({"VLLM_BATCH_INVARIANT": "1"}, False),
+        ({"VLLM_BATCH_INVARIANT": "0"}, True),
+        ({"VLLM_PLUGINS": "lora_filesystem_resolver"}, False),
+        ({"VLLM_PLUGINS": "lora_filesystem_resolver,dgx_vllm"}, True),
+    ],
+)
+def test_what_nothing_will_quantize_counts_as_it_is(
+    spark: Machine, environ: dict[str, str], quantized: bool
+) -> None:
+    launch = planned(spark, LLAMA, 112 * GB, "fp8", environ, max_model_len="8192", max_num_seqs="8")
+    assert (launch.refusal is None) == quantized

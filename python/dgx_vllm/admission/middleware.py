@@ -21,9 +21,10 @@ HEARTBEAT = "/dgx-vllm/heartbeat"
 SHED = "DGX_VLLM_MEMORY_SHED"
 """The variable with the bytes of MemAvailable below which new work is refused; 0 or unset: never."""
 
-# What gives memory back, or ends work, in vLLM's API; and /ping, which SageMaker asks by POST.
+# What gives memory back, or ends work, in vLLM's API; what a pause is ended by, which lets no new work in by
+# itself; and /ping, which SageMaker asks by POST.
 _FREES = re.compile(
-    r"/(sleep|pause|release_kv_cache_memory|reset_(prefix|mm|encoder)_cache|(inference/v1/)?abort_requests|ping)"
+    r"/(sleep|pause|resume|release_kv_cache_memory|reset_(prefix|mm|encoder)_cache|(inference/v1/)?abort_requests|ping)"
     r"|/v1/(unload_lora_adapter|responses/[^/]+/cancel)"
 )
 RETRY_SECONDS = 10

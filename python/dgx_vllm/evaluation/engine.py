@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import dense
+from dgx_vllm import dense, machine
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
 from dgx_vllm.evaluation import memory
 from dgx_vllm.evaluation.memory import WINDOW
+from dgx_vllm.plan import guard, overheads
 
 _SETTINGS = {
     "HF_HUB_OFFLINE": "1",
@@ -38,7 +39,9 @@ def start(directory: Path, logprobs: int = 0, dense_dtype: Dtype = "bf16") -> An
     room: dict[str, Any] = {}
     if torch.cuda.is_available():
         total = torch.cuda.mem_get_info()[1]
-        share = memory.share(memory.needed(directory, os.environ), total)
+        # On unified memory what `serve` leaves alone is left alone here, too.
+        reserve = overheads.RESERVE if guard.guards(machine.detect()) else 0
+        share = memory.share(memory.needed(directory, os.environ) + reserve, total)
         room = {"kv_cache_memory_bytes": memory.CACHE_BYTES, "gpu_memory_utilization": share}
     return LLM(
         model=str(directory),

@@ -30,11 +30,11 @@ def needed(checkpoint: Path, environ: Mapping[str, str]) -> int:
 def share(needed: int, total: int) -> float:
     """The share of memory that vLLM wants free at start, even where the cache is given in bytes.
 
-    As much as will be taken, and what `serve` leaves alone beside it: with less, a model that does not fit
-    would be found out while it loads, and a GB10 without memory wedges instead of failing.
+    As much as will be taken: with less, a model that does not fit would be found out while it loads, and a
+    GB10 without memory wedges instead of failing.
 
     Args:
-        needed: bytes.
+        needed: bytes; where the memory is the host's, with what is left to it.
         total: bytes that there are.
     """
-    return min(math.ceil(100 * (needed + overheads.RESERVE) / total) / 100, 1.0)
+    return min(math.ceil(100 * needed / total) / 100, 1.0)

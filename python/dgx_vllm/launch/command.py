@@ -199,7 +199,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         notes.append(
             f"profile {used.name} is made for {used.model} and is applied to {settings['model'].text}"
         )
-    kept = guarded(settings, machine, request.memory)
+    kept = guarded(settings, machine, request.memory, request.environ)
     return Launch(
         argv=_argv(kept.settings, machine),
         variables=_variables(request, kept, machine),

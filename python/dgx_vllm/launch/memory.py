@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dgx_vllm import dense
@@ -29,6 +31,10 @@ _UNCOUNTED = (
     *("block-size", "kv-cache-dtype-skip-layers", "mamba-block-size", "mamba-cache-dtype"),
     *("disable-hybrid-kv-cache-manager", "hf-overrides", "kv-transfer-config"),
 )
+# Of the entry points that vLLM loads by.
+_PLUGIN = "dgx_vllm"
+# Fields of a model's config that say where tokens are, and not what is kept of them.
+_POSITIONS = {"rope_parameters", "rope_scaling", "rope_theta", "max_position_embeddings"}
 # Methods that draft from the text so far, which takes neither weights nor a KV cache.
 _FROM_TEXT = ("ngram", "[ngram]", "ngram_gpu", "suffix")
 
@@ -69,7 +75,7 @@ class Guarded:
     refusal: str | None = None
 
 
-def guarded(settings: Layer, machine: Machine, memory: Memory | None) -> Guarded:
+def guarded(settings: Layer, machine: Machine, memory: Memory | None, environ: Mapping[str, str]) -> Guarded:
     """Applies the guard.
 
     Raises:
@@ -79,7 +85,7 @@ def guarded(settings: Layer, machine: Machine, memory: Memory | None) -> Guarded
     if memory is None or not guard.guards(machine) or _spread(settings):
         return Guarded(settings)
     drafts, drafter = limits.draft_count(settings), _drafter(settings)
-    loading = _loading(settings, machine)
+    loading = _loading(settings, machine, environ)
     weights = memory.subject.weights(drafts > 0 and drafter is None, loading)
     if weights is None:
         note = "memory: how large the model is will be known when it is here; nothing guards this start"
@@ -140,12 +146,13 @@ def _judge(settings: Layer, machine: Machine, memory: Memory, drafts: int, weigh
     )
 
 
-def _loading(settings: Layer, machine: Machine) -> Loading:
+def _loading(settings: Layer, machine: Machine, environ: Mapping[str, str]) -> Loading:
     own = _speculation(settings).get("moe_backend")
     experts, dtype = settings.get("moe-backend"), settings.get("dtype")
     asked = _dense_dtype(settings)
+    other = dtype and dtype.text not in ("auto", "bfloat16")
     return Loading(
-        dense_dtype="bf16" if dtype and dtype.text not in ("auto", "bfloat16") else asked,
+        dense_dtype="bf16" if other or _leaves_dense(environ) else asked,
         moe_backend=str(own) if own else experts.text if experts else None,
         platform=machine.platform,
         number_bytes=4 if _wide(settings) else 2,
@@ -161,6 +168,13 @@ def _dense_dtype(settings: Layer) -> Dtype:
         return dense.asked(json.loads(setting.text))
     except ValueError as error:
         raise UserError(f"{setting.origin}: {error}") from error
+
+
+def _leaves_dense(environ: Mapping[str, str]) -> bool:
+    """Whether nothing is quantized as it is loaded: the plugin refuses to, or vLLM loads others alone."""
+    plugins = environ.get("VLLM_PLUGINS")
+    invariant = environ.get("VLLM_BATCH_INVARIANT", "").strip() not in ("", "0")
+    return invariant or (plugins is not None and _PLUGIN not in plugins.split(","))
 
 
 def _wide(settings: Layer) -> bool:
@@ -183,9 +197,14 @@ def _drafter(settings: Layer) -> str | None:
     method, named = str(fields.get("method") or ""), str(fields.get("model") or "")
     if (method or named) in _FROM_TEXT:
         return None
-    if method.endswith("mtp") and named in ("", settings["model"].text):
+    if (method.endswith("mtp") or not method) and _is_model(named, settings["model"].text):
         return None
     return named or method or None
+
+
+def _is_model(named: str, model: str) -> bool:
+    """Whether a draft model is the model itself, whose MTP layers draft then."""
+    return named in ("", model) or Path(named).expanduser().resolve() == Path(model).expanduser().resolve()
 
 
 def _draft_weights(drafter: str | None, loading: Loading) -> tuple[int, tuple[str, ...]]:
@@ -216,7 +235,18 @@ def _uncounted(settings: Layer, model: Model) -> str | None:
     if _wide(settings) and model.architecture.dtype != "float32":
         return _named(settings["dtype"])
     given = (settings[name] for name in _UNCOUNTED if name in settings)
-    return next((_named(setting) for setting in given if setting.text not in ("auto", "off")), None)
+    return next((_named(setting) for setting in given if not _is_counted(setting, settings)), None)
+
+
+def _is_counted(setting: Setting, settings: Layer) -> bool:
+    """Whether one of those flags changes nothing of what a sequence keeps."""
+    if setting.name != "hf-overrides":
+        return setting.text in ("auto", "off")
+    length = settings.get("max-model-len")
+    # Where they decide the length, too, it is not known here.
+    if length is None or length.text in ("auto", "-1"):
+        return False
+    return json.loads(setting.text).keys() <= _POSITIONS
 
 
 def _named(setting: Setting) -> str:

@@ -8,8 +8,8 @@ from dgx_vllm.errors import UserError
 from dgx_vllm.launch.settings import Setting
 
 _API_KEY = "VLLM_API_KEY"
-# What a header of HTTP carries as one word; vLLM takes an empty key for none.
-_SENDABLE = re.compile(r"[!-~]*")
+# What a header of HTTP carries whole, blanks within it too; vLLM takes an empty key for none.
+_SENDABLE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 
 
 def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str]:
