@@ -246,7 +246,13 @@ def test_a_flag_beside_the_file_is_refused(dgx_vllm: Run, tmp_path: Path, place:
     assert "sk-other" not in refused.err
 
 
-@pytest.mark.parametrize("key", ["schl\u00fcssel", "two words", "tab\tbed", "\udcff"])
+@pytest.mark.parametrize("key", ["", "k", "two words", "sk-1234,~!"])
+def test_a_key_that_clients_can_send_is_taken(dgx_vllm: Run, key: str) -> None:
+    outcome = dgx_vllm("serve", "--dry-run", environ={"VLLM_API_KEY": key})
+    assert (outcome.status, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "blank at the end ", "tab\tbed", "\udcff"])
 @pytest.mark.parametrize("place", ["VLLM_API_KEY", "--api-key", "--config"])
 def test_a_key_that_no_client_can_send_is_refused(
     dgx_vllm: Run, tmp_path: Path, place: str, key: str
