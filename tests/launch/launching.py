@@ -15,6 +15,18 @@ FAKE = Path(__file__).parent / "fake"
 """A stand-in for the vLLM package."""
 
 COMMAND = [sys.executable, "-m", "dgx_vllm.cli"]
+#: The config of a Llama with 8B parameters.
+LLAMA_8B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+    "torch_dtype": "bfloat16",
+}
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, int]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import Run, write_safetensors
+from launching import LLAMA_8B, Run, write_safetensors
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command, flags
@@ -17,17 +17,6 @@ from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.outlook import Wish
 
 GB = 10**9
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-    "max_position_embeddings": 8192,
-    "torch_dtype": "bfloat16",
-}
 EAGLE = {"method": "eagle3", "model": "owner/draft", "num_speculative_tokens": 3}
 YARN = {"rope_type": "yarn", "factor": 2.0}
 UNKNOWN = sorted(set(flags.load().require("kv-cache-dtype", "").choices) - set(cache.DTYPES))
@@ -39,7 +28,7 @@ def planned(machine: Machine, available: int = 110 * GB, **given: object) -> Lau
         name.replace("_", "-"): json.dumps(value) if isinstance(value, dict) else value
         for name, value in given.items()
     }
-    found = model.understand(source.Source("model", LLAMA))
+    found = model.understand(source.Source("model", LLAMA_8B))
     request = Request(
         flags={"model": "owner/name", "max-num-seqs": "1", **words},
         environ={},
@@ -144,7 +133,7 @@ def test_every_cache_dtype_of_vllms_is_served(spark: Machine, dtype: str) -> Non
 
 
 def test_a_cache_dtype_that_plan_does_not_know(dgx_vllm: Run, spark: Machine, checkpoint: Path) -> None:
-    (checkpoint / "config.json").write_text(json.dumps(LLAMA))
+    (checkpoint / "config.json").write_text(json.dumps(LLAMA_8B))
     outcome = dgx_vllm(
         "serve", str(checkpoint), "--dry-run", "--kv-cache-dtype", "int8_per_token_head", on=spark
     )
@@ -152,7 +141,7 @@ def test_a_cache_dtype_that_plan_does_not_know(dgx_vllm: Run, spark: Machine, ch
     assert "--kv-cache-dtype int8_per_token_head" in outcome.out
     with pytest.raises(UserError, match="the KV cache's dtype 'int8_per_token_head' is unknown here"):
         outlook.of(
-            model.understand(source.Source("model", LLAMA)),
+            model.understand(source.Source("model", LLAMA_8B)),
             None,
             Wish(110 * GB, "given", cache_dtype="int8_per_token_head"),
         )

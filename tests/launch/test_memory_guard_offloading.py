@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from launching import LLAMA_8B
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command
@@ -16,18 +17,7 @@ from dgx_vllm.plan.outlook import Wish
 from dgx_vllm.profile import Profile
 
 GB = 10**9
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-    "max_position_embeddings": 8192,
-    "torch_dtype": "bfloat16",
-}
-MODEL = model.understand(source.Source("model", LLAMA))
+MODEL = model.understand(source.Source("model", LLAMA_8B))
 
 
 def planned(machine: Machine, available: int = 110 * GB, serve: Any = None, **flags: str) -> Launch:

@@ -86,9 +86,6 @@ class Launch:
         refusal: why it must not be started on this machine now, None if it may.
         protection: when the running server refuses work and when it is ended.
         key_file: the file that holds the key that clients must give, None where it came otherwise.
-
-    Raises:
-        UserError: a flag gives a key beside the file's.
     """
 
     argv: tuple[str, ...]
@@ -100,11 +97,6 @@ class Launch:
     refusal: str | None = None
     protection: Protection = field(default_factory=Protection)
     key_file: str | None = None
-
-    def __post_init__(self) -> None:
-        other = self.settings.get("api-key")
-        if self.key_file and other:  # vLLM would take the flag's and not say so
-            raise UserError(f"--api-key-file {self.key_file} and {other.origin} both give a key; keep one")
 
     @property
     def host(self) -> str:

@@ -31,7 +31,7 @@ _UNCOUNTED = (
     *("block-size", "kv-cache-dtype-skip-layers", "mamba-block-size", "mamba-cache-dtype"),
     *("disable-hybrid-kv-cache-manager", "hf-overrides", "kv-transfer-config"),
 )
-# Of the entry points that vLLM loads by.
+# What our entry points are called in VLLM_PLUGINS.
 _PLUGIN = "dgx_vllm"
 # Fields of a model's config that say where tokens are, and not what is kept of them.
 _POSITIONS = {"rope_parameters", "rope_scaling", "rope_theta", "max_position_embeddings"}

@@ -36,6 +36,20 @@ def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str
     return {**environ, _API_KEY: words[0]}
 
 
+def check_alone(file: Path, given: Setting | None) -> None:
+    """Refuses a flag's key beside the file's: vLLM would take the flag's and not say so.
+
+    Args:
+        file: of --api-key-file.
+        given: the flag's setting, None where nobody gave it.
+
+    Raises:
+        UserError: names both places.
+    """
+    if given is not None:
+        raise UserError(f"--api-key-file {file} and {given.origin} both give a key; keep one")
+
+
 def check_api_keys(environ: Mapping[str, str], given: Setting | None) -> None:
     """Refuses keys that no client can send, the launcher's own question among them.
 

@@ -63,7 +63,10 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
     launch = command.plan(request, here, environment.known(here.vllm.package))
     preflight.check_model(launch, environ)
-    return replace(launch, key_file=str(options.api_key_file)) if options.api_key_file else launch
+    if options.api_key_file is None:
+        return launch
+    secret.check_alone(options.api_key_file, launch.settings.get("api-key"))
+    return replace(launch, key_file=str(options.api_key_file))
 
 
 def _request(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Request:
