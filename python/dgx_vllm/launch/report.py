@@ -1,9 +1,11 @@
 """What the user sees: the dry run, the profiles, the progress, the address."""
 
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from rich import box
 from rich.console import Console
@@ -82,7 +84,8 @@ class Progress:
         self._next = seconds + (_TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS)
         # A live spinner would be torn apart by vLLM's log on the same terminal: each line stands alone.
         style = "dim" if self._terminal else ""
-        self._console.print(Text(f"dgx-vllm: {seconds:.0f} s: {obstacle}", style))
+        with _written_to(sys.stderr):
+            self._console.print(Text(f"dgx-vllm: {seconds:.0f} s: {obstacle}", style))
 
     def stopped(self) -> None:
         """The server was told to end before it was ready."""
@@ -107,18 +110,31 @@ class Progress:
         """The server answered that many seconds after its start."""
         token = "" if ready.first_token is None else f", first token in {ready.first_token:.2f} s"
         where = f"the socket {ready.endpoint.socket}" if ready.endpoint.socket else f"{ready.endpoint.url}/v1"
-        print(f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}")
-        if ready.curl:
-            print(f"dgx-vllm: try it: {ready.curl}")
-        else:
-            print("dgx-vllm: the model has no completion endpoint; ready means that /health answers")
-        sys.stdout.flush()
+        with _written_to(sys.stdout):
+            print(f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}")
+            if ready.curl:
+                print(f"dgx-vllm: try it: {ready.curl}")
+            else:
+                print("dgx-vllm: the model has no completion endpoint; ready means that /health answers")
+            sys.stdout.flush()
 
 
 def say(line: str) -> None:
     """One line to standard error, where it does not mix with what a script reads."""
-    with contextlib.suppress(OSError):  # a terminal that is gone; what is left to do goes on
+    with _written_to(sys.stderr):
         print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _written_to(stream: TextIO) -> Iterator[None]:
+    """Lets what cannot be written to a terminal that is gone be lost: what is left to do goes on."""
+    try:
+        yield
+    except OSError:
+        # Python would try once more at its end, and fail of it with status 120.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _settings_table(launch: Launch) -> Table:
