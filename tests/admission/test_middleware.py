@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgx_vllm.admission import middleware
-from dgx_vllm.admission.middleware import HEARTBEAT, RETRY_SECONDS, SHED, Admission
+from dgx_vllm.admission.middleware import (
+    HEARTBEAT,
+    RETRY_SECONDS,
+    SERVER,
+    SERVER_HEADER,
+    SHED,
+    Admission,
+)
 
 
 def ask(
@@ -169,3 +176,27 @@ def test_a_heartbeat_is_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
         "none": 200,
     }
     assert b"private" not in answers["dead"][1]["body"]
+
+
+# --- whose server answers
+
+
+@pytest.mark.parametrize("path", ["/health", HEARTBEAT])
+@pytest.mark.parametrize("root", ["", "/api"])
+def test_a_server_says_whose_it_is(monkeypatch: pytest.MonkeyPatch, path: str, root: str) -> None:
+    async def answering(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    monkeypatch.setenv(SERVER, "its-own-word")
+    asked = path if path == HEARTBEAT else f"{root}{path}"
+    start, _ = ask(Admission(answering), "GET", asked, Engine(), root=root)
+    assert start["status"] == 200
+    assert (SERVER_HEADER.encode(), b"its-own-word") in start["headers"]
+    assert path == HEARTBEAT or (b"a", b"b") in start["headers"]
+
+
+def test_only_probes_learn_whose_server_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SERVER, "its-own-word")
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/completions"), ("GET", "/healthy")):
+        assert ask(Admission(behind), method, path) == ["reached"]

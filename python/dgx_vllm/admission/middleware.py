@@ -18,6 +18,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 HEARTBEAT = "/dgx-vllm/heartbeat"
 """Answers 200 once the engine's own loop has: vLLM's /health stays at 200 while the engine is stopped."""
 
+SERVER = "DGX_VLLM_SERVER"
+"""The variable with a random word that the launcher makes up for its server: who answers it is no other's."""
+
+SERVER_HEADER = "dgx-vllm-server"
+"""The header that answers to /health and to the heartbeat carry, with that word."""
+
+HEALTH = "/health"
+
 SHED = "DGX_VLLM_MEMORY_SHED"
 """The variable with the bytes of MemAvailable below which new work is refused; 0 or unset: never."""
 
@@ -52,6 +60,7 @@ class Admission:
         self._available = available
         self._clock = clock
         self._shed_below = int(os.environ.get(SHED) or 0)
+        self._server = os.environ.get(SERVER, "").encode()
         self._low = False
         self._sampled = float("-inf")
 
@@ -59,13 +68,28 @@ class Admission:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif scope["path"] == HEARTBEAT:
-            await _heartbeat(scope, send)
+            await _heartbeat(scope, self._named(send))
+        elif _path(scope) == HEALTH:
+            await self._app(scope, receive, self._named(send))
         elif scope["method"] == "POST" and not _frees(scope) and self._is_low():
             # The body is not read: whoever is refused must not cost memory.
             message = "this machine is low on memory and takes no new requests for now; try again later"
             await _answer(send, 503, message, retry_after=RETRY_SECONDS)
         else:
             await self._app(scope, receive, send)
+
+    def _named(self, send: Send) -> Send:
+        """Answers that say whose they are: at this address another server may answer the launcher."""
+        if not self._server:
+            return send
+
+        async def named(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), (SERVER_HEADER.encode(), self._server)]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        return named
 
     def _is_low(self) -> bool:
         if self._shed_below and self._clock() - self._sampled >= _SAMPLE_SECONDS:
@@ -76,7 +100,13 @@ class Admission:
 
 def _frees(scope: Scope) -> bool:
     """Whether a request leaves more memory than it found: refused, it would keep the machine short of it."""
-    return bool(_FREES.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))))
+    return bool(_FREES.fullmatch(_path(scope)))
+
+
+def _path(scope: Scope) -> str:
+    """The path below `--root-path`."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 async def _heartbeat(scope: Scope, send: Send) -> None:
