@@ -33,11 +33,13 @@ COMMANDS = (
     "eval-prune",
     "exec",
     "health",
+    "help",
     "install-service",
     "plan",
     "profiles",
     "prune",
     "serve",
+    "version",
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 

@@ -1,0 +1,117 @@
+"""Commands about models: what fits, what is here, fetching it."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dgx_vllm.dense import Dtype
+from dgx_vllm.errors import UserError
+
+app = typer.Typer()
+_PANEL = "Models"
+
+
+@app.command(rich_help_panel=_PANEL)
+def profiles() -> None:
+    """List the profiles and whether each fits this machine."""
+    from dgx_vllm import machine, profile
+    from dgx_vllm.launch import report
+
+    try:
+        here = machine.detect()
+    except UserError:
+        here = None  # the list is of use without vLLM as well
+    report.profiles(profile.builtin(), here)
+
+
+@app.command(rich_help_panel=_PANEL)
+def plan(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A directory, a config.json, a profile or a Hugging Face id."),
+    ],
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="Plan for this much, such as 119.7GB; by default MemAvailable on a GB10, else all of one.",
+        ),
+    ] = None,
+    reserve: Annotated[
+        str | None,
+        typer.Option("--memory-reserve", metavar="AMOUNT", help="What to leave alone of it; 8GB by default."),
+    ] = None,
+    context: Annotated[
+        int, typer.Option(min=1, metavar="TOKENS", help="Tokens in each sequence while decoding.")
+    ] = 1024,
+    kv_cache_dtype: Annotated[
+        str | None, typer.Option(metavar="DTYPE", help="As for serve; by default the profile's.")
+    ] = None,
+    dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve; by default the profile's.")] = None,
+    moe_backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="As for serve; dgx counts in a draft's experts in NVFP4, where --dense-dtype makes them so.",
+        ),
+    ] = None,
+    drafts: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Tokens that the MTP layer drafts; by default the profile's, else none."
+        ),
+    ] = None,
+    acceptance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE,...",
+            help="Weigh drafts by the share of steps that keeps the first, the second, such as 0.84,0.58.",
+        ),
+    ] = None,
+    launches: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Take the overhead by launches of a step, as bench-decode counts them."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw the plan into this file too.")
+    ] = None,
+) -> None:
+    """Say what MODEL takes of a GB10's memory, what fits beside it, and how fast it may decode."""
+    from dgx_vllm.plan import command
+
+    command.plan(
+        model,
+        os.environ,
+        memory=memory,
+        reserve=reserve,
+        context=context,
+        cache_dtype=kv_cache_dtype,
+        dense_dtype=dense_dtype,
+        moe_backend=moe_backend,
+        drafts=drafts,
+        acceptance=acceptance,
+        launches=launches,
+        as_json=as_json,
+        plot=plot,
+    )
+
+
+@app.command(rich_help_panel=_PANEL)
+def download(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face id or a profile's name.")],
+    revision: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit; main by default.")
+    ] = None,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do not look for a newer one where a whole model is here.")
+    ] = False,
+) -> None:
+    """Download MODEL into the Hugging Face cache, or finish what was begun, and verify it."""
+    from dgx_vllm.download import command
+
+    command.download(model, os.environ, revision, if_missing)

@@ -1,0 +1,112 @@
+"""Commands that serve, and that watch what serves."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dgx_vllm.commands.shape import PASS_ON, PassOn
+from dgx_vllm.dense import Dtype
+
+app = typer.Typer()
+_PANEL = "Serve and watch"
+_SERVE_HELP = """Serve MODEL over the OpenAI API, by default on 127.0.0.1:8888.
+
+MODEL is a Hugging Face id, a local checkpoint or a profile's name; without one the built-in demo is served.
+Every flag of `vllm serve` is accepted. Settings come from flags, then from the file of --config, from
+VLLM_EXTRA_ARGS, from the environment (MODEL, HOST, PORT, GPU_MEMORY_UTIL, MAX_MODEL_LEN, MAX_NUM_SEQS,
+TENSOR_PARALLEL_SIZE), from the model's profile, and from defaults; --dry-run shows which one counts.
+"""
+
+
+@app.command(
+    cls=PassOn,
+    context_settings=PASS_ON,
+    rich_help_panel=_PANEL,
+    help=_SERVE_HELP,
+    options_metavar="[MODEL] [OPTIONS] [any vLLM flag]",
+)
+def serve(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE.toml", help="Apply this profile instead of the model's own."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the command, the environment and each value's source; start nothing."
+        ),
+    ] = False,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the address as JSON to FILE once a token can be had."),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask clients for the key that FILE holds."),
+    ] = None,
+    memory_reserve: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Memory to leave alone; 8GB by default, 1GB on the CPU backend."),
+    ] = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Memory that this server may take; all that is available."),
+    ] = None,
+    memory_shed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="Answer 503 to new requests below this much available memory; a quarter of the reserve.",
+        ),
+    ] = None,
+    memory_floor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="End the server below this much available memory; an eighth of the reserve, 0 for never.",
+        ),
+    ] = None,
+    dense_dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="What linear layers that the checkpoint left in BF16 become, lm_head among them."),
+    ] = None,
+    watchdog: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="End the server when its engine is silent for so long; 120 by default, 0 for never.",
+        ),
+    ] = None,
+) -> None:
+    from dgx_vllm.launch import serve as launch
+    from dgx_vllm.launch.options import Options
+
+    options = Options(
+        profile=profile,
+        dry_run=dry_run,
+        ready_file=ready_file,
+        api_key_file=api_key_file,
+        memory_reserve=memory_reserve,
+        memory_budget=memory_budget,
+        memory_shed=memory_shed,
+        memory_floor=memory_floor,
+        dense_dtype=dense_dtype,
+        watchdog=watchdog,
+    )
+    raise typer.Exit(launch.serve(context.args, os.environ, options))
+
+
+@app.command(rich_help_panel=_PANEL)
+def health(
+    ready_file: Annotated[
+        Path, typer.Option(metavar="FILE", help="What `dgx-vllm serve --ready-file` was given.")
+    ],
+) -> None:
+    """Say whether a running server is healthy; the exit status is what a health check asks for."""
+    from dgx_vllm import health
+
+    print(f"{health.check(ready_file)} is healthy")

@@ -1,0 +1,49 @@
+"""How the command line is read: `-h` everywhere, hints for what does not exist, vLLM's flags passed on."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from dgx_vllm.errors import UserError
+
+#: vLLM's flags are not Typer's to know: they pass through in order and are read by launch.flags. A short -h
+#: is not declared: in `-sc.method` and `-dph` it would be found as one of several short options.
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class Commands(TyperGroup):
+    """The top of the command line."""
+
+    def parse_args(self, context: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        # Without a command the help is what was asked for, and no error.
+        return super().parse_args(context, args or ["--help"])
+
+    def resolve_command(  # type: ignore[override]
+        self, context: typer.Context, args: list[str]
+    ) -> tuple[str | None, Any, list[str]]:
+        word = args[0]
+        if word in self.commands:
+            return super().resolve_command(context, args)
+        from dgx_vllm.commands import hint
+
+        said = hint.for_command(word, self.commands)
+        raise UserError(f"there is no command {word!r}; {said or 'see `dgx-vllm --help`'}")
+
+
+class PassOn(TyperCommand):
+    """A command that takes vLLM's flags beside its own, and shows their help."""
+
+    def parse_args(self, context: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        own = args[: args.index("--")] if "--" in args else args
+        if "-h" in own:
+            args = ["--help"]
+        for word in own:
+            name, equals, wanted = word.partition("=")
+            if equals and name in ("-h", "--help"):
+                from dgx_vllm.flag_help import show
+
+                show.show(wanted, self.params)
+                context.exit()
+        return super().parse_args(context, args)

@@ -1,0 +1,171 @@
+"""Commands about this machine and its services."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import dgx_vllm
+from dgx_vllm.commands.shape import HELP, PASS_ON, PassOn
+from dgx_vllm.dense import Dtype
+from dgx_vllm.errors import FAILURE, UserError
+
+app = typer.Typer()
+_PANEL = "Machine and service"
+
+
+@app.command(
+    cls=PassOn,
+    context_settings=PASS_ON,
+    rich_help_panel=_PANEL,
+    options_metavar="[MODEL] [OPTIONS] [any vLLM flag]",
+)
+def install_service(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(metavar="NAME", help="The unit is dgx-vllm-NAME.service.")] = "default",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Stop it and remove what was written; models stay.")
+    ] = False,
+    user: Annotated[
+        bool, typer.Option("--user", help="For your own service manager, not the system's.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the units; write nothing.")] = False,
+    run_as: Annotated[
+        str | None,
+        typer.Option(metavar="USER", help="Who runs it; by default a user that exists while it runs."),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="As for serve.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit; main by default.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="As for serve; 127.0.0.1 by default.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="As for serve; 8888 by default.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="vLLM's settings.")] = None,
+    environment_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Variables, one NAME=VALUE a line.")
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="As for serve.")] = None,
+    hf_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A Hugging Face token.")] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="For models; systemd's cache directory by default."),
+    ] = None,
+    memory_reserve: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    memory_budget: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    memory_shed: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    memory_floor: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
+    dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve.")] = None,
+    watchdog: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="As for serve.")] = 120,
+) -> None:
+    """Keep a server running by systemd, from now on and after each start of this machine.
+
+    Flags that are not its own are vLLM's and go to `dgx-vllm serve`.
+    """
+    from dgx_vllm.service import command
+    from dgx_vllm.service.command import Wish
+
+    command.install_service(
+        context.args,
+        os.environ,
+        Wish(
+            name=name,
+            remove=remove,
+            user=user,
+            dry_run=dry_run,
+            run_as=run_as,
+            profile=profile,
+            revision=revision,
+            host=host,
+            port=port,
+            config=config,
+            environment_file=environment_file,
+            api_key_file=api_key_file,
+            hf_token_file=hf_token_file,
+            cache_dir=cache_dir,
+            memory_reserve=memory_reserve,
+            memory_budget=memory_budget,
+            memory_shed=memory_shed,
+            memory_floor=memory_floor,
+            dense_dtype=dense_dtype,
+            watchdog=watchdog,
+        ),
+    )
+
+
+@app.command(rich_help_panel=_PANEL)
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for programs instead of a screen for people.")
+    ] = False,
+    ask_vllm: Annotated[
+        bool,
+        typer.Option("--ask-vllm", help="Have vLLM itself say which backends it selects; takes longer."),
+    ] = False,
+) -> None:
+    """Say whether this machine can serve, how well, and what to do; the exit status is 1 if it cannot."""
+    from dgx_vllm.doctor import examination, place, report
+
+    examined = examination.examine(place.here(os.environ), ask_vllm)
+    (report.dump if as_json else report.show)(examined)
+    raise typer.Exit(0 if examined.serves else FAILURE)
+
+
+@app.command(rich_help_panel=_PANEL)
+def check_config(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What `--config` would be given.")],
+) -> None:
+    """Say whether vLLM has the flags that FILE sets."""
+    from dgx_vllm.launch import config_file
+
+    print(f"{file}: {len(config_file.read(str(file)))} settings")
+
+
+@app.command(
+    name="exec",
+    rich_help_panel=_PANEL,
+    context_settings={**PASS_ON, **HELP, "allow_interspersed_args": False},
+    options_metavar="PROGRAM [ARGUMENTS]",
+)
+def execute(context: typer.Context) -> None:
+    """Become PROGRAM, with the NVIDIA driver's libraries where it finds them."""
+    from dgx_vllm import driver
+
+    if not context.args:
+        raise UserError("exec: name a program, for example: dgx-vllm exec python script.py")
+    environ = driver.reaching(os.environ)
+    try:
+        os.execvpe(context.args[0], context.args, environ)
+    except FileNotFoundError as error:
+        raise UserError(f"exec: there is no program {context.args[0]} on PATH", 127) from error
+
+
+@app.command(rich_help_panel=_PANEL)
+def version() -> None:
+    """Show the versions of dgx-vllm and of its vLLM."""
+    from dgx_vllm import machine
+
+    try:
+        vllm = machine.detect().vllm
+        print(f"dgx-vllm {dgx_vllm.__version__} (vLLM {vllm.version}, {vllm.platform} build)")
+    except UserError:
+        print(f"dgx-vllm {dgx_vllm.__version__} (vLLM is not installed)")
+
+
+@app.command(name="help", rich_help_panel=_PANEL)
+def show_help(
+    context: typer.Context,
+    command: Annotated[
+        str | None, typer.Argument(metavar="COMMAND", help="One of the commands; without it, all of them.")
+    ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Argument(metavar="all|listgroup|GROUP|FLAG", help="For serve: as in `serve --help=GROUP`."),
+    ] = None,
+) -> None:
+    """Show help on COMMAND."""
+    top = context.find_root()
+    words = [f"--help={topic}" if topic else "--help"]
+    top.command.main([command, *words] if command else words, prog_name=top.info_name, standalone_mode=False)
