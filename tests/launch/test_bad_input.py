@@ -619,7 +619,7 @@ def test_no_vllm_at_all(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_an_unknown_command(environment: dict[str, str]) -> None:
-    refused(complete(["sevre"], environment), "sevre", "dgx-vllm --help")
+    refused(complete(["sevre"], environment), "sevre", "did you mean `dgx-vllm serve`?")
 
 
 def test_nothing_is_left_behind(
