@@ -48,6 +48,7 @@ let
       environment = mkOption { type = types.attrsOf types.singleLineStr; default = { }; description = "Variables for the server."; };
       environmentFile = optional place "A file with more variables, read by systemd as root.";
       apiKeyFile = optional place "A file with the key that clients must give. systemd hands it on as a credential.";
+      openMetrics = mkOption { type = types.bool; default = false; example = true; description = "Whether /metrics answers without the key of `apiKeyFile`, for a Prometheus that has none."; };
       hfTokenFile = optional place "A file with a Hugging Face token, likewise.";
       user = optional types.singleLineStr "Who runs it; null for a user that exists while it runs.";
       group = optional types.singleLineStr "The group; null for the user's own.";

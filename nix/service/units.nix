@@ -64,6 +64,7 @@ let
         ++ flag "--revision" instance.revision
         ++ flag "--profile" instance.profile
         ++ flag "--config" instance.settingsFile
+        ++ optional instance.openMetrics "--open-metrics"
         ++ flag "--memory-reserve" instance.memoryReserve
         ++ flag "--memory-budget" instance.memoryBudget
         ++ flag "--memory-shed" instance.memoryShed

@@ -2,44 +2,17 @@
 
 import asyncio
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asking import ask, behind
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
-from dgx_vllm.admission import middleware
-from dgx_vllm.admission.middleware import (
-    HEARTBEAT,
-    RETRY_SECONDS,
-    SERVER,
-    SERVER_HEADER,
-    SHED,
-    Admission,
-)
-
-
-def ask(
-    admission: Admission, method: str, path: str, engine: Any = None, kind: str = "http", root: str = ""
-) -> list[Any]:
-    """What one request is answered: the ASGI messages."""
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        raise AssertionError("the body of a refused request is not read")
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    app = SimpleNamespace(state=SimpleNamespace(engine_client=engine))
-    scope = {"type": kind, "method": method, "path": path, "root_path": root, "app": app}
-    asyncio.run(admission(scope, receive, send))
-    return sent
-
-
-async def behind(scope: Any, receive: Any, send: Any) -> None:
-    await send("reached")
+from dgx_vllm.admission import heartbeat
+from dgx_vllm.admission.middleware import RETRY_SECONDS, Admission
+from dgx_vllm.admission.names import HEARTBEAT, SERVER, SERVER_HEADER, SHED
 
 
 @pytest.fixture
@@ -160,7 +133,7 @@ def test_what_counts_is_a_sample_of_the_last_quarter_second(steps: list[tuple[fl
 
 
 def test_a_heartbeat_is_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "SECONDS", 0.05)
     admission = Admission(behind)
     statuses = {
         "answers": Engine(),
@@ -200,3 +173,40 @@ def test_only_probes_learn_whose_server_it_is(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(SERVER, "its-own-word")
     for method, path in (("GET", "/v1/models"), ("POST", "/v1/completions"), ("GET", "/healthy")):
         assert ask(Admission(behind), method, path) == ["reached"]
+
+
+# --- what a refused client reads
+
+
+def test_a_shed_request_is_counted(shed: int) -> None:
+    def count() -> float:
+        return REGISTRY.get_sample_value("dgx_vllm_requests_shed_total") or 0.0
+
+    before = count()
+    low = Admission(behind, available=lambda: shed - 1)
+    ask(low, "POST", "/v1/completions")
+    ask(low, "GET", "/health")
+    assert count() == before + 1
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed"), [(["*"], "*"), (["https://a.example"], "https://a.example"), ([], None)]
+)
+def test_a_browser_may_read_a_refusal_where_the_origin_is_allowed(
+    shed: int, origins: list[str], allowed: str | None
+) -> None:
+    low = Admission(behind, available=lambda: shed - 1)
+    asked = {"origin": "https://a.example"}
+    start, _ = ask(low, "POST", "/v1/completions", headers=asked, allowed_origins=origins)
+    assert start["status"] == 503
+    answered = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert answered.get("access-control-allow-origin") == allowed
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_anthropics_clients_get_anthropics_error(shed: int, path: str) -> None:
+    _, body = ask(Admission(behind, available=lambda: shed - 1), "POST", path)
+    answered = json.loads(body["body"])
+    assert answered["type"] == "error"
+    assert answered["error"]["type"] == "overloaded_error"
+    assert "low on memory" in answered["error"]["message"]

@@ -18,6 +18,7 @@ WISH = Wish(
     config=None,
     environment_file=None,
     api_key_file=None,
+    open_metrics=False,
     hf_token_file=None,
     cache_dir=None,
     memory_reserve=None,

@@ -47,6 +47,9 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Ask clients for the key that FILE holds."),
     ] = None,
+    open_metrics: Annotated[
+        bool, typer.Option("--open-metrics", help="Answer /metrics without the key, as Prometheus may ask.")
+    ] = False,
     memory_reserve: Annotated[
         str | None,
         typer.Option(metavar="AMOUNT", help="Memory to leave alone; 8GB by default, 1GB on the CPU backend."),
@@ -90,6 +93,7 @@ def serve(
         dry_run=dry_run,
         ready_file=ready_file,
         api_key_file=api_key_file,
+        open_metrics=open_metrics,
         memory_reserve=memory_reserve,
         memory_budget=memory_budget,
         memory_shed=memory_shed,

@@ -48,6 +48,7 @@ def install_service(
         Path | None, typer.Option(metavar="FILE", help="Variables, one NAME=VALUE a line.")
     ] = None,
     api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="As for serve.")] = None,
+    open_metrics: Annotated[bool, typer.Option("--open-metrics", help="As for serve.")] = False,
     hf_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A Hugging Face token.")] = None,
     cache_dir: Annotated[
         Path | None,
@@ -83,6 +84,7 @@ def install_service(
             config=config,
             environment_file=environment_file,
             api_key_file=api_key_file,
+            open_metrics=open_metrics,
             hf_token_file=hf_token_file,
             cache_dir=cache_dir,
             memory_reserve=memory_reserve,

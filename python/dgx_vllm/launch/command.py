@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dgx_vllm import dense, driver
-from dgx_vllm.admission.middleware import HEARTBEAT, SHED
+from dgx_vllm.admission.names import HEARTBEAT, OPEN_METRICS, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
@@ -51,6 +51,7 @@ class Request:
         memory: what the memory guard goes by, None where it has nothing to guard.
         protection: when the running server refuses work and when it is ended.
         dense_dtype: what `--dense-dtype` says.
+        open_metrics: whether /metrics answers without the key.
     """
 
     flags: Values
@@ -61,6 +62,7 @@ class Request:
     memory: Memory | None = None
     protection: Protection = field(default_factory=Protection)
     dense_dtype: Dtype | None = None
+    open_metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -338,6 +340,8 @@ def _variables(request: Request, kept: Guarded, machine: Machine) -> tuple[Varia
         put("MAX_JOBS", str(kept.jobs[0]), kept.jobs[1])
     if request.protection.shed:
         put(SHED, str(request.protection.shed), "refuses new requests below this much available memory")
+    if request.open_metrics:
+        put(OPEN_METRICS, "1", "--open-metrics")
     if machine.driver:
         for name, value in driver.variables(machine.driver, request.environ).items():
             put(name, value, "the driver's libraries")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import httpx
 
-from dgx_vllm.admission.middleware import HEARTBEAT
+from dgx_vllm.admission.names import HEARTBEAT
 from dgx_vllm.launch.endpoint import Endpoint
 
 INTERVAL_SECONDS = 5.0

@@ -100,6 +100,7 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         if guard.guards(here)
         else None,
         dense_dtype=options.dense_dtype,
+        open_metrics=options.open_metrics,
         protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
     )
 

@@ -36,6 +36,7 @@ class Wish:
     config: Path | None
     environment_file: Path | None
     api_key_file: Path | None
+    open_metrics: bool
     hf_token_file: Path | None
     cache_dir: Path | None
     memory_reserve: str | None
@@ -111,6 +112,7 @@ def _decided(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> La
     }
     options = Options(
         profile=wish.profile,
+        open_metrics=wish.open_metrics,
         memory_reserve=wish.memory_reserve,
         memory_budget=wish.memory_budget,
         memory_shed=wish.memory_shed,
@@ -141,6 +143,7 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
         settings_file=_text(wish.config),
         environment_file=_text(wish.environment_file),
         api_key_file=_text(wish.api_key_file),
+        open_metrics=wish.open_metrics,
         hf_token_file=_text(wish.hf_token_file),
         user=wish.run_as,
         cache_dir=_text(wish.cache_dir),

@@ -164,6 +164,7 @@ def _serve(instance: Instance) -> str:
     words += ["--revision", instance.revision] if instance.revision else []
     words += ["--profile", instance.profile] if instance.profile else []
     words += ["--config", instance.settings_file] if instance.settings_file else []
+    words += ["--open-metrics"] if instance.open_metrics else []
     words += ["--memory-reserve", instance.memory_reserve] if instance.memory_reserve else []
     words += ["--memory-budget", instance.memory_budget] if instance.memory_budget else []
     words += ["--memory-shed", instance.memory_shed] if instance.memory_shed else []
