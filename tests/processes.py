@@ -1,9 +1,23 @@
 """Processes that a test started, or that those did."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+PATIENCE = 300.0
+"""Seconds to wait for what must happen. It bounds a fault; it says nothing about a machine's speed."""
+
+
+def until(
+    condition: Callable[[], object], failure: str = "it did not happen", seconds: float = PATIENCE
+) -> None:
+    """Waits for a condition, and fails where it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, failure
+        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -14,17 +28,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def await_end(pid: int, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while alive(pid):
-        assert time.monotonic() < end, f"process {pid} is still there"
-        time.sleep(0.01)
+def await_end(pid: int) -> None:
+    until(lambda: not alive(pid), f"process {pid} is still there")
 
 
-def written(file: Path, seconds: float = 60) -> int:
+def written(file: Path) -> int:
     """The pid that a process writes into a file, as a line, once it has."""
-    end = time.monotonic() + seconds
-    while not (file.is_file() and file.read_text().endswith("\n")):
-        assert time.monotonic() < end, f"nothing has written {file}"
-        time.sleep(0.01)
+    until(lambda: file.is_file() and file.read_text().endswith("\n"), f"nothing has written {file}")
     return int(file.read_text())

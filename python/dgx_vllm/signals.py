@@ -1,11 +1,17 @@
 """Signals: what asks a program to end ends what it has started too."""
 
 import ctypes
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def end_with_parent() -> None:
@@ -31,3 +37,46 @@ def as_interrupt() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def child(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[Any]"]:
+    """Runs a program while the block lasts, and kills it with all that it started when the block ends.
+
+    The program leads a session of its own. A signal that arrives while it starts counts once it has started:
+    an exception out of `Popen` itself would leave a process that nobody knows.
+
+    Args:
+        command: the program and its arguments.
+        options: as `subprocess.Popen` takes them.
+    """
+    process: subprocess.Popen[Any] | None = None
+    try:
+        with _deferred():
+            process = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent, **options)
+        yield process
+    finally:
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+@contextmanager
+def _deferred() -> Iterator[None]:
+    """Runs the handlers of signals that arrive meanwhile when the block has ended."""
+    arrived: list[tuple[int, FrameType | None]] = []
+    # Handlers run in the main thread alone, so that no other one is interrupted.
+    asks = _ASKS if threading.current_thread() is threading.main_thread() else ()
+    before = {each: handler for each in asks if callable(handler := signal.getsignal(each))}
+    for each in before:
+        signal.signal(each, lambda number, frame: arrived.append((number, frame)))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    for number, frame in arrived:
+        before[signal.Signals(number)](number, frame)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from doctoring import install_driver
+from processes import PATIENCE
 
 from dgx_vllm import output
 from dgx_vllm.errors import UserError
@@ -21,7 +22,7 @@ def run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import PATIENCE
 
 from dgx_vllm.bench import humming, inputs
 from dgx_vllm.bench.shapes import Moe
@@ -186,6 +187,7 @@ def test_the_weighted_sum_is_one(environment: dict[str, str]) -> None:
     program = """
 import torch
 from dgx_vllm.bench.weighted_sum import weighted_sum
+from processes import PATIENCE
 for tokens, top_k, hidden in ((1, 1, 64), (3, 5, 192), (2, 3, 4160)):
     products, weights = torch.randn(tokens, top_k, hidden).bfloat16(), torch.rand(tokens, top_k)
     out = torch.full((tokens, hidden), float("nan"), dtype=torch.bfloat16)
@@ -198,6 +200,6 @@ for tokens, top_k, hidden in ((1, 1, 64), (3, 5, 192), (2, 3, 4160)):
         env={**environment, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from processes import alive, await_end, written
+from processes import PATIENCE, alive, await_end, written
 
 from dgx_vllm.bench_decode import command, trace
 from dgx_vllm.bench_decode.job import Answer, Job, Rate
@@ -122,7 +122,7 @@ def test_a_signal_ends_the_engine_as_ctrl_c_does(
     start = subprocess.Popen
 
     def popen(_: object, **options: Any) -> subprocess.Popen[bytes]:
-        engines.append(start([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        engines.append(start([sys.executable, "-c", "import time; time.sleep(3600)"], **options))
         threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
         return engines[-1]
 
@@ -182,13 +182,10 @@ def _path() -> str:
 
 
 def test_an_engine_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    child = (
-        "import subprocess, sys, time; wait = [sys.executable, '-c', 'import time; time.sleep(60)'];"
-        " print(subprocess.Popen(wait).pid); time.sleep({})"
-    )
-    for pause, timeout, said in ((0, None, None), (60, 1.0, "took more than 1 s")):
+    child = "sleep 3600 & echo $!; sleep {}"
+    for pause, timeout, said in ((0, None, None), (3600, 3.0, "took more than 3 s")):
         log = tmp_path / "log"
-        found = command._run([sys.executable, "-u", "-c", child.format(pause)], os.environ, log, timeout)
+        found = command._run(["/bin/sh", "-c", child.format(pause)], os.environ, log, timeout)
         assert (found or "").startswith(said or ""), found
         assert bool(found) == bool(said), found
         await_end(int(log.read_text()))
@@ -198,14 +195,20 @@ def test_ctrl_c_ends_the_engine(tmp_path: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def ask() -> None:
+        written(log)
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    asking = threading.Thread(target=ask)
     before = signal.signal(signal.SIGALRM, interrupt)
     log = tmp_path / "log"
-    script = "import os, time; print(os.getpid()); time.sleep(60)"
+    script = "import os, time; print(os.getpid()); time.sleep(3600)"
     try:
-        signal.setitimer(signal.ITIMER_REAL, 1)
+        asking.start()
         with pytest.raises(KeyboardInterrupt):
             command._run([sys.executable, "-u", "-c", script], os.environ, log, None)
     finally:
+        asking.join()
         signal.signal(signal.SIGALRM, before)
     assert not alive(int(log.read_text()))
 
@@ -213,7 +216,7 @@ def test_ctrl_c_ends_the_engine(tmp_path: Path) -> None:
 def test_an_engine_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
     """Nothing of ours runs any more that could end it."""
     log = tmp_path / "log"
-    engine = [sys.executable, "-u", "-c", "import os, time; print(os.getpid()); time.sleep(60)"]
+    engine = [sys.executable, "-u", "-c", "import os, time; print(os.getpid()); time.sleep(3600)"]
     script = (
         "import os; from pathlib import Path; from dgx_vllm.bench_decode import command;"
         f" command._run({engine!r}, os.environ, Path({str(log)!r}), None)"
@@ -235,9 +238,9 @@ from pathlib import Path
 from dgx_vllm.bench_decode import run
 
 def start(job):
-    wait = [sys.executable, "-c", "import time; time.sleep(60)"]
+    wait = [sys.executable, "-c", "import time; time.sleep(3600)"]
     print(subprocess.Popen(wait, stdout=subprocess.DEVNULL).pid, flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 
 run._start = start
 run.main(Path(sys.argv[1]))
@@ -253,7 +256,7 @@ run.main(Path(sys.argv[1]))
     with engine.stdout:
         worker = int(engine.stdout.readline())
     engine.terminate()
-    assert engine.wait(10) == -signal.SIGKILL
+    assert engine.wait(PATIENCE) == -signal.SIGKILL
     await_end(worker)
 
 

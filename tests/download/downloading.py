@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fakehub import COMMIT, TOKEN, Hub
+from processes import PATIENCE
 
 
 @dataclass
@@ -53,8 +54,8 @@ class Cache:
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 30) -> Outcome:
+def ended(process: subprocess.Popen[str]) -> Outcome:
     """Waits for the end of what `start` gave."""
-    out, err = process.communicate(timeout=seconds)
+    out, err = process.communicate(timeout=PATIENCE)
     assert TOKEN not in out + err
     return Outcome(process.returncode, out, err)

@@ -203,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
         request.sent = len(body)
         if behaviour.held:
             hub.holding.set()
-            hub.released.wait(20)
+            hub.released.wait(3600)
 
     def _redirect(self, name: str) -> None:
         self._headers(302, name, 0, f"{self.server.hub.mirror}{self.path}?Signature=secret")

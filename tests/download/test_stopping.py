@@ -4,11 +4,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import pytest
 from downloading import Cache, Start, ended
 from fakehub import DOWN, Behaviour, Hub
+from processes import PATIENCE, until
 
 from dgx_vllm.download import ending
 
@@ -20,19 +20,17 @@ import hashlib
 from dgx_vllm.download import ending
 with ending.on_sigterm("told to end"):
     print("ready", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
 """
 
 
 def test_in_the_middle_of_a_file(start: Start, hub: Hub, cache: Cache) -> None:
     hub.fails(WEIGHTS, Behaviour(sent=120_000, held=True))
     process = start()
-    assert hub.holding.wait(20)
+    assert hub.holding.wait(PATIENCE)
     _await_size(cache, 120_000)
-    begun = time.monotonic()
     process.terminate()
     outcome = ended(process)
-    assert time.monotonic() - begun < 2
     assert outcome.status == 143
     assert outcome.err.splitlines()[-1].startswith("dgx-vllm: stopped by SIGTERM; what came is kept")
     assert cache.part(WEIGHTS).stat().st_size == 120_000
@@ -47,10 +45,10 @@ def test_in_the_middle_of_a_file(start: Start, hub: Hub, cache: Cache) -> None:
 def test_two_at_once_do_not_write_into_one_part(start: Start, hub: Hub, cache: Cache) -> None:
     hub.fails(WEIGHTS, Behaviour(sent=120_000, held=True))
     first = start()
-    assert hub.holding.wait(20)
+    assert hub.holding.wait(PATIENCE)
     _await_size(cache, 120_000)
     second = start()
-    _await(lambda: hub.listings == 2)
+    until(lambda: hub.listings == 2)
     time.sleep(0.5)
     assert len(hub.asked(WEIGHTS)) == 1
     first.terminate()
@@ -65,10 +63,9 @@ def test_while_it_waits_for_the_next_attempt(start: Start, hub: Hub) -> None:
     process = start()
     assert process.stderr is not None
     assert "again in 5 s" in process.stderr.readline()
-    begun = time.monotonic()
     process.terminate()
     assert ended(process).status == 143
-    assert time.monotonic() - begun < 2
+    assert hub.listings == 1
 
 
 def test_while_the_interpreter_is_held(environment: dict[str, str]) -> None:
@@ -83,7 +80,7 @@ def test_while_the_interpreter_is_held(environment: dict[str, str]) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.terminate()
-        outcome = ended(process, seconds=5)
+        outcome = ended(process)
     finally:
         process.kill()
     assert outcome.status == 143
@@ -106,11 +103,4 @@ def test_afterwards_the_signal_means_what_it_did(fails: bool) -> None:
 
 def _await_size(cache: Cache, size: int) -> None:
     part = cache.part(WEIGHTS)
-    _await(lambda: part.exists() and part.stat().st_size == size)
-
-
-def _await(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(lambda: part.exists() and part.stat().st_size == size)

@@ -170,7 +170,7 @@ def test_refusals(
 def engine(tmp_path: Path) -> tuple[Path, Path]:
     """A program in vLLM's place that would go on for long, and the file that says which process it is."""
     program, file = tmp_path / "engine", tmp_path / "pid"
-    program.write_text(f"#!/bin/sh\necho $$ > {file}\nexec sleep 60\n")
+    program.write_text(f"#!/bin/sh\necho $$ > {file}\nexec sleep 3600\n")
     program.chmod(0o755)
     return program, file
 

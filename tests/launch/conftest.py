@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from launching import COMMAND, FAKE, Outcome, Run, Running, Start, free_port, write_safetensors
+from processes import PATIENCE
 
 from dgx_vllm import machine, meminfo
 from dgx_vllm.machine import GIB, Gpu, Machine, Vllm
@@ -118,4 +119,4 @@ def start(fake_environment: dict[str, str], checkpoint: Path, tmp_path: Path) ->
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.process.communicate(timeout=2)
             running.process.terminate()
-            running.process.communicate(timeout=20)
+            running.process.communicate(timeout=PATIENCE)

@@ -5,11 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from processes import PATIENCE, until
 
 FAKE = Path(__file__).parent / "fake"
 """A stand-in for the vLLM package."""
@@ -68,21 +69,21 @@ class Running:
     def recorded(self, name: str) -> Any:
         return json.loads((self.record / name).read_text())
 
-    def await_file(self, path: Path, seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while not path.exists():
-            assert time.monotonic() < end, f"{path.name} did not appear"
-            assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.02)
+    def await_file(self, path: Path) -> None:
+        def there() -> bool:
+            assert path.exists() or self.process.poll() is None, self.process.communicate()
+            return path.exists()
+
+        until(there, f"{path.name} did not appear")
 
     def await_ready(self) -> None:
         self.await_file(self.ready_file)
 
-    def end(self, number: signal.Signals | None = None, seconds: float = 20) -> Outcome:
+    def end(self, number: signal.Signals | None = None) -> Outcome:
         """Sends the signal, if any, and waits for the launcher to end."""
         if number is not None:
             self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=seconds)
+        out, err = self.process.communicate(timeout=PATIENCE)
         return Outcome(self.process.returncode, out, err)
 
 
@@ -97,5 +98,7 @@ def free_port() -> int:
 
 def complete(words: Sequence[str], environ: Mapping[str, str]) -> Outcome:
     """The command in a process of its own, to its end."""
-    done = subprocess.run([*COMMAND, *words], env=dict(environ), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*COMMAND, *words], env=dict(environ), capture_output=True, text=True, timeout=PATIENCE
+    )
     return Outcome(done.returncode, done.stdout, done.stderr)

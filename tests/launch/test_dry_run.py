@@ -4,11 +4,11 @@ import json
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from launching import Run, complete, free_port
+from processes import PATIENCE
 
 from dgx_vllm import profile
 from dgx_vllm.machine import Machine
@@ -157,7 +157,7 @@ def test_the_printed_line_runs(fake_environment: dict[str, str], checkpoint: Pat
     planned = complete([*words, "--dry-run"], environ)
     assert planned.status == 0, planned.err
     line = planned.out.splitlines()[0]
-    subprocess.run(["sh", "-c", line], env=environ, check=True, timeout=30)
+    subprocess.run(["sh", "-c", line], env=environ, check=True, timeout=PATIENCE)
     by_line = (
         json.loads((tmp_path / "argv.json").read_text()),
         json.loads((tmp_path / "environ.json").read_text()),
@@ -186,7 +186,11 @@ def test_help_and_dry_run_import_neither_torch_nor_vllm(
     )
     for words in (["--help"], ["serve", "--help"], ["serve", str(checkpoint), "--dry-run"], ["profiles"]):
         done = subprocess.run(
-            [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
 
@@ -201,10 +205,3 @@ def test_profiles_and_version(dgx_vllm: Run, laptop: Machine, spark: Machine) ->
         each.name: "yes" if each.name == "demo" else "no" for each in profile.builtin()
     }
     assert dgx_vllm("--version", on=spark).out.startswith("dgx-vllm 0.1.0 (vLLM 0.32.0, cuda build)")
-
-
-def test_a_dry_run_is_quick(environment: dict[str, str], checkpoint: Path) -> None:
-    """Well below what importing vLLM takes, on a machine busy with other work."""
-    began = time.monotonic()
-    assert complete(["serve", str(checkpoint), "--dry-run"], environment).status == 0
-    assert time.monotonic() - began < 8

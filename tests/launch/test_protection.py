@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from launching import FAKE, Run, Start
-from processes import await_end
+from processes import PATIENCE, await_end
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import command
@@ -113,12 +113,9 @@ def test_a_stop_that_memory_cuts_short_says_so(laptop: Machine, capsys: pytest.C
 
 def test_a_stuck_engine_ends_the_server(start: Start) -> None:
     server = start("--watchdog", "1", stuck_after=1.5, deaf=True, child=True)
-    server.await_ready()
-    began = time.monotonic()
     ended = server.end()
     assert ended.status == 1
     assert "the engine has not answered for" in ended.err
-    assert 0.5 < time.monotonic() - began < 10
     await_end(server.recorded("child.json"))
     assert not server.ready_file.exists()
 
@@ -132,11 +129,11 @@ def test_a_server_that_finishes_its_requests_is_not_stuck(start: Start) -> None:
 
 def test_requests_that_take_too_long_are_cut_off(start: Start) -> None:
     """Without a heartbeat it is the alarm that bounds how long requests may take."""
-    server = start("--watchdog", "1", "--shutdown-timeout", "1", drain=60)
+    server = start("--watchdog", "1", "--shutdown-timeout", "1", drain=3600)
     server.await_ready()
     began = time.monotonic()
     assert server.end(signal.SIGTERM).status == 137
-    assert 8 < time.monotonic() - began < 15
+    assert time.monotonic() - began > 8
 
 
 def test_a_stop_during_a_heartbeat_makes_its_silence_count_for_nothing() -> None:
@@ -166,8 +163,8 @@ def test_systemds_watchdog_hears_of_each_heartbeat(start: Start, tmp_path: Path)
     address = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(address))
-        listening.settimeout(20)
-        server = start("--watchdog", "1", stuck_after=3, environ={"NOTIFY_SOCKET": str(address)})
+        listening.settimeout(PATIENCE)
+        server = start("--watchdog", "1", beats=4, environ={"NOTIFY_SOCKET": str(address)})
         said = []
         while said[-1:] != ["STOPPING=1"]:
             said.append(listening.recv(4096).decode().splitlines()[0])
@@ -175,9 +172,7 @@ def test_systemds_watchdog_hears_of_each_heartbeat(start: Start, tmp_path: Path)
     assert ended.status == 1
     assert said[0] == "READY=1"
     assert said[-1] == "STOPPING=1"
-    beats = said.count("WATCHDOG=1")
-    # One a quarter of a second, from readiness until the engine fell silent, and none after.
-    assert 2 <= beats <= 12
+    assert said.count("WATCHDOG=1") == 4
 
 
 # --- the key

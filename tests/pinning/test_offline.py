@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from machine import Machine, alive, until
+from machine import Machine, alive
+from processes import PATIENCE, until
 
 
 def failed(machine: Machine, done: subprocess.CompletedProcess[str], status: int = 1) -> str:
@@ -200,7 +201,7 @@ def test_an_interruption_ends_everything_and_the_next_run_goes_on(
     for each in signals:
         process.send_signal(each)
     # What is held would wait for ever.
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     done = subprocess.CompletedProcess([], process.returncode, output, errors)
     assert failed(machine, done, status) == "error: interrupted: run the same command to go on"
     assert not any(alive(each) for each in machine.waiting)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "nix/offline.sh"
 TOOLS = ("dirname", "grep", "mktemp", "rm", "sh", "tail", "cat")
@@ -44,7 +45,7 @@ class Bare:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             start_new_session=True,
         )
 

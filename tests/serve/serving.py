@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import openai
+from processes import PATIENCE
 
-START_SECONDS = 600
+START_SECONDS = 1800
 QUESTION = [{"role": "user", "content": "Count to ten."}]
 ANSWER = "1 2 3 4 5 6 7 8 9 10"
 
@@ -30,7 +31,7 @@ class Server:
 
     @property
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
     def descendants(self) -> dict[int, str]:
         """The processes below the launcher, by id, with their command lines."""
@@ -87,7 +88,7 @@ def serving(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(PATIENCE)
         finally:
             process.kill()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from processes import PATIENCE
 from serving import ANSWER, answer, serving
 
 from dgx_vllm.launch import drafted
@@ -23,7 +24,7 @@ COUNTERS = (
 def test_acceptance_is_in_metrics_and_said_at_the_end(
     session_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with serving(session_environment, tmp_path, "demo", *DRAFTS) as server:
+    with serving(session_environment, tmp_path, "demo", *DRAFTS, "--shutdown-timeout", "600") as server:
         assert answer(server.client, server.model) == ANSWER
         metrics = httpx.get(f"{server.url}/metrics").raise_for_status().text
         for name in COUNTERS:
@@ -34,7 +35,7 @@ def test_acceptance_is_in_metrics_and_said_at_the_end(
         assert found.proposed == 2 * found.rounds
         assert found.accepted == sum(found.by_position) > 0
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(PATIENCE) == 0
         said = [line for line in server.log.read_text(errors="replace").splitlines() if "drafted" in line]
         # Nothing was asked for in between.
         assert len(said) == 1

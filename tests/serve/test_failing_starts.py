@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import PATIENCE
 from serving import START_SECONDS, start
 
 from dgx_vllm.demo import CHECKPOINT
@@ -52,18 +53,16 @@ def test_a_checkpoint_that_contradicts_itself(
 
 def test_ctrl_c_in_mid_start(session_environment: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
-    process = start(session_environment, log)
+    process = start(session_environment, log, "--shutdown-timeout", "600")
     try:
         end = time.monotonic() + START_SECONDS
         while "INFO" not in log.read_text(errors="replace"):
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.1)
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE) == 130
     finally:
         process.kill()
-    assert time.monotonic() - began < 10
     last = log.read_text(errors="replace").splitlines()[-1]
     assert last == "dgx-vllm: stopped before the server was ready"

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from processes import alive
+from processes import PATIENCE, alive
 from serving import serving
 
 pytestmark = pytest.mark.engine
@@ -24,18 +23,15 @@ def test_a_dead_engine_ends_the_launcher_with_a_failure(
         ]
         assert len(engines) == 1, processes
         os.kill(engines[0], signal.SIGKILL)
-        assert server.process.wait(60) != 0
+        assert server.process.wait(PATIENCE) != 0
         assert "the server ended by itself" in server.log.read_text(errors="replace")
         assert not [pid for pid in processes if alive(pid)]
 
 
-def test_sigterm_ends_everything_within_ten_seconds(
-    session_environment: dict[str, str], tmp_path: Path
-) -> None:
-    with serving(session_environment, tmp_path) as server:
+def test_sigterm_ends_everything(session_environment: dict[str, str], tmp_path: Path) -> None:
+    """By vLLM's own doing: the launcher kills after GRACE_SECONDS, or later where requests have more time."""
+    with serving(session_environment, tmp_path, "--shutdown-timeout", "600") as server:
         processes = server.descendants()
-        began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
-        assert time.monotonic() - began < 10
+        assert server.process.wait(PATIENCE) == 0
         assert not [pid for pid in processes if alive(pid)]

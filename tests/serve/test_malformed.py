@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from processes import PATIENCE
 from schemathesis import Case, GenerationMode
 from serving import ANSWER, Server, answer
 
@@ -34,7 +35,7 @@ def test_malformed_requests_are_refused(
     )
     @given(case=operations)
     def send(case: Case) -> None:
-        response = case.call(timeout=60)
+        response = case.call(timeout=PATIENCE)
         statuses[response.status_code] += 1
         if response.status_code >= 500:
             failures[response.text[:200]] = case.as_curl_command()[:400]

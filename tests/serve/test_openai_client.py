@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from processes import PATIENCE
 from serving import Server
 
 from dgx_vllm import demo
@@ -102,14 +103,17 @@ def test_parameters_out_of_range(client: openai.OpenAI, server: Server, options:
 @pytest.mark.parametrize("body", ["{not json", "", "[]", '{"model": "demo"}', '{"model": 5, "prompt": {}}'])
 def test_bodies_that_are_no_request(server: Server, body: str) -> None:
     answer = httpx.post(
-        f"{server.url}/v1/completions", content=body, headers={"Content-Type": "application/json"}, timeout=30
+        f"{server.url}/v1/completions",
+        content=body,
+        headers={"Content-Type": "application/json"},
+        timeout=PATIENCE,
     )
     assert answer.status_code in (400, 422)
     assert answer.json()["error"]["message"]
 
 
 def test_a_path_that_is_not_there(server: Server) -> None:
-    assert httpx.get(f"{server.url}/v1/no-such-thing", timeout=30).status_code == 404
+    assert httpx.get(f"{server.url}/v1/no-such-thing", timeout=PATIENCE).status_code == 404
 
 
 def test_it_still_serves_afterwards(client: openai.OpenAI, server: Server) -> None:
@@ -143,7 +147,7 @@ def test_the_printed_curl_line_works(server: Server) -> None:
     line = server.log.read_text(errors="replace").split("try it: ")[1].splitlines()[0]
     path = f"{Path(str(CURL)).parent}:{os.environ['PATH']}"
     environ = {**os.environ, "PATH": path}
-    done = subprocess.run(["sh", "-c", line], env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", line], env=environ, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert '"finish_reason"' in done.stdout
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from processes import PATIENCE
 
 BOOT = Path(__file__).with_name("boot.sh")
-BOOT_SECONDS = 60
+BOOT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def booted(directory: Path) -> Iterator[System]:
         yield system
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
         log.close()
 
 

@@ -6,6 +6,7 @@ What is measured is reported, and held only against bounds that say something is
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import httpx
 import psutil
 import pytest
 from fakehub import MODEL, Behaviour, Hub, serving
+from processes import PATIENCE
 from system import System, booted
 
 from dgx_vllm.demo import CHECKPOINT
@@ -32,8 +34,7 @@ pytestmark = [
 
 KEY, TOKEN, WRONG_KEY = "key-4f1d0c", "hf_9b27aa", "wrong-77e3"
 WATCHDOG_SECONDS = 10
-SYSTEMD_WATCHDOG_SECONDS = WATCHDOG_SECONDS + 60
-START_SECONDS = 300
+START_SECONDS = 1800
 PROMPT = {"prompt": "1 2 3 4", "max_tokens": 4, "temperature": 0}
 
 
@@ -69,7 +70,7 @@ class Service:
         if models.status_code != 200:
             return models
         body = {**PROMPT, "model": models.json()["data"][0]["id"]}
-        return httpx.post(f"{url}/completions", headers=headers, json=body, timeout=60)
+        return httpx.post(f"{url}/completions", headers=headers, json=body, timeout=PATIENCE)
 
     def process(self, role: str) -> psutil.Process:
         """The launcher, the API server or the engine."""
@@ -181,29 +182,21 @@ def test_no_secret_is_to_be_read(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "number", "noticed_within"),
-    [
-        ("engine", signal.SIGKILL, 20),
-        ("API server", signal.SIGKILL, 20),
-        ("launcher", signal.SIGKILL, 20),
-        ("engine", signal.SIGSTOP, WATCHDOG_SECONDS + 30),
-        ("API server", signal.SIGSTOP, WATCHDOG_SECONDS + 30),
-        ("launcher", signal.SIGSTOP, SYSTEMD_WATCHDOG_SECONDS + 60),
-    ],
+    ("role", "number"),
+    itertools.product(("engine", "API server", "launcher"), (signal.SIGKILL, signal.SIGSTOP)),
 )
 def test_it_comes_back(
     service: Service,
     role: str,
     number: signal.Signals,
-    noticed_within: float,
     record_property: Callable[[str, object], None],
 ) -> None:
     until_active(service)
     before = service.restarts()
     left = service.system.processes(service.unit)
     os.kill(service.process(role).pid, number)
-    ended = until(lambda: service.state() != "active", noticed_within, service.state)
-    until(lambda: service.restarts() > before, 60, service.state)
+    ended = until(lambda: service.state() != "active", PATIENCE, service.state)
+    until(lambda: service.restarts() > before, PATIENCE, service.state)
     assert [each for each in left.values() if each.is_running() and each.status() != "zombie"] == []
     back = until_active(service)
     assert service.restarts() == before + 1
@@ -294,7 +287,7 @@ def test_installing_again_runs_what_was_installed(system: System) -> None:
     until_active(service)
     before = service.process("launcher")
     install(system, "again", port=service.port)
-    until(lambda: not before.is_running(), 60, service.state)
+    until(lambda: not before.is_running(), PATIENCE, service.state)
     until_active(service)
     assert service.process("launcher").pid != before.pid
     assert service.complete().status_code == 200
@@ -306,7 +299,7 @@ def test_a_server_that_cannot_start_stops_trying(
 ) -> None:
     (system.root / "etc/broken").write_text("VLLM_NVFP4_GEMM_BACKEND=marlin\n")
     service = install(system, "broken", "--environment-file", "/etc/broken")
-    took = until(service.has_given_up, 180, lambda: system.journal(service.unit))
+    took = until(service.has_given_up, PATIENCE, lambda: system.journal(service.unit))
     record_property("seconds until it gave up", f"{took:.0f}")
     said = system.journal(service.unit)
     assert said.count("would ignore VLLM_NVFP4_GEMM_BACKEND") == 8, said

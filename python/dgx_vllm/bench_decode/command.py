@@ -2,8 +2,6 @@
 
 import contextlib
 import datetime
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -214,26 +212,16 @@ def _measure(
 
 def _run(command: Sequence[str], environ: Mapping[str, str], log: Path, timeout: float | None) -> str | None:
     """Runs the engine's process and all that it starts; why it failed, None if it did not."""
-    with log.open("wb") as file:
-        child = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=dict(environ),
-            start_new_session=True,
-            preexec_fn=signals.end_with_parent,
-        )
+    # Workers outlive an engine that died; they would keep the GPU from the next variant.
+    with (
+        log.open("wb") as file,
+        signals.child(command, stdout=file, stderr=subprocess.STDOUT, env=dict(environ)) as child,
+    ):
         try:
             status = child.wait(timeout)
-            said = f"ended with status {status}: {_last(log)}" if status else None
         except subprocess.TimeoutExpired:
-            said = f"took more than {timeout:g} s: {_last(log)}"
-        finally:
-            # Workers outlive an engine that died; they would keep the GPU from the next variant.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-    return said
+            return f"took more than {timeout:g} s: {_last(log)}"
+    return f"ended with status {status}: {_last(log)}" if status else None
 
 
 def _last(log: Path) -> str:

@@ -105,21 +105,11 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
     with (
         signals.as_interrupt(),
         tempfile.TemporaryFile("w+", errors="replace") as said,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=environ,
-            text=True,
-            preexec_fn=signals.end_with_parent,
-        ) as process,
+        signals.child(command, stdout=subprocess.PIPE, stderr=said, env=environ, text=True) as process,
     ):
         assert process.stdout is not None
-        try:
-            _show(process.stdout, what)
-            process.wait()
-        finally:
-            process.kill()  # of nothing where it has ended
+        _show(process.stdout, what)
+        process.wait()
         said.seek(0)
         lines = said.read().strip().splitlines()
     if process.returncode or not out.is_file():

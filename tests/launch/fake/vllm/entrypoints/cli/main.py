@@ -1,5 +1,6 @@
 """`vllm serve` in a hundred lines. FAKE_VLLM holds its behaviour as JSON:
 
+    healthy_by      a file: /health answers once it is there
     health_after    seconds until /health answers
     token_after     seconds that the first completion takes
     exit_after      seconds until it ends by itself, with exit_status, or by the signal exit_signal
@@ -8,6 +9,7 @@
     chat            whether it has a chat template (true)
     text            whether it generates text at all (true)
     stuck_after     seconds until its engine is silent
+    beats           heartbeats that its engine answers before it is silent
     drain           seconds that it still runs after SIGTERM; its engine takes no heartbeat then
     child           it starts a process that outlives it
     key             the API key that it asks for
@@ -18,6 +20,7 @@ had drained.
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -35,6 +38,7 @@ from typing import Any
 _BEHAVIOUR: dict[str, Any] = json.loads(os.environ.get("FAKE_VLLM", "{}"))
 _STARTED = time.monotonic()
 _DRAINING = threading.Event()
+_BEATS = itertools.count()
 
 
 def _record(name: str, content: Any) -> None:
@@ -51,9 +55,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health":
             late = time.monotonic() - _STARTED < _BEHAVIOUR.get("health_after", 0)
+            late |= "healthy_by" in _BEHAVIOUR and not os.path.exists(_BEHAVIOUR["healthy_by"])
             self._answer(503 if late else 200, {})
         elif self.path == "/dgx-vllm/heartbeat":  # what the launcher's middleware answers
             stuck = time.monotonic() - _STARTED > _BEHAVIOUR.get("stuck_after", math.inf)
+            stuck |= next(_BEATS) >= _BEHAVIOUR.get("beats", math.inf)
             self._answer(503 if _DRAINING.is_set() else 504 if stuck else 200, {})
         elif self.path == "/metrics" and "metrics" in _BEHAVIOUR:
             self.send_response(200)
