@@ -10,6 +10,7 @@ import anthropic
 import httpx
 import openai
 import pytest
+from processes import PATIENCE
 from serving import ANSWER, QUESTION, Server, serving
 
 pytestmark = pytest.mark.engine
@@ -51,7 +52,7 @@ def test_every_route_asks_for_the_key(locked: Server) -> None:
         ("GET", "/docs"),
         ("POST", "/tokenize"),
     } <= known
-    with httpx.Client(base_url=locked.url, timeout=60) as client:
+    with httpx.Client(base_url=locked.url, timeout=PATIENCE) as client:
         described = client.get("/openapi.json", headers={"Authorization": f"Bearer {KEY}"}).json()["paths"]
         known |= {(method.upper(), path) for path, methods in described.items() for method in methods}
         answers = {}
@@ -93,7 +94,7 @@ def test_every_route_asks_for_the_key(locked: Server) -> None:
 def test_no_spelling_of_a_path_slips_past(locked: Server, method: str, target: str) -> None:
     """As it is sent, without a client that tidies it up."""
     url = httpx.URL(locked.url)
-    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+    with socket.create_connection((url.host, url.port or 80), timeout=PATIENCE) as connection:
         connection.sendall(f"{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     status = int(answer.split()[1])
@@ -108,7 +109,7 @@ def test_a_websocket_asks_for_the_key(locked: Server) -> None:
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
     }
-    answer = httpx.get(f"{locked.url}/v1/realtime", headers=upgrade, timeout=60)
+    answer = httpx.get(f"{locked.url}/v1/realtime", headers=upgrade, timeout=PATIENCE)
     assert answer.status_code == 401
 
 
@@ -128,17 +129,21 @@ def test_clients_with_the_key_are_served(locked: Server) -> None:
 def test_a_browser_may_ask_and_may_read_a_refusal(locked: Server) -> None:
     origin = {"Origin": "https://a.example"}
     address = f"{locked.url}/v1/chat/completions"
-    asked = httpx.options(address, headers={**origin, "Access-Control-Request-Method": "POST"}, timeout=60)
+    asked = httpx.options(
+        address, headers={**origin, "Access-Control-Request-Method": "POST"}, timeout=PATIENCE
+    )
     assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, origin["Origin"])
-    refused = httpx.post(address, headers=origin, json={}, timeout=60)
+    refused = httpx.post(address, headers=origin, json={}, timeout=PATIENCE)
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, origin["Origin"])
-    other = httpx.post(address, headers={"Origin": "https://b.example"}, json={}, timeout=60)
+    other = httpx.post(address, headers={"Origin": "https://b.example"}, json={}, timeout=PATIENCE)
     assert "access-control-allow-origin" not in other.headers
 
 
 def test_metrics_count_refusals(locked: Server) -> None:
-    httpx.get(f"{locked.url}/metrics", timeout=60)
-    text = httpx.get(f"{locked.url}/metrics", headers={"Authorization": f"Bearer {KEY}"}, timeout=60).text
+    httpx.get(f"{locked.url}/metrics", timeout=PATIENCE)
+    text = httpx.get(
+        f"{locked.url}/metrics", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
+    ).text
     counted = re.search(r"^dgx_vllm_requests_unauthorized_total (\S+)$", text, re.MULTILINE)
     assert counted
     assert float(counted[1]) >= 1
@@ -146,7 +151,7 @@ def test_metrics_count_refusals(locked: Server) -> None:
 
 
 def test_the_log_has_no_key(locked: Server) -> None:
-    httpx.get(f"{locked.url}/v1/models", headers={"Authorization": "Bearer sk-wrong"}, timeout=60)
+    httpx.get(f"{locked.url}/v1/models", headers={"Authorization": "Bearer sk-wrong"}, timeout=PATIENCE)
     log = locked.log.read_text(errors="replace")
     assert KEY not in log
     assert "sk-wrong" not in log
@@ -156,11 +161,11 @@ def test_open_metrics_need_no_key(session_environment: dict[str, str], tmp_path:
     environment = {**session_environment, "VLLM_API_KEY": KEY}
     with serving(environment, tmp_path, "--open-metrics", "--root-path", "/api") as server:
         for path in ("/metrics", "/api/metrics"):
-            assert "vllm:" in httpx.get(f"{server.url}{path}", timeout=60).text
+            assert "vllm:" in httpx.get(f"{server.url}{path}", timeout=PATIENCE).text
         for path in ("/v1/models", "/api/v1/models", "/api/tokenize", "/apimetrics", "/metricsx", "/load"):
-            assert httpx.get(f"{server.url}{path}", timeout=60).status_code == 401
+            assert httpx.get(f"{server.url}{path}", timeout=PATIENCE).status_code == 401
         body = {"model": server.model, "messages": QUESTION, "max_tokens": 1}
         answer = httpx.post(
-            f"{server.url}/api/v1/chat/completions", headers={"x-api-key": KEY}, json=body, timeout=60
+            f"{server.url}/api/v1/chat/completions", headers={"x-api-key": KEY}, json=body, timeout=PATIENCE
         )
         assert json.loads(answer.text)["choices"]
