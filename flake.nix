@@ -17,8 +17,22 @@
       formatter = each "formatter";
 
       # services.dgx-vllm.instances.<name>: docs/service.md.
-      nixosModules.default = import ./nix/service/module.nix { inherit (self) packages; };
+      nixosModules = rec {
+        dgx-vllm = import ./nix/service/module.nix { inherit (self) packages; };
+        default = dgx-vllm;
+      };
 
-      overlays.default = final: prev: { dgx-vllm = self.packages.${prev.stdenv.hostPlatform.system}.default; };
+      overlays.default = final: prev: { dgx-vllm = import ./nix/host-package.nix self.packages prev.stdenv; };
+
+      templates.default = {
+        path = ./templates/spark;
+        description = "A DGX Spark with NixOS that serves a model";
+        welcomeText = ''
+          Next, in flake.nix: say where dgx-vllm is. Then, on the Spark:
+
+              nixos-generate-config --show-hardware-config > hardware-configuration.nix
+              nixos-rebuild switch --flake .#spark
+        '';
+      };
     };
 }

@@ -61,7 +61,11 @@ in
   unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels tests";
 
   service = pytest "service" "The service's units in Nix and in Python, and what their assertions refuse"
-    { SERVICE_MATRIX = builtins.toFile "matrix.json" (builtins.toJSON (import ./service/matrix.nix)); }
+    {
+      DOCS = source ../docs;
+      SERVICE_MATRIX = builtins.toFile "matrix.json" (builtins.toJSON (import ./service/matrix.nix));
+      SERVICE_OPTIONS = builtins.toFile "options.json" (builtins.toJSON (import ./service/reference.nix));
+    }
     "tests/service";
 
   kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64; the documents show what was measured" { DGX_VLLM_KERNELS = source ../kernels; DOCS = source ../docs; } "tests/kernels";

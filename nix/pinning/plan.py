@@ -14,6 +14,7 @@ _INSTALLABLE_COMMANDS = {"build", "run", "shell", "develop", "path-info", "print
 FLAKE_COMMANDS = _INSTALLABLE_COMMANDS | {
     "eval",
     "fmt",
+    "search",
     "flake check",
     "flake show",
     "flake metadata",

@@ -1,7 +1,10 @@
-# What cannot work, found when the configuration is evaluated: enabled instances -> NixOS assertions.
-{ instances, memory }:
+# What cannot work, found when the configuration is evaluated: enabled instances -> NixOS assertions. `users` and `groups`:
+# the names of the accounts that the configuration declares.
+{ instances, memory, users, groups }:
 let
   amount = import ./amount.nix;
+  words = import ./words.nix;
+  settings = import ./settings.nix;
   names = builtins.attrNames instances;
   quoted = list: builtins.concatStringsSep " and " (map (name: "'${name}'") list);
   all = check: builtins.concatLists (map (name: check name "services.dgx-vllm.instances.${name}" instances.${name}) names);
@@ -32,6 +35,10 @@ let
   argued = names: argument: let word = spelt argument; in builtins.any (name: word == "--${name}" || startsWith "--${name}=" word) names;
   gives = instance: names: builtins.any (name: builtins.elem (spelt name) names) (builtins.attrNames instance.settings)
     || builtins.any (argued names) instance.extraArgs;
+
+  faults = name: map (each: "${each.name} (${each.fault})") (settings.faults instances.${name}.settings);
+  variables = name: builtins.filter (variable: builtins.match words.variable variable == null) (builtins.attrNames instances.${name}.environment);
+  relative = path: path != null && builtins.match "[.~].*|[^/].*/" path != null;
 in
 [
   {
@@ -51,6 +58,31 @@ in
   {
     assertion = beside name == [ name ];
     message = "${option}.port ${toString instance.port} is that of ${quoted (beside name)}, which may run at once; give each its own";
+  }
+  {
+    assertion = faults name == [ ];
+    message = "${option}.settings: ${builtins.concatStringsSep "; " (faults name)}";
+  }
+  {
+    assertion = variables name == [ ];
+    message = "${option}.environment: ${quoted (variables name)} cannot be the name of a variable; use letters, digits and underscores";
+  }
+  {
+    assertion = ! relative instance.model;
+    message = "${option}.model ${toString instance.model} is not an absolute path, and the service runs in another directory; begin it with /";
+  }
+  {
+    # Such a node serves nobody, and a unit is active once it has answered.
+    assertion = ! gives instance [ "headless" ];
+    message = "${option}: a headless node never answers, so that its unit would be ended as one that does not start; leave --headless out, and start that node by `dgx-vllm serve`";
+  }
+  {
+    assertion = instance.user == null || builtins.elem instance.user users;
+    message = "${option}.user ${toString instance.user} is not among users.users, and the unit would not start; declare users.users.${toString instance.user}, or leave the option out for a user of the service's own";
+  }
+  {
+    assertion = instance.user == null || instance.group == null || builtins.elem instance.group groups;
+    message = "${option}.group ${toString instance.group} is not among users.groups, and the unit would not start; declare users.groups.${toString instance.group}, or leave the option out";
   }
   {
     assertion = instance.user != null || (instance.cacheDir == null && instance.stateDir == null);

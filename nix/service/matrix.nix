@@ -50,11 +50,11 @@ let
   rendered = instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); };
   whole = instance: defaults // { inherit command; name = "main"; conflicts = [ ]; } // instance;
 
+  complete = builtins.mapAttrs (_: instance: defaults // instance);
+  accounts = { users = [ "root" "alice" "bob" ]; groups = [ "models" ]; };
   assertionsOf = memory: configured: map (each: each.message) (builtins.filter (each: ! each.assertion)
-    (import ./assertions.nix { inherit memory; instances = builtins.mapAttrs (_: instance: defaults // instance) configured; }));
-  conflictsOf = configured: builtins.mapAttrs
-    (name: _: import ./conflicts.nix { inherit name; instances = builtins.mapAttrs (_: instance: defaults // instance) configured; })
-    configured;
+    (import ./assertions.nix ({ inherit memory; instances = complete configured; } // accounts)));
+  conflictsOf = configured: builtins.mapAttrs (name: _: import ./conflicts.nix { inherit name; instances = complete configured; }) configured;
 
   hub = import ./hub.nix;
   models = [
@@ -99,6 +99,15 @@ let
     argued = { a = { extraArgs = [ "--api-key=k" ]; }; };
     set = { a = { settings.api-key = "k"; }; };
     underscored = { a = { settings.api_key = "k"; }; };
+    spelt = { a = { settings = { "--max-model-len" = 8192; max_num_seqs = 4; "Seed" = 1; "--hf_overrides.a_b" = 1; "compilation-config.cudagraph_mode" = "NONE"; }; }; };
+    listed = { a = { settings = { middleware = [ ]; lora-modules = [ "a=/srv/a" "b=/srv/b" ]; allowed-origins = [ [ "*" ] ]; override-generation-config = { stop = [ [ 1 ] ]; }; }; }; };
+    variable = { a = { environment = { "A B" = "1"; A_B = "1"; "1A" = "2"; }; }; };
+    relative = { a = { model = "./model"; }; };
+    slashed = { a = { model = "owner/model/"; }; };
+    headless = { a = { extraArgs = [ "--nnodes" "2" "--headless" ]; }; };
+    headed = { a = { settings = { nnodes = 2; headless = true; }; }; };
+    stranger = { a = { user = "carol"; }; };
+    strangers = { a = { user = "alice"; group = "none"; }; };
     ported = { a = { settings.port = 9000; }; };
     hosted = { a = { environment.HOST = "::"; }; };
     revised = { a = { extraArgs = [ "--revision=v1" ]; }; };
@@ -107,6 +116,32 @@ let
     fetching = { a-download = { }; };
     users = { a = { }; b = { user = "alice"; autoStart = false; }; c = { user = "bob"; cacheDir = "/srv"; autoStart = false; }; };
   };
+
+  # What is no error, and what the configuration says of the machine.
+  machine = { isSpark = true; graphics = true; driver = true; };
+  heeded = {
+    nothing = { main = { }; };
+    key = { main = { host = "0.0.0.0"; apiKeyFile = "/run/key"; }; };
+    open = { main = { host = "::"; }; };
+    nodes = { main = { extraArgs = [ "--nnodes=2" ]; }; };
+    set = { main = { settings.nnodes = 2; }; };
+    graphics = { main = { }; };
+    driver = { main = { }; };
+    bare = { main = { }; };
+    elsewhere = { main = { environment.DGX_VLLM_DRIVER = "/opt/driver"; }; };
+    laptop = { main = { }; };
+  };
+  lacking = {
+    graphics = machine // { graphics = false; };
+    driver = machine // { driver = false; };
+    bare = machine // { graphics = false; driver = false; };
+    elsewhere = machine // { graphics = false; driver = false; };
+    laptop = { isSpark = false; graphics = false; driver = false; };
+  };
+  machineOf = name: lacking.${name} or machine;
+
+  words = import ./words.nix;
+  matches = name: texts: builtins.listToAttrs (map (text: { name = text; value = builtins.match words.${name} text != null; }) texts);
 in
 {
   units = map rendered instances;
@@ -117,7 +152,36 @@ in
   unneeded = map (instance: hub.isNeeded (defaults // instance)) content;
 
   refused = builtins.mapAttrs (_: assertionsOf "119.7GB") configured;
-  inherit configured;
+  inherit configured accounts;
+
+  warned = builtins.mapAttrs (name: instances: import ./warnings.nix ({ instances = complete instances; } // machineOf name)) heeded;
+  inherit heeded;
+  machines = builtins.mapAttrs (name: _: machineOf name) heeded;
+
+  words = {
+    host = matches "host" [ "127.0.0.1" "0.0.0.0" "::" "::1" "fe80::1%eth0" "spark.local" "localhost" "" " " "a b" "--port" "[::1]" "http://spark" "127.0.0.1\n" ];
+    model = matches "model" [ "owner/name" "demo" "/srv/model" "s3://bucket/model" "" "a b" " a" "a\n" "--port" "\t" ];
+    revision = matches "revision" [ "main" "v1.0" "refs/pr/1" "" "v 1" "-v" ];
+    profile = matches "profile" [ "qwen3.6-35b-a3b-nvfp4" "/etc/own.toml" "" "a b" ];
+    account = matches "account" [ "alice" "_vllm" "host$" "" "a b" "1000" "-a" ];
+    place = matches "place" [ "/srv/models" "/" "" "srv" "/a b" "/a:b" "/a%b" ];
+    size = matches "size" [ "4096" "32k" "25.6k" "1M" "2T" "" "1.5K" "k" "-1" "4096 " ];
+    variable = matches "variable" [ "A" "_a1" "1A" "A B" "A-B" "" ];
+  };
+
+  # Which package a platform gets, of what a flake for two systems has.
+  packages =
+    let
+      package = import ../host-package.nix { x86_64-linux = { default = "x86"; gb10-default = "assembled"; }; aarch64-linux.default = "arm"; };
+      given = build: host: builtins.tryEval (package ({ hostPlatform.system = host; } // (if build == null then { } else { buildPlatform.system = build; })));
+    in
+    {
+      native = map (system: (given system system).value) [ "x86_64-linux" "aarch64-linux" ];
+      unsaid = (given null "aarch64-linux").value;
+      cross = (given "x86_64-linux" "aarch64-linux").value;
+      back = (given "aarch64-linux" "x86_64-linux").value;
+      others = map (system: (given system system).success) [ "aarch64-darwin" "riscv64-linux" ];
+    };
 
   conflicts = conflictsOf { a = { memoryBudget = "50GB"; }; b = { memoryBudget = "20GB"; }; c = { }; };
 }

@@ -1,82 +1,93 @@
 # The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py.
-{ lib, packages, pkgs, cfg }:
+# docs/nixos-options.md is made of them (reference.nix).
+#
+# `package`: this machine's. `json`: the type of a JSON value.
+{ lib, package, json, cfg }:
 let
   inherit (lib) mkOption mkEnableOption types;
   amount = import ./amount.nix;
   hub = import ./hub.nix;
+  words = import ./words.nix;
+  inherit (import ./settings.nix) written;
 
-  optional = type: description: mkOption { type = types.nullOr type; default = null; inherit description; };
-  bytes = types.strMatching amount.pattern // { description = "an amount of memory, such as 40GB"; };
-  limit = types.strMatching "0|${amount.pattern}" // { description = "an amount of memory, such as 2GB, or 0"; };
-  # A path as text: what a Nix path names would be copied into the store, which everybody can read.
-  place = types.strMatching "/[^[:space:]:%]*" // { description = "an absolute path, quoted, without blanks, colons and percent signs"; };
+  option = type: default: example: description: mkOption { inherit type default example description; };
+  optional = type: option (types.nullOr type) null;
+  switch = default: description: mkOption { type = types.bool; inherit default description; example = ! default; };
 
-  package = mkOption {
-    type = types.package;
-    default = packages.${pkgs.stdenv.hostPlatform.system}.default;
-    defaultText = lib.literalExpression "dgx-vllm.packages.\${system}.default";
-    description = "The package that gives `dgx-vllm`.";
-  };
+  matching = pattern: description: types.strMatching pattern // { inherit description; };
+  word = pattern: matching pattern "a word without blanks and without a dash in front";
+  bytes = matching amount.pattern "an amount of memory such as 40GB";
+  limit = matching "0|${amount.pattern}" "an amount of memory such as 2GB, or 0";
+  account = matching words.account "the name of an account";
+  place = matching words.place "an absolute path in quotes, without blanks, colons and percent signs";
+  variables = types.attrsOf types.singleLineStr;
 
-  instance = { name, ... }: {
+  # An overlay's, or an input's: nixpkgs has none.
+  ours = lib.mkPackageOption { default = package; } "dgx-vllm" { default = "default"; pkgsText = "dgx-vllm.packages.\${system}"; };
+
+  instance = {
     options = {
-      enable = mkEnableOption "this instance" // { default = true; };
-      package = package // { default = cfg.package; defaultText = lib.literalExpression "config.services.dgx-vllm.package"; };
-      autoStart = mkOption { type = types.bool; default = true; description = "Whether it starts with the machine."; };
-      model = optional types.singleLineStr "A Hugging Face id, a profile's name or a directory; null for the built-in demo.";
+      enable = mkEnableOption "this instance" // { default = true; example = false; };
+      package = ours // { default = cfg.package; defaultText = lib.literalExpression "config.services.dgx-vllm.package"; };
+      autoStart = switch true "Whether it starts with the machine.";
+      model = optional (word words.model) "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
+        "The model: an id of the Hugging Face hub, a profile's name or an absolute directory; null for the built-in demo.";
       download = mkOption {
         type = types.bool;
-        description = "Whether `dgx-vllm-${name}-download.service` fetches the model before the server starts.";
-        defaultText = lib.literalMD "true where `model` is a Hugging Face id, or the name of a profile of one";
+        example = false;
+        description = "Whether `dgx-vllm-NAME-download.service` fetches the model before the server starts.";
+        defaultText = lib.literalMD "true where `model` is an id of the hub, or the name of a profile of one";
       };
-      revision = optional types.singleLineStr "The model's branch, tag or commit; null for main.";
+      revision = optional (word words.revision) "v1.0" "The model's branch, tag or commit; null for main.";
       offline = mkOption {
         type = types.bool;
+        example = false;
         description = "Whether the server is kept from asking the hub, so that it starts without a network.";
         defaultText = lib.literalMD "true with `download`, unless `revision`, `settings` or `extraArgs` name what it does not fetch";
       };
-      profile = optional types.singleLineStr "The profile to apply instead of the model's own: a name, or a TOML file.";
-      host = mkOption { type = types.singleLineStr; default = "127.0.0.1"; description = "The address to listen on."; };
-      port = mkOption { type = types.port; default = 8888; description = "The port to listen on; HOST and PORT of `environmentFile` do not count."; };
-      openFirewall = mkOption { type = types.bool; default = false; description = "Whether the firewall lets others reach the port."; };
+      profile = optional (word words.profile) "qwen3.6-35b-a3b-nvfp4" "The profile to apply instead of the model's own: a name, or a TOML file.";
+      host = option (matching words.host "an address or the name of a host") "127.0.0.1" "0.0.0.0" "The address to listen on.";
+      port = option types.port 8888 9000 "The port to listen on; HOST and PORT of `environmentFile` do not count.";
+      openFirewall = switch false "Whether the firewall lets others reach the port.";
       settings = mkOption {
-        type = types.attrsOf types.anything;
+        type = types.submodule { freeformType = types.attrsOf json; options = import ./flags.nix { inherit lib json; }; };
         default = { };
-        example = { max-model-len = 32768; };
-        description = "vLLM's flags by name, without dashes. The file goes to `--config`; a flag that vLLM lacks stops the build.";
+        example = { max-model-len = 32768; enable-auto-tool-choice = true; tool-call-parser = "hermes"; };
+        description = "vLLM's flags by name, without the dashes in front. They become the file of `--config`; a flag that vLLM lacks stops the build.";
       };
-      environment = mkOption { type = types.attrsOf types.singleLineStr; default = { }; description = "Variables for the server."; };
-      environmentFile = optional place "A file with more variables, read by systemd as root.";
-      apiKeyFile = optional place "A file with the key that clients must give. systemd hands it on as a credential.";
-      openMetrics = mkOption { type = types.bool; default = false; example = true; description = "Whether /metrics answers without the key of `apiKeyFile`, for a Prometheus that has none."; };
-      hfTokenFile = optional place "A file with a Hugging Face token, likewise.";
-      user = optional types.singleLineStr "Who runs it; null for a user that exists while it runs.";
-      group = optional types.singleLineStr "The group; null for the user's own.";
-      cacheDir = optional place "Where models and compiled kernels are kept; null for /var/cache/dgx-vllm.";
-      stateDir = optional place "The home directory; null for one below /var/lib.";
-      memoryReserve = optional bytes "Memory that is left alone; null for 8GB.";
-      memoryBudget = optional bytes "Memory that this instance may take. Instances run at once only if each has a budget.";
-      memoryShed = optional limit "Available memory below which new requests are refused; null for a quarter of the reserve, 0 for never.";
-      memoryFloor = optional limit "Available memory below which the server is ended; null for an eighth of the reserve, 0 for never.";
-      denseDtype = optional (types.enum [ "bf16" "fp8" "nvfp4" ]) "What the projections that an NVFP4 checkpoint left in BF16 become; null as the profile says.";
-      mtp = optional types.ints.positive "Tokens to draft with the model's MTP layer; null as the profile says.";
-      watchdog = mkOption { type = types.ints.unsigned; default = 120; description = "Seconds of the engine's silence after which the server is restarted; 0 for never."; };
-      extraArgs = mkOption { type = types.listOf types.singleLineStr; default = [ ]; description = "More of the command line."; };
+      environment = option variables { } { VLLM_LOGGING_LEVEL = "DEBUG"; } "Variables for the server.";
+      environmentFile = optional place "/etc/dgx-vllm/environment" "A file with more variables, which systemd reads as root.";
+      apiKeyFile = optional place "/run/secrets/dgx-vllm-key" "A file with the key that clients must give. systemd hands it on as a credential.";
+      openMetrics = switch false "Whether /metrics answers without the key of `apiKeyFile`, for a Prometheus that has none.";
+      hfTokenFile = optional place "/run/secrets/hf-token" "A file with a token of the Hugging Face hub. systemd hands it on as a credential.";
+      user = optional account "alice" "Who runs it: an account of `users.users`, which the module does not make. Null for one that exists while it runs.";
+      group = optional account "models" "The group, of `users.groups`; null for the user's own.";
+      cacheDir = optional place "/srv/models" "Where models and compiled kernels are kept; null for /var/cache/dgx-vllm. It needs a `user` who owns it.";
+      stateDir = optional place "/srv/dgx-vllm" "The home directory; null for one below /var/lib. It needs a `user` who owns it.";
+      memoryReserve = optional bytes "12GB" "Memory that is left alone; null for 8GB.";
+      memoryBudget = optional bytes "50GB" "Memory that this instance may take. Instances run at once only if each has a budget.";
+      memoryShed = optional limit "3GB" "Available memory below which new requests are refused; null for a quarter of the reserve, 0 for never.";
+      memoryFloor = optional limit "1GB" "Available memory below which the server is ended; null for an eighth of the reserve, 0 for never.";
+      denseDtype = optional (types.enum [ "bf16" "fp8" "nvfp4" ]) "fp8" "What the projections that an NVFP4 checkpoint left in BF16 become; null as the profile says.";
+      mtp = optional types.ints.positive 2 "Tokens to draft with the model's MTP layer; null as the profile says.";
+      watchdog = option types.ints.unsigned 120 300 "Seconds of the engine's silence after which the server is restarted; 0 for never.";
+      extraArgs = option (types.listOf types.singleLineStr) [ ] [ "--enable-log-requests" ] "More of the command line.";
     };
   };
 
   # Their defaults depend on other options' values.
   withHub = { config, ... }: {
     config.download = lib.mkDefault (hub.isFetched config.model);
-    config.offline = lib.mkDefault (config.download && ! hub.isNeeded config);
+    config.offline = lib.mkDefault (config.download && ! hub.isNeeded (config // { settings = written config.settings; }));
   };
 in
 {
-  inherit package;
-  memory = mkOption { type = bytes; default = "119.7GB"; description = "The memory of this machine, which the budgets share."; };
+  package = ours;
+  memory = option bytes "119.7GB" "120GB" "The memory of this machine, which the budgets share.";
   instances = mkOption {
     type = types.attrsOf (types.submodule [ instance withHub ]);
     default = { };
-    description = "Served models by name.";
+    example = { main = { model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"; apiKeyFile = "/run/secrets/dgx-vllm-key"; }; };
+    description = "Served models by name. Each is a unit, `dgx-vllm-NAME.service`.";
   };
 }

@@ -54,7 +54,22 @@ REFUSED = {
     "told": ["a secret in environment, extraArgs or settings"],
     "argued": ["a secret in environment, extraArgs or settings"],
     "set": ["a secret in environment, extraArgs or settings"],
-    "underscored": ["a secret in environment, extraArgs or settings"],
+    "underscored": ["write api-key, with dashes", "a secret in environment, extraArgs or settings"],
+    "spelt": [
+        "--hf_overrides.a_b (write hf-overrides.a_b, without the dashes in front); "
+        "--max-model-len (write max-model-len, without the dashes in front); "
+        "Seed (no flag of vLLM has such a name); max_num_seqs (write max-num-seqs, with dashes"
+    ],
+    "listed": [
+        "allowed-origins (a list holds strings and numbers",
+    ],
+    "variable": ["'1A' and 'A B' cannot be the name of a variable"],
+    "relative": ["model ./model is not an absolute path"],
+    "slashed": ["model owner/model/ is not an absolute path"],
+    "headless": ["a headless node never answers"],
+    "headed": ["a headless node never answers"],
+    "stranger": ["user carol is not among users.users"],
+    "strangers": ["group none is not among users.groups"],
     "ported": ["host, port and revision are options of their own"],
     "hosted": ["host, port and revision are options of their own"],
     "revised": ["host, port and revision are options of their own"],
