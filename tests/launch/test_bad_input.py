@@ -84,7 +84,9 @@ def test_values_on_the_command_line(dgx_vllm: Run, words: list[str], said: list[
     ("environ", "said"),
     [
         ({"PORT": "99999"}, ["port 99999 (PORT)", "from 1 to 65535"]),
-        ({"PORT": "tcp://10.0.0.1:80"}, ["PORT must be a whole number"]),
+        ({"PORT": "tcp://10.0.0.1:80"}, ["PORT must be a whole number", "enableServiceLinks: false"]),
+        ({"HOST": "tcp://10.0.0.1:80"}, ["HOST='tcp://10.0.0.1:80'", "enableServiceLinks: false"]),
+        ({"MODEL": "tcp://10.0.0.1:80"}, ["MODEL='tcp://10.0.0.1:80'", "enableServiceLinks: false"]),
         ({"GPU_MEMORY_UTIL": "2"}, ["gpu-memory-utilization 2 (GPU_MEMORY_UTIL)", "at most 1"]),
         ({"MAX_MODEL_LEN": "0"}, ["max-model-len 0 (MAX_MODEL_LEN)"]),
         ({"MAX_NUM_SEQS": "none"}, ["MAX_NUM_SEQS must be a whole number"]),

@@ -3,7 +3,8 @@
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.place import Place
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment
+from dgx_vllm.launch import environment, links
+from dgx_vllm.machine import Vllm
 
 _AREA = "settings"
 _SHOWN = 4
@@ -21,10 +22,11 @@ def findings(place: Place) -> list[Finding]:
                 _AREA, "ignored", Status.UNKNOWN, str(error), "install the vLLM that this dgx-vllm is for"
             )
         ]
+    vllm, given = place.vllm, set(place.environ) - links.found(place.environ)
     faults = {
         name: fault
-        for name in sorted(place.environ)
-        if (fault := _fault(name, known, place.vllm.version)) is not None
+        for name in sorted(given | known & set(place.environ))
+        if (fault := _fault(name, place.environ[name], known, vllm)) is not None
     }
     if not faults:
         return [Finding(_AREA, "ignored", Status.OK, "no variable that is set would be ignored")]
@@ -41,9 +43,10 @@ def _finding(subject: str, value: str, remedy: str) -> Finding:
     return Finding(_AREA, subject, Status.FAIL, value, remedy)
 
 
-def _fault(name: str, known: frozenset[str], version: str) -> str | None:
+def _fault(name: str, value: str, known: frozenset[str], vllm: Vllm) -> str | None:
     try:
-        environment.check([name], known, version)
+        environment.check({name: value}, known, vllm.version)
+        environment.check_values({name: value}, vllm.package, vllm.version)
     except UserError as error:
         return str(error)
     return None

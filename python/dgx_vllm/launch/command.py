@@ -187,6 +187,13 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         notes.append(
             f"flags are checked as vLLM {flags.load().version} has them, {machine.vllm.version} is installed"
         )
+    unread = environment.unread_links(request.environ, known_variables)
+    if unread:
+        rest = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        notes.append(
+            f"{unread[0]}{rest}: an orchestrator sets this for each service called vllm…, and vLLM does not "
+            "read it (in Kubernetes, enableServiceLinks: false in the pod's spec leaves it out)"
+        )
     used = request.profile
     settings = _with_checkpoint(winners, used)
     if used and settings["model"].text != used.argument:
@@ -196,7 +203,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     kept = guarded(settings, machine, request.memory, request.environ)
     return Launch(
         argv=_argv(kept.settings, machine),
-        variables=_variables(request, kept, machine),
+        variables=_variables(request, kept, machine, unread),
         settings=kept.settings,
         overruled=(*overruled, *kept.overruled),
         notes=(*notes, *kept.notes, f"protection: {request.protection}"),
@@ -318,7 +325,9 @@ def _named(setting: Setting, variable: str) -> Iterator[tuple[str, str]]:
             yield word, f'{flag}="${variable}"'
 
 
-def _variables(request: Request, kept: Guarded, machine: Machine) -> tuple[Variable, ...]:
+def _variables(
+    request: Request, kept: Guarded, machine: Machine, links: Sequence[str]
+) -> tuple[Variable, ...]:
     found: dict[str, Variable] = {}
 
     def put(name: str, value: str | None, why: str) -> None:
@@ -354,6 +363,10 @@ def _variables(request: Request, kept: Guarded, machine: Machine) -> tuple[Varia
         put(environment.EXTRA_ARGS, None, "its flags are in the command")
     if machine.platform == "cpu" and environment.CPU_KV_CACHE in request.environ:
         put(environment.CPU_KV_CACHE, None, "--kv-cache-memory-bytes in the command takes its place")
+    strict = kept.settings.get("fail-on-environ-validation")
+    if strict and strict.value is True:
+        for name in links:
+            put(name, None, f"{strict.origin} would stop at it")
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         if name in request.environ:
             put(name, None, "the launcher speaks to the service manager")

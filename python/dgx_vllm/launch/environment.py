@@ -2,13 +2,14 @@
 
 import ast
 import functools
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags
+from dgx_vllm.launch import flags, links, readers
 
 SETTINGS = {
     "MODEL": "model",
@@ -23,6 +24,8 @@ SETTINGS = {
 
 EXTRA_ARGS = "VLLM_EXTRA_ARGS"
 """More vLLM flags, in shell words."""
+
+_LOGGING_LEVEL = "VLLM_LOGGING_LEVEL"
 
 CPU_KV_CACHE = "VLLM_CPU_KVCACHE_SPACE"
 """vLLM's variable for the KV cache on CPU, in GiB. It beats even vLLM's flag: the launcher ranks both."""
@@ -63,22 +66,51 @@ def known(vllm: Path) -> frozenset[str]:
     )
 
 
-def check(names: Iterable[str], vllm_names: frozenset[str], version: str) -> None:
-    """Refuses variables that vLLM would ignore.
+def check(environ: Mapping[str, str], vllm_names: frozenset[str], version: str) -> None:
+    """Refuses variables that vLLM would ignore, except for those that an orchestrator set.
 
     Args:
-        names: the names of all variables that are set.
+        environ: the variables that are set.
         vllm_names: what vLLM reads, see `known`.
         version: vLLM's version, for the message.
 
     Raises:
         UserError: names every such variable and what to use instead.
     """
-    accepted = vllm_names | set(flags.load().environment) | {EXTRA_ARGS}
-    ignored = [name for name in sorted(names) if name.startswith("VLLM_") and name not in accepted]
+    accepted = vllm_names | set(flags.load().environment) | {EXTRA_ARGS} | links.found(environ)
+    ignored = [name for name in sorted(environ) if name.startswith("VLLM_") and name not in accepted]
     if ignored:
         advice = "; ".join(_advice(name, accepted) for name in ignored)
         raise UserError(f"vLLM {version} would ignore {', '.join(ignored)}: {advice}")
+
+
+def unread_links(environ: Mapping[str, str], vllm_names: frozenset[str]) -> list[str]:
+    """The variables that an orchestrator set and that vLLM does not read, in order."""
+    return sorted(links.found(environ) - vllm_names - set(flags.load().environment))
+
+
+def check_values(environ: Mapping[str, str], vllm: Path, version: str) -> None:
+    """Refuses variables whose values stop vLLM when it starts.
+
+    Args:
+        environ: the variables that the server is to have.
+        vllm: where vLLM is installed.
+        version: its version, for the message.
+
+    Raises:
+        UserError: names every such variable, its value and what it may be.
+    """
+    faults = []
+    for fault in readers.faults(vllm, environ):
+        given = " and ".join(f"{name}={environ[name]!r}" for name in fault.variables)
+        linked = any(links.is_link(environ[name]) for name in fault.variables)
+        faults.append(f"{given}: {links.ADVICE if linked else fault.wanted}")
+    # Its reader takes any text; Python's logging does not.
+    level = environ.get(_LOGGING_LEVEL, "INFO")
+    if environ.get("VLLM_CONFIGURE_LOGGING") != "0" and level.upper() not in logging.getLevelNamesMapping():
+        faults.append(f"{_LOGGING_LEVEL}={level!r}: it must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+    if faults:
+        raise UserError(f"vLLM {version} would stop at {'; '.join(faults)}")
 
 
 def _advice(name: str, accepted: Iterable[str]) -> str:
@@ -90,6 +122,22 @@ def _advice(name: str, accepted: Iterable[str]) -> str:
     if gone.use:
         return f"{name} was removed after {gone.last}, use {gone.use} instead{note}"
     return f"{name} was removed after {gone.last} and nothing replaces it, unset it{note}"
+
+
+def check_own(name: str, value: str) -> None:
+    """Refuses a value that one of the launcher's variables, see `SETTINGS`, cannot have.
+
+    Raises:
+        UserError: its flag does not take it, or it is the address of a service.
+    """
+    try:
+        flags.load().require(SETTINGS[name], name).check(value, name)
+    except UserError as error:
+        if not links.is_link(value):
+            raise
+        raise UserError(f"{error}; {links.ADVICE}") from error
+    if links.is_link(value):
+        raise UserError(f"{name}={value!r}: {links.ADVICE}")
 
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:

@@ -70,7 +70,7 @@ def from_environment(environ: Mapping[str, str], machine: Machine) -> Layer:
     for variable, name in environment.SETTINGS.items():
         if variable in given:
             value = given[variable].strip()
-            flags.load().require(name, variable).check(value, variable)
+            environment.check_own(variable, value)
             settings[name] = Setting(name, value, Source.ENVIRONMENT, variable)
     if machine.platform == "cpu" and environment.CPU_KV_CACHE in given:
         gib = given[environment.CPU_KV_CACHE].strip()

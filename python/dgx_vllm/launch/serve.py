@@ -62,6 +62,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     request = _request(words, environ, options, here)
     hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
     launch = command.plan(request, here, environment.known(here.vllm.package))
+    environment.check_values(launch.environ(environ), here.vllm.package, here.vllm.version)
     preflight.check_model(launch, environ)
     if options.api_key_file is None:
         return launch
