@@ -19,6 +19,8 @@ def cache_variables(directory: Path) -> dict[str, str]:
     return {
         "HOME": str(directory),
         "XDG_CACHE_HOME": str(directory / "cache"),
+        "XDG_STATE_HOME": str(directory / "state"),
+        "XDG_RUNTIME_DIR": str(directory / "runtime"),
         "VLLM_CACHE_ROOT": str(directory / "cache" / "vllm"),
         "VLLM_CONFIG_ROOT": str(directory / "config"),
         "HF_HOME": str(directory / "cache" / "huggingface"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch.endpoint import Ready
+from dgx_vllm.running.registry import Registration
 
 _SEND_SECONDS = 1.0
 
@@ -27,6 +28,7 @@ class Notifier:
     def __init__(self, environ: Mapping[str, str], ready_file: Path | None) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._file = ready_file
+        self._registration: Registration | None = None
         if ready_file is not None:
             if not os.access(ready_file.parent, os.W_OK):
                 raise UserError(f"--ready-file {ready_file}: {ready_file.parent} cannot be written", FAILURE)
@@ -36,6 +38,10 @@ class Notifier:
                 raise UserError(
                     f"--ready-file {ready_file}: {error.strerror}; name a file", FAILURE
                 ) from error
+
+    def tell(self, registration: Registration) -> None:
+        """Has the server's entry in the registry follow its state, too."""
+        self._registration = registration
 
     def status(self, text: str) -> None:
         self._send(f"STATUS={text}")
@@ -47,6 +53,8 @@ class Notifier:
             UserError: the ready file could not be written; nothing of it is left.
         """
         self._send(f"READY=1\nSTATUS=serving {ready.model} at {ready.endpoint.where}")
+        if self._registration:
+            self._registration.ready(ready.model)
         if self._file:
             told = {"url": ready.endpoint.url, "model": ready.model, "pid": pid}
             if ready.endpoint.socket:

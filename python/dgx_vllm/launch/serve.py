@@ -137,8 +137,11 @@ def _run(launch: Launch, environ: Mapping[str, str], ready_file: Path | None) ->
     # These import httpx, which a dry run has no use for.
     from dgx_vllm.launch.notify import Notifier
     from dgx_vllm.launch.server import Server
+    from dgx_vllm.running import own
 
     notifier = Notifier(environ, ready_file)
     for note in launch.notes:
         report.say(f"dgx-vllm: {note}")
-    return Server(launch, environ, notifier, report.Progress()).run()
+    with own.registered(launch, environ) as registration:
+        notifier.tell(registration)
+        return Server(launch, environ, notifier, report.Progress()).run()

@@ -1,0 +1,40 @@
+"""A running server makes itself known."""
+
+import signal
+from pathlib import Path
+
+from launching import Start
+
+from dgx_vllm.running import registry
+
+
+def test_a_server_is_in_the_registry_while_it_runs(
+    start: Start, fake_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    running = start("--api-key-file", str(key), "--tokenizer", "org/tokens", key="secret")
+    running.await_ready()
+    (found,) = registry.entries(fake_environment)
+    assert found.pid == running.process.pid
+    assert found.url == running.url
+    assert (found.model, found.served) == (str(checkpoint), "fake")
+    assert found.uses == (str(checkpoint), "org/tokens")
+    assert (found.key_file, found.has_key) == (str(key), True)
+    assert found.ready is not None
+    assert found.ready - found.started >= 0
+    assert running.end(signal.SIGTERM).status == 0
+    assert registry.entries(fake_environment) == []
+
+
+def test_a_draft_model_and_adapters_are_in_use(start: Start, fake_environment: dict[str, str]) -> None:
+    running = start(
+        *(
+            "--speculative-config",
+            '{"method": "draft_model", "model": "org/draft", "num_speculative_tokens": 2}',
+        ),
+        *("--enable-lora", "--lora-modules", "a=org/adapter", '{"name": "b", "path": "/srv/adapter"}'),
+    )
+    running.await_ready()
+    (found,) = registry.entries(fake_environment)
+    assert {"org/draft", "org/adapter", "/srv/adapter"} <= set(found.uses)
