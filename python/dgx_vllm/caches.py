@@ -25,6 +25,11 @@ def vllm(environ: Mapping[str, str]) -> Path:
     return Path(given).expanduser() if given else _root(environ) / "vllm"
 
 
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether the hub may not be asked, as huggingface_hub reads it."""
+    return environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
 def _root(environ: Mapping[str, str]) -> Path:
     given = environ.get("XDG_CACHE_HOME")
     if given:

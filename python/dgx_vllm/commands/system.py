@@ -45,7 +45,8 @@ def install_service(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="As for serve; 8888 by default.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="vLLM's settings.")] = None,
     environment_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Variables, one NAME=VALUE a line.")
+        Path | None,
+        typer.Option(metavar="[-]FILE", help="Variables, one NAME=VALUE a line; with - it may be missing."),
     ] = None,
     api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="As for serve.")] = None,
     open_metrics: Annotated[bool, typer.Option("--open-metrics", help="As for serve.")] = False,

@@ -11,7 +11,7 @@ from dgx_vllm.admission.names import HEARTBEAT, OPEN_METRICS, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment, flags, layers, limits, secret, speculation
+from dgx_vllm.launch import environment, exposure, flags, layers, limits, secret, speculation
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Guarded, Memory, guarded
 from dgx_vllm.launch.protection import Protection
@@ -187,6 +187,9 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         notes.append(
             f"flags are checked as vLLM {flags.load().version} has them, {machine.vllm.version} is installed"
         )
+    exposed = exposure.warning(winners, request.environ)
+    if exposed:
+        notes.append(exposed)
     unread = environment.unread_links(request.environ, known_variables)
     if unread:
         rest = f" and {len(unread) - 1} more" if len(unread) > 1 else ""

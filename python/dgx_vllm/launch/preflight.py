@@ -61,7 +61,7 @@ def check_model(launch: Launch, environ: Mapping[str, str]) -> None:
         raise UserError(
             f"the model {model!r} is neither a directory that exists nor a Hugging Face id such as owner/name"
         )
-    elif _offline(environ) and not _cached(launch, environ):
+    elif caches.is_offline(environ) and not _cached(launch, environ):
         revision = launch.text("revision")
         raise UserError(
             f"{model}{f' at {revision}' if revision else ''} is not in {caches.hub(environ)} and "
@@ -94,10 +94,6 @@ def check_hub(launch: Launch, environ: Mapping[str, str]) -> None:
         raise UserError(f"{said}{meant}", refusal.status if refusal else FAILURE) from error
 
 
-def _offline(environ: Mapping[str, str]) -> bool:
-    return environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-
-
 def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> None:
     """Refuses to start where starting must fail: see `check_engine`, and a port in use."""
     check_engine(launch, machine, environ)
@@ -127,7 +123,10 @@ def check_host(host: str, port: int = 0) -> tuple[Any, ...]:
         UserError: it stands for none.
     """
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # Of an empty host vLLM makes every address.
+        return socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
     except socket.gaierror as error:
         raise UserError(
             f"the host {host!r} does not resolve ({error.strerror}); give an address of this machine"

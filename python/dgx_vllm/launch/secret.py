@@ -7,7 +7,7 @@ from pathlib import Path
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch.settings import Setting
 
-_API_KEY = "VLLM_API_KEY"
+API_KEY = "VLLM_API_KEY"
 # What a header of HTTP carries whole, blanks within it too; vLLM takes an empty key for none.
 _SENDABLE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 
@@ -21,8 +21,8 @@ def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str
     """
     if file is None:
         return dict(environ)
-    if environ.get(_API_KEY):
-        raise UserError(f"--api-key-file {file} and {_API_KEY} both give a key; keep one")
+    if environ.get(API_KEY):
+        raise UserError(f"--api-key-file {file} and {API_KEY} both give a key; keep one")
     try:
         words = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
@@ -33,7 +33,7 @@ def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str
             f"--api-key-file {file} must hold one key and nothing else; it holds {len(words)} words"
         )
     _check(words, f"--api-key-file {file}")
-    return {**environ, _API_KEY: words[0]}
+    return {**environ, API_KEY: words[0]}
 
 
 def check_alone(file: Path, given: Setting | None) -> None:
@@ -61,7 +61,7 @@ def check_api_keys(environ: Mapping[str, str], given: Setting | None) -> None:
         UserError: names the place, not the key.
     """
     if given is None:
-        _check([environ.get(_API_KEY, "")], _API_KEY)
+        _check([environ.get(API_KEY, "")], API_KEY)
     else:
         _check(given.value if isinstance(given.value, tuple) else [given.text], given.origin)
 

@@ -1,5 +1,6 @@
 """`dgx-vllm install-service`: what was asked for, checked by the launcher itself, and done."""
 
+import os
 import pwd
 import shutil
 import sys
@@ -10,12 +11,12 @@ from pathlib import Path
 from dgx_vllm import machine
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import config_file, preflight
+from dgx_vllm.launch import config_file, exposure, preflight, report, secret
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.options import Options
 from dgx_vllm.launch.serve import decide
 from dgx_vllm.launch.settings import Source
-from dgx_vllm.service import hub, install, line, paths
+from dgx_vllm.service import environment_file, hub, install, line, paths
 from dgx_vllm.service.instance import Instance
 from dgx_vllm.service.line import Line
 
@@ -64,11 +65,22 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         return
     _check_wish(wish)
     given = line.read(words)
-    launch = _decided(words, environ, wish)
+    file = environment_file.load(str(wish.environment_file)) if wish.environment_file else None
+    variables = dict(file.variables) if file else {}
+    launch = _decided(words, environ, variables, wish)
     paths.check(launch.settings)
     instance = install.prepared(_instance(given, launch, environ, wish))
     if instance.download:
         hub.check(launch.settings)
+        hub.check_offline(instance, variables, _cache(instance, environ, wish.user))
+    for ignored in file.ignored if file else ():
+        report.say(
+            f"dgx-vllm: --environment-file {wish.environment_file}: systemd passes over {ignored!r}; "
+            "it takes NAME=VALUE alone"
+        )
+    exposed = exposure.warning(launch.settings, variables)
+    if exposed and wish.api_key_file is None:
+        report.say(f"dgx-vllm: {exposed}")
     if wish.dry_run:
         for name, text in install.texts(install.units.units(instance, wish.user), manager).items():
             print(f"# {manager.directory / name}\n{text}")
@@ -90,7 +102,6 @@ def _check_wish(wish: Wish) -> None:
     files = {
         "--api-key-file": wish.api_key_file,
         "--hf-token-file": wish.hf_token_file,
-        "--environment-file": wish.environment_file,
     }
     for option, path in files.items():
         if path and not path.is_file():
@@ -102,7 +113,9 @@ def _check_wish(wish: Wish) -> None:
             raise UserError(f"--run-as {wish.run_as}: this machine has no such user") from error
 
 
-def _decided(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> Launch:
+def _decided(
+    words: Sequence[str], environ: Mapping[str, str], variables: Mapping[str, str], wish: Wish
+) -> Launch:
     """What `dgx-vllm serve` would refuse is refused now, not by a unit that fails eight times in an hour."""
     given = {
         "--host": wish.host,
@@ -112,6 +125,7 @@ def _decided(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> La
     }
     options = Options(
         profile=wish.profile,
+        api_key_file=wish.api_key_file,
         open_metrics=wish.open_metrics,
         memory_reserve=wish.memory_reserve,
         memory_budget=wish.memory_budget,
@@ -122,10 +136,19 @@ def _decided(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> La
     )
     if wish.config:
         line.check_secrets(config_file.read(str(wish.config)), f"--config {wish.config}")
-    # Of the caller's environment a unit has nothing but where programs are.
-    kept = {name: environ[name] for name in ("PATH", "HOME") if name in environ}
+    # Of the caller's environment a unit has nothing but where programs are. Whether the hub may be asked is
+    # a question of the service's own cache.
+    kept = {**{name: environ[name] for name in ("PATH", "HOME") if name in environ}, **variables}
+    kept.pop(hub.OFFLINE, None)
+    if wish.api_key_file and (secret.API_KEY in kept or os.access(wish.api_key_file, os.R_OK)):
+        secret.with_api_key(kept, wish.api_key_file)
     more = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
-    launch = decide([*words, *more], kept, options, machine.detect())
+    try:
+        launch = decide([*words, *more], kept, options, machine.detect())
+    except UserError as error:
+        if any(name in str(error) for name in variables):
+            raise UserError(f"--environment-file {wish.environment_file}: {error}", error.status) from error
+        raise
     preflight.check_host(launch.host)
     return launch
 
@@ -158,9 +181,19 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
 
 
 def _configured(launch: Launch) -> str | None:
-    """The model that the file of --config names: it is to be downloaded, too."""
+    """The model that a file names, of --config or --environment-file: it is to be downloaded, too."""
     model = launch.settings["model"]
-    return model.text if model.source is Source.CONFIG_FILE else None
+    return model.text if Source.ENVIRONMENT <= model.source < Source.FLAG else None
+
+
+def _cache(instance: Instance, environ: Mapping[str, str], of_a_user: bool) -> Path:
+    """The directory that the unit names for models and compiled kernels."""
+    if instance.cache_dir:
+        return Path(instance.cache_dir)
+    if not of_a_user:
+        return Path("/var/cache/dgx-vllm")
+    home = Path(environ.get("HOME", "~")).expanduser()
+    return Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "dgx-vllm"
 
 
 def _command(environ: Mapping[str, str]) -> str:

@@ -1,15 +1,21 @@
 """The hub: what a server asks of it beyond the model that its download unit has fetched."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from dgx_vllm import checkpoint
+from dgx_vllm import caches, checkpoint, profile
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch.settings import Setting
+from dgx_vllm.service.instance import Instance
 
 _REPOSITORIES = ("tokenizer", "hf-config-path", "spec-model", "lora-modules", "default-mm-loras")
 _REVISIONS = ("revision", "tokenizer-revision", "code-revision")
 _MAIN = "main"
+
+OFFLINE = "HF_HUB_OFFLINE"
+"""Keeps both units off the hub where the file of --environment-file sets it."""
 
 
 def revision(settings: Mapping[str, Setting]) -> str | None:
@@ -38,6 +44,31 @@ def check(settings: Mapping[str, Setting]) -> None:
         raise UserError(
             "--download-dir: the service fetches models into its cache; "
             "give --cache-dir DIRECTORY and --run-as USER instead, or the model's own directory as the model"
+        )
+
+
+def check_offline(instance: Instance, variables: Mapping[str, str], cache: Path) -> None:
+    """Refuses a download that may not ask the hub.
+
+    Args:
+        instance: one that downloads its model.
+        variables: of the file of --environment-file.
+        cache: the service's; one that the caller may not read is left alone.
+
+    Raises:
+        UserError: the model is not there.
+    """
+    if not caches.is_offline(variables):
+        return
+    environ = {"HF_HOME": str(cache / "huggingface"), **variables}
+    place, model = caches.hub(environ), instance.model or ""
+    known = profile.by_model(model)
+    if place.exists() and not os.access(place, os.R_OK | os.X_OK):
+        return
+    if not checkpoint.cached(known.argument if known else model, environ, instance.revision):
+        raise UserError(
+            f"{model} is not in {place}, and {OFFLINE} in the file of --environment-file forbids "
+            f"fetching it; take {OFFLINE} out: a server whose model is there does not ask the hub anyway"
         )
 
 

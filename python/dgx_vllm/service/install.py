@@ -89,13 +89,15 @@ def prepared(instance: Instance) -> Instance:
 
 
 def _absolute(path: str) -> str:
+    # Of systemd's own: a file of variables that may be missing.
+    optional, path = path[: path.startswith("-")], path.removeprefix("-")
     whole = str(Path(path).expanduser().absolute())
     if re.search(r"[\s:%]", whole):
         raise UserError(
             f"{whole!r}: a unit cannot name a path with blanks, colons or percent signs; "
             "move it, or link to it"
         )
-    return whole
+    return optional + whole
 
 
 def install(instance: Instance, manager: Manager) -> list[str]:

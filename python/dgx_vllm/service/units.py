@@ -159,7 +159,7 @@ def _credentials(instance: Instance, *names: str) -> list[str]:
 def _serve(instance: Instance) -> str:
     words = [instance.command, "serve", *([instance.model] if instance.model else [])]
     # Only what was given: a flag would overrule the settings file and the environment.
-    words += ["--host", instance.host] if instance.host else []
+    words += ["--host", instance.host] if instance.host is not None else []
     words += ["--port", str(instance.port)] if instance.port is not None else []
     words += ["--revision", instance.revision] if instance.revision else []
     words += ["--profile", instance.profile] if instance.profile else []
