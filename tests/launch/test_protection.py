@@ -98,14 +98,16 @@ def test_a_server_on_a_machine_without_memory_is_ended(start: Start) -> None:
     assert "ended by itself" not in ended.err
 
 
-def test_a_stop_that_memory_cuts_short_says_so(laptop: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stop_that_memory_cuts_short_says_so(laptop: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     """Requests that had still time are cut off: that is no clean end."""
     launch = command.plan(Request({}, {}), laptop, frozenset())
-    server = Server(launch, {}, Notifier({}, None), Progress())
+    progress = Progress()
+    server = Server(launch, {}, Notifier({}, None), progress)
     server._asked = signal.SIGTERM
     server._end_because("no memory is left")
     assert server._status(-signal.SIGKILL) == 1
-    assert "dgx-vllm: no memory is left\n" in capsys.readouterr().err
+    progress.finish()
+    assert "dgx-vllm: no memory is left\n" in capfd.readouterr().err
 
 
 # --- the heartbeat

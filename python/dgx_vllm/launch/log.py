@@ -1,6 +1,5 @@
 """The server's log: passed on as it comes, its end remembered for the reason of a death."""
 
-import contextlib
 import os
 import re
 import threading
@@ -8,8 +7,18 @@ from collections import deque
 from collections.abc import Sequence
 from typing import IO
 
+from dgx_vllm.launch.outlet import Outlet
+
 _LINES = 400
 _CHUNK = 65536
+
+# What frightens, and what it means.
+_EXPLAINED = {
+    "Your GPU does not have native support for FP4": (
+        "dgx-vllm: Marlin's kernels compute in 16 bits from weights of 4 bits, on every GPU. The line above "
+        "is about them, not about the GPU: a GB10 has FP4 instructions, and other backends use them"
+    )
+}
 
 # What vLLM puts before each line: "(EngineCore pid=7) ERROR 11-23 21:50:38 [core.py:11] ", and torch before
 # those of a worker's exception: "[rank0]: ".
@@ -21,14 +30,15 @@ _ECHO = re.compile(r"Engine core initialization failed|EngineDeadError|See stack
 
 
 class Log:
-    """Passes on a process's output streams, each byte at once, from threads of their own."""
+    """Reads a process's output streams, from threads of their own, and passes each byte on at once."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._threads: list[threading.Thread] = []
+        self._explained: set[str] = set()
 
-    def follow(self, stream: IO[bytes], to: int) -> None:
-        """Copies a pipe to a file descriptor until its last writer is gone."""
+    def follow(self, stream: IO[bytes], to: Outlet) -> None:
+        """Reads a pipe until its last writer is gone, whether or not anybody reads the outlet."""
         thread = threading.Thread(target=self._copy, args=(stream, to), name="log", daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -42,15 +52,22 @@ class Log:
         """The error that the log ends in, None where it names none."""
         return cause(tuple(self._lines))
 
-    def _copy(self, stream: IO[bytes], to: int) -> None:
+    def _copy(self, stream: IO[bytes], to: Outlet) -> None:
         rest = b""
         while chunk := os.read(stream.fileno(), _CHUNK):
-            left = memoryview(chunk)
-            with contextlib.suppress(OSError):  # whoever read our output is gone; the server goes on
-                while left:
-                    left = left[os.write(to, left) :]
-            *lines, rest = (rest + chunk).split(b"\n")
-            self._lines.extend(line.decode(errors="replace") for line in lines)
+            to.log(chunk)
+            *lines, rest = (rest[-_CHUNK:] + chunk).split(b"\n")
+            for line in lines:
+                text = line.decode(errors="replace")
+                self._lines.append(text)
+                self._explain(text, to)
+
+    def _explain(self, line: str, to: Outlet) -> None:
+        """Says once what a line that frightens means."""
+        for words, meaning in _EXPLAINED.items():
+            if words in line and words not in self._explained:
+                self._explained.add(words)
+                to.say(f"{meaning}\n")
 
 
 def cause(lines: Sequence[str]) -> str | None:

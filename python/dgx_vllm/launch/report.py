@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dgx_vllm.launch import outlet
 from dgx_vllm.launch.command import SECRETS, Launch
 from dgx_vllm.launch.drafted import Drafted
 from dgx_vllm.launch.endpoint import Ready
@@ -22,6 +23,9 @@ from dgx_vllm.profile import Profile
 # A terminal is redrawn often enough to look alive; a journal gets a line now and then.
 _TERMINAL_SECONDS = 5.0
 _JOURNAL_SECONDS = 15.0
+# A reader that has not moved for so long does not read; one that does gets the last lines within this time.
+_PATIENCE_SECONDS = 1.0
+_LAST_SECONDS = 4.0
 
 
 def dry_run(launch: Launch, machine: Machine) -> None:
@@ -70,12 +74,13 @@ def fits_machine(profile: Profile, machine: Machine) -> bool:
 
 
 class Progress:
-    """What is said while the server starts, when it is ready, and when it ends."""
+    """What is said while the server starts, when it is ready, and when it ends; it waits for no reader."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self._console = Console(stderr=True, highlight=False)
         self._next = _TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS
+        self.out, self.err = outlet.standard()
 
     def wait(self, seconds: float, obstacle: str) -> None:
         """One line now and then, with the seconds since the start and what is awaited."""
@@ -84,39 +89,49 @@ class Progress:
         self._next = seconds + (_TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS)
         # A live spinner would be torn apart by vLLM's log on the same terminal: each line stands alone.
         style = "dim" if self._terminal else ""
-        with _written_to(sys.stderr):
+        with self._console.capture() as line:
             self._console.print(Text(f"dgx-vllm: {seconds:.0f} s: {obstacle}", style))
+        self.err.say(line.get())
 
     def stopped(self) -> None:
         """The server was told to end before it was ready."""
-        say("dgx-vllm: stopped before the server was ready")
+        self._say("dgx-vllm: stopped before the server was ready")
 
     def drafted(self, found: Drafted, model: str) -> None:
         """What became of drafts, and the command that weighs their number."""
         shares = ",".join(f"{share:.3f}" for share in found.shares)
-        say(f"dgx-vllm: {found} (to weigh their number: dgx-vllm plan {model} --acceptance {shares})")
+        self._say(f"dgx-vllm: {found} (to weigh their number: dgx-vllm plan {model} --acceptance {shares})")
 
     def ended(self, reason: str) -> None:
         """The launcher ended the server unasked."""
-        say(f"dgx-vllm: {reason}")
+        self._say(f"dgx-vllm: {reason}")
 
     def died(self, returncode: int, cause: str | None) -> None:
         """The server ended unasked; `cause` is the error that its log ends in, if any."""
         how = f"with status {returncode}" if returncode >= 0 else f"by {signal.Signals(-returncode).name}"
         why = f": {cause.rstrip('.')}; its log above says more" if cause else "; its log above says why"
-        say(f"dgx-vllm: the server ended by itself {how}{why}")
+        self._say(f"dgx-vllm: the server ended by itself {how}{why}")
 
     def ready(self, ready: Ready, seconds: float) -> None:
         """The server answered that many seconds after its start."""
         token = "" if ready.first_token is None else f", first token in {ready.first_token:.2f} s"
         where = f"the socket {ready.endpoint.socket}" if ready.endpoint.socket else f"{ready.endpoint.url}/v1"
-        with _written_to(sys.stdout):
-            print(f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}")
-            if ready.curl:
-                print(f"dgx-vllm: try it: {ready.curl}")
-            else:
-                print("dgx-vllm: the model has no completion endpoint; ready means that /health answers")
-            sys.stdout.flush()
+        then = (
+            f"try it: {ready.curl}"
+            if ready.curl
+            else "the model has no completion endpoint; ready means that /health answers"
+        )
+        self.out.say(
+            f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}\ndgx-vllm: {then}\n"
+        )
+
+    def finish(self) -> None:
+        """Gives whoever reads the last lines a moment for them."""
+        for each in (self.out, self.err):
+            each.finish(_PATIENCE_SECONDS, _LAST_SECONDS)
+
+    def _say(self, line: str) -> None:
+        self.err.say(f"{line}\n")
 
 
 def say(line: str) -> None:

@@ -4,13 +4,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from types import FrameType
 
 from dgx_vllm import signals
-from dgx_vllm.errors import FAILURE
+from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch import drafted, limits
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.drafted import Drafted
@@ -83,9 +82,10 @@ class Server:
                 process_group=0,
                 preexec_fn=signals.end_with_parent,
             )
-            for stream, to in ((self._child.stdout, sys.stdout), (self._child.stderr, sys.stderr)):
+            shown = self._progress
+            for stream, to in ((self._child.stdout, shown.out), (self._child.stderr, shown.err)):
                 assert stream is not None
-                self._log.follow(stream, to.fileno())
+                self._log.follow(stream, to)
             if self._asked:  # between the handler's installation and the child's birth
                 self._ask(self._asked, None)
             floor = self._launch.protection.floor
@@ -97,12 +97,16 @@ class Server:
             self._end_group()
             self._log.finish(LOG_SECONDS)
             return self._status(returncode)
+        except UserError as error:  # said as all else is: whoever prints it would wait for a reader
+            self._progress.ended(str(error))
+            return error.status
         finally:
             signal.alarm(0)
             for thread in (self._watch, *self._watchers):
                 thread.stop.set()
             self._end_group()  # first: nothing that fails here may leave an engine behind
             self._notifier.stopping()
+            self._progress.finish()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 

@@ -13,6 +13,7 @@
     drain           seconds that it still runs after SIGTERM; its engine takes no heartbeat then
     child           it starts a process that outlives it
     key             the API key that it asks for
+    chatter         lines of a hundred bytes that it writes to standard error before it answers
     metrics         what /metrics answers
 
 FAKE_VLLM_RECORD names a directory for what it was started with, when it produced its first token and when it
@@ -146,11 +147,14 @@ def main() -> None:
     _record("argv.json", sys.orig_argv)
     _record("environ.json", dict(os.environ))
     print("fake vLLM: one line of log", flush=True)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN if _BEHAVIOUR.get("deaf") else _drain)
     if _BEHAVIOUR.get("child"):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         _record("child.json", child.pid)
+    for _ in range(_BEHAVIOUR.get("chatter", 0)):
+        sys.stderr.write(f"{'chatter':.>99}\n")
+    sys.stderr.flush()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN if _BEHAVIOUR.get("deaf") else _drain)
     if "exit_after" in _BEHAVIOUR:
         threading.Timer(_BEHAVIOUR["exit_after"], _end).start()
     _server().serve_forever()
