@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from layout import reference_values
 
-from dgx_vllm.nvfp4 import dequantize, fake_quantize, global_scale, quantize
+from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, fake_quantize, global_scale, quantize
 
 #: Half the widest gap between neighbouring E2M1 values (4 and 6), over 6, and E4M3's rounding of the scale.
 RELATIVE_TO_BLOCK = (1.0 / 6.0) * (1 + 2**-4) + 2**-4
@@ -19,6 +19,14 @@ matrices = hnp.arrays(
     st.tuples(st.integers(1, 4), st.sampled_from([16, 32, 80])),
     elements=st.floats(-1e4, 1e4, width=32),
 )
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_block_of_zeros_is_zero_under_every_scale(negative: bool) -> None:
+    """Writers differ in the scale of such a block: torchao 0.18 gives it 8, others 0 or 1.0."""
+    scales = torch.arange(127, dtype=torch.uint8).view(torch.float8_e4m3fn).unsqueeze(1)  # 127 is NaN
+    codes = torch.full((127, 8), 0x88 if negative else 0, dtype=torch.uint8)
+    assert not dequantize(Nvfp4Tensor(codes, scales, torch.tensor(2.0))).count_nonzero()
 
 
 @given(matrices)
