@@ -1,4 +1,5 @@
-# What comes from the hub: python/dgx_vllm/service/hub.py and install.py decide the same for `install-service`.
+# What comes from the hub: python/dgx_vllm/service/hub.py and install.py decide the same for `install-service`, except that
+# a path is told by its look alone here.
 let
   profiles = ../../python/dgx_vllm/profiles;
   known = map (file: { name = builtins.head (builtins.match "(.*)[.]toml" file); } // builtins.fromTOML (builtins.readFile (profiles + "/${file}")))
@@ -7,18 +8,39 @@ let
   whole = builtins.filter (profile: profile ? checkpoint) known;
 
   isPath = text: builtins.match "[/.~].*|.*/" text != null;
-  repositories = [ "tokenizer" "hf-config-path" "spec-model" "lora-modules" "default-mm-loras" ];
-  revisions = [ "revision" "tokenizer-revision" "code-revision" ];
+  dashed = builtins.replaceStrings [ "_" ] [ "-" ];
 
-  flags = map (name: "--${name}") (repositories ++ revisions);
-  # An argument that names a repository or a revision; the draft of a speculative-config is one of its fields.
-  names = argument: builtins.elem (builtins.replaceStrings [ "_" ] [ "-" ] (builtins.head (builtins.match "([^=]*).*" argument))) (flags ++ [ "--speculative-config.model" "-sc.model" ])
-    || builtins.match ".*\"model\".*" argument != null;
-  # With dashes: vLLM takes underscores as well.
-  dashed = settings: builtins.listToAttrs (map (name: { name = builtins.replaceStrings [ "_" ] [ "-" ] name; value = settings.${name}; }) (builtins.attrNames settings));
-  draft = settings:
-    let given = settings.speculative-config or { }; in
-    if builtins.isString given then builtins.match ".*\"model\".*" given != null else given ? model;
+  # [ { flag, value } ], a value for each word, of a command line and of settings. JSON is taken apart.
+  argued = words: (builtins.foldl'
+    (seen: word:
+      let
+        parts = builtins.match "(-[^=0-9][^=]*)(=(.*))?" word;
+        flag = dashed (builtins.elemAt parts 0);
+        value = builtins.elemAt parts 2;
+      in
+      if parts == null then seen // { found = seen.found ++ given seen.flag word; }
+      else { inherit flag; found = seen.found ++ (if value == null then [ ] else given flag value); })
+    { flag = ""; found = [ ]; }
+    words).found;
+  set = settings: builtins.concatMap
+    (name: builtins.concatMap (given "--${dashed name}") (if builtins.isList settings.${name} then settings.${name} else [ settings.${name} ]))
+    (builtins.attrNames settings);
+  given = flag: value:
+    let fields = if builtins.isString value && builtins.match "[[:space:]]*[{].*" value != null then builtins.fromJSON value else value; in
+    if builtins.isAttrs fields then builtins.concatMap (name: given "${flag}.${dashed name}" fields.${name}) (builtins.attrNames fields)
+    else [ { inherit flag; value = if builtins.isString value then value else builtins.toJSON value; } ];
+
+  repositories = [ "--tokenizer" "--hf-config-path" "--spec-model" "--generation-config" "--lora-modules" "--lora-modules.path" "--speculative-config.model" "-sc.model" ];
+  revisions = [ "--revision" "--tokenizer-revision" "--code-revision" ];
+  # An adapter may be written name=path.
+  named = flag: value:
+    let path = builtins.match "[^=]*=(.*)" value; in
+    if flag == "--lora-modules" && path != null then builtins.head path else value;
+  asks = model: { flag, value }:
+    let name = named flag value; in
+    (builtins.elem flag repositories || builtins.match "--default-mm-loras[.].*" flag != null)
+      && ! builtins.elem name [ model "" ] && ! isPath name && ! (flag == "--generation-config" && builtins.elem name [ "auto" "vllm" ])
+    || builtins.elem flag revisions && value != "main";
 in
 {
   # Whether a model is one that `dgx-vllm download` fetches.
@@ -28,10 +50,5 @@ in
   # Whether an instance names what no download unit fetches. The model's own other revision counts too: vLLM was
   # not tried on one without the hub.
   isNeeded = { model, revision, settings, extraArgs, ... }:
-    let given = dashed settings; in
-    ! builtins.elem revision [ null "main" ]
-    || builtins.any (name: given ? ${name} && given.${name} != model && ! (builtins.isString given.${name} && isPath given.${name})) repositories
-    || builtins.any (name: given ? ${name} && given.${name} != "main") revisions
-    || draft given
-    || builtins.any names extraArgs;
+    ! builtins.elem revision [ null "main" ] || builtins.any (asks model) (set settings ++ argued extraArgs);
 }

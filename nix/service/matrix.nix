@@ -33,7 +33,7 @@ let
     denseDtype = "fp8";
     mtp = 2;
     watchdog = 0;
-    extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" "--ssl-keyfile=/root/key.pem" "--tokenizer" "/home/alice/t" "--lora-modules" "a=/home/alice/a" "/home/b c" ];
+    extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" "--ssl-keyfile=/root/key.pem" "--tokenizer" "/home/alice/t" "--lora-modules" "a=/home/alice/a" "{\"name\": \"b\", \"path\": \"/home/alice/b\"}" "/home/b c" "--speculative-config={\"model\":\"/root/draft\",\"x\":\"/srv/home/x\"}" ];
     conflicts = [ "other" "third" ];
   };
   instances =
@@ -73,6 +73,12 @@ let
     { extraArgs = [ "--spec_model=o/draft" ]; }
     { extraArgs = [ "--speculative-config" "{\"model\": \"o/draft\"}" ]; }
     { extraArgs = [ "-sc.model" "o/draft" ]; }
+    { extraArgs = [ "-sc" "{\"model\": \"o/draft\"}" ]; }
+    { extraArgs = [ "--lora-modules" "b=/srv/lora" "{\"name\": \"a\", \"path\": \"o/lora\"}" ]; }
+    { settings.lora-modules = [ "{\"name\": \"a\", \"path\": \"o/lora\"}" ]; }
+    { settings.default-mm-loras = { image = "o/lora"; }; }
+    { extraArgs = [ "--default-mm-loras={\"image\": \"o/lora\"}" ]; }
+    { settings.generation-config = "o/other"; }
   ];
   content = map (instance: { inherit model; } // instance) [
     { }
@@ -81,6 +87,9 @@ let
     { settings.tokenizer = "/srv/tokenizer"; }
     { settings.speculative-config = { method = "mtp"; num_speculative_tokens = 2; }; }
     { extraArgs = [ "--max-model-len" "4096" "--speculative-config" "{\"method\": \"mtp\"}" ]; }
+    { extraArgs = [ "--lora-modules" "b=/srv/lora" "{\"name\": \"a\", \"path\": \"/srv/lora\"}" "--speculative-config" "{\"model\": \"/srv/draft\"}" ]; }
+    { settings.lora-modules = [ "b=/srv/lora" ]; settings.generation-config = "vllm"; }
+    { extraArgs = [ "--default-mm-loras={\"image\": \"/srv/lora\"}" "--seed" "-1" "--tokenizer" "o/m" "--generation-config=auto" ]; }
   ];
 
   configured = {
@@ -150,6 +159,7 @@ in
   fetched = builtins.listToAttrs (map (model: { name = model; value = hub.isFetched model; }) models);
   needed = map (instance: hub.isNeeded (defaults // instance)) asking;
   unneeded = map (instance: hub.isNeeded (defaults // instance)) content;
+  hub = map (instance: { settings = { }; extraArgs = [ ]; } // instance // { needed = hub.isNeeded (defaults // instance); }) (asking ++ content);
 
   refused = builtins.mapAttrs (_: assertionsOf "119.7GB") configured;
   inherit configured accounts;

@@ -15,10 +15,13 @@ let
   words = list: builtins.concatStringsSep " " (map (word: builtins.toJSON (builtins.replaceStrings [ "$" ] [ "$$" ] (literal word))) list);
   flag = name: value: if value == null then [ ] else [ name (toString value) ];
 
-  # A path in a home, alone or after `--flag=` or `name=`; systemd's list has no place for blanks and colons.
+  # Paths in a home: alone, after `--flag=` or `name=`, or in JSON; systemd's list has no place for blanks and colons.
   inAWord = word:
-    let found = builtins.match "([^/=]+=)?(/(home|root|run/user)/[^ \t\n:]+)" word;
-    in optional (found != null) (builtins.elemAt found 1);
+    let
+      found = builtins.match "([^/=]+=)?(/(home|root|run/user)/[^ \t\n:]+)" word;
+      inJson = builtins.filter builtins.isList (builtins.split "\"(/(home|root|run/user)/[^\" \t\n:]+)\"" word);
+    in
+    if found != null then [ (builtins.elemAt found 1) ] else map builtins.head inJson;
   inAHome = path: builtins.match "/(home|root|run/user)(/.*)?" path != null;
 in
 instance:

@@ -297,8 +297,13 @@ def test_installing_again_runs_what_was_installed(system: System) -> None:
 def test_a_server_that_cannot_start_stops_trying(
     system: System, record_property: Callable[[str, object], None]
 ) -> None:
-    (system.root / "etc/broken").write_text("VLLM_NVFP4_GEMM_BACKEND=marlin\n")
+    """A file that becomes bad after the installation, which would refuse it."""
+    (system.root / "etc/broken").touch()
     service = install(system, "broken", "--environment-file", "/etc/broken")
+    system.run("systemctl", "stop", service.unit)
+    (system.root / "etc/broken").write_text("VLLM_NVFP4_GEMM_BACKEND=marlin\n")
+    system.run("systemctl", "reset-failed", service.unit)  # so that the first start does not count
+    system.run("systemctl", "start", "--no-block", service.unit)
     took = until(service.has_given_up, PATIENCE, lambda: system.journal(service.unit))
     record_property("seconds until it gave up", f"{took:.0f}")
     said = system.journal(service.unit)

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgx_vllm.errors import USAGE, UserError
-from dgx_vllm.service import install, units
+from dgx_vllm.launch import config_file, flags
+from dgx_vllm.launch.settings import Source, layer
+from dgx_vllm.service import hub, install, units
 from dgx_vllm.service.instance import Instance, decode
 
 needs_matrix = pytest.mark.skipif("SERVICE_MATRIX" not in os.environ, reason="SERVICE_MATRIX names no file")
@@ -114,6 +116,20 @@ def test_nix_knows_what_no_download_fetches(matrix: Any) -> None:
     assert set(matrix["unneeded"]) == {False}
 
 
+@needs_matrix
+def test_nix_and_python_agree_on_what_the_hub_is_asked_for(matrix: Any, tmp_path: Path) -> None:
+    assert len(matrix["hub"]) > 20
+    for entry in matrix["hub"]:
+        (tmp_path / "settings.yaml").write_text(json.dumps(entry["settings"]))
+        settings = {
+            **layer(config_file.read(str(tmp_path / "settings.yaml")), Source.CONFIG_FILE),
+            **layer(flags.load().parse(entry["extraArgs"])[1], Source.FLAG),
+            **layer({"revision": entry["revision"]} if entry.get("revision") else {}, Source.FLAG),
+            **layer({"model": entry["model"]}, Source.FLAG),
+        }
+        assert hub.is_needed(settings) == entry["needed"], entry
+
+
 def test_of_two_that_exclude_each_other_one_waits_for_the_end_of_the_other() -> None:
     """By itself Conflicts= starts the one while the other still has the memory and the port."""
     one = units.units(msgspec.structs.replace(MAIN, name="a", conflicts=["b"]))["dgx-vllm-a.service"]
@@ -184,6 +200,9 @@ def test_a_model_in_a_home_is_shown_and_nothing_else_of_it() -> None:
     [
         (["--chat-template", "/home/alice/t.jinja"], ["-/home/alice/t.jinja"]),
         (["--ssl-keyfile=/root/key", "--lora-modules", "a=/home/a"], ["-/root/key", "-/home/a"]),
+        (['{"name": "a", "path": "/home/a/lora"}'], ["-/home/a/lora"]),
+        (['-sc={"model":"/root/d","x":{"y":"/run/user/1/z"}}'], ["-/root/d", "-/run/user/1/z"]),
+        (['{"path": "/srv/home/a", "name": "at /home/b"}'], []),
         (["--chat-template", "/srv/t.jinja", "--served-model-name", "/home/a b", "/homes/c"], []),
     ],
 )

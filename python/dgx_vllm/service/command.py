@@ -1,6 +1,5 @@
 """`dgx-vllm install-service`: what was asked for, checked by the launcher itself, and done."""
 
-import os
 import pwd
 import shutil
 import sys
@@ -140,7 +139,7 @@ def _decided(
     # a question of the service's own cache.
     kept = {**{name: environ[name] for name in ("PATH", "HOME") if name in environ}, **variables}
     kept.pop(hub.OFFLINE, None)
-    if wish.api_key_file and (secret.API_KEY in kept or os.access(wish.api_key_file, os.R_OK)):
+    if kept.get(secret.API_KEY):
         secret.with_api_key(kept, wish.api_key_file)
     more = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
     try:

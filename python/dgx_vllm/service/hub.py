@@ -1,16 +1,16 @@
 """The hub: what a server asks of it beyond the model that its download unit has fetched."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dgx_vllm import caches, checkpoint, profile
 from dgx_vllm.errors import UserError
+from dgx_vllm.launch import places
+from dgx_vllm.launch.places import Kind
 from dgx_vllm.launch.settings import Setting
 from dgx_vllm.service.instance import Instance
 
-_REPOSITORIES = ("tokenizer", "hf-config-path", "spec-model", "lora-modules", "default-mm-loras")
 _REVISIONS = ("revision", "tokenizer-revision", "code-revision")
 _MAIN = "main"
 
@@ -73,11 +73,4 @@ def check_offline(instance: Instance, variables: Mapping[str, str], cache: Path)
 
 
 def _repositories(settings: Mapping[str, Setting]) -> Iterator[str]:
-    for name in _REPOSITORIES:
-        value = settings[name].value if name in settings else ()
-        for word in value if isinstance(value, tuple) else (settings[name].text,):
-            yield word.partition("=")[2] or word
-    if "speculative-config" in settings:
-        draft = json.loads(settings["speculative-config"].text).get("model")
-        if isinstance(draft, str):
-            yield draft
+    return (place.word for place in places.found(settings) if place.kind is Kind.REPOSITORY)

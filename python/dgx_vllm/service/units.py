@@ -17,8 +17,10 @@ Section = dict[str, Any]
 
 #: Beyond the launcher's own watchdog, which says what was wrong; systemd's is for a launcher that is stuck.
 _WATCHDOG_MARGIN = 60
-#: A path in a home, alone or after `--flag=` or `name=`; systemd's list has no place for blanks and colons.
+#: A path in a home: alone, after `--flag=` or `name=`, or in JSON; systemd's list has no place for blanks and
+#: colons.
 _IN_A_WORD = re.compile("(?:[^/=]+=)?(/(?:home|root|run/user)/[^ \t\n:]+)")
+_IN_JSON = re.compile('"(/(?:home|root|run/user)/[^" \t\n:]+)"')
 _ONLINE = "network-online.target"
 
 
@@ -132,11 +134,16 @@ def _directories(instance: Instance) -> Section:
 def _models(instance: Instance) -> Section:
     """What the command line names in somebody's home is shown to the server, and nothing else of the home."""
     paths = [instance.model, instance.profile, instance.settings_file]
-    words = [found[1] for word in instance.extra_args if (found := _IN_A_WORD.fullmatch(word))]
+    words = [path for word in instance.extra_args for path in _in_homes(word)]
     # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
     shown = [_literal(path) for path in paths if path and in_a_home(path)]
     shown += [f"-{_literal(word)}" for word in words]
     return _some("BindReadOnlyPaths", shown)
+
+
+def _in_homes(word: str) -> list[str]:
+    alone = _IN_A_WORD.fullmatch(word)
+    return [alone[1]] if alone else _IN_JSON.findall(word)
 
 
 def _variables(instance: Instance) -> dict[str, str]:
