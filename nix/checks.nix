@@ -1,5 +1,5 @@
 # What `nix flake check` builds.
-{ base, fetch, host, testEnvironment, sbomTestEnvironment, sassTools, launcher, image, umoci, curl, sboms, kernels, described, gb10 }:
+{ base, fetch, host, testEnvironment, sbomTestEnvironment, sassTools, launcher, image, umoci, curl, sboms, kernels, described, outputs, gb10 }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
@@ -58,7 +58,7 @@ in
       ${sbomTestEnvironment}/bin/pytest -p no:cacheprovider tests/sbom
   '';
 
-  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels tests";
+  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels --ignore tests/flake tests";
 
   service = pytest "service" "The service's units in Nix and in Python, and what their assertions refuse"
     {
@@ -67,6 +67,9 @@ in
       SERVICE_OPTIONS = builtins.toFile "options.json" (builtins.toJSON (import ./service/reference.nix));
     }
     "tests/service";
+
+  outputs = pytest "outputs" "What the flake shows: every output has a name and a description that say what it is"
+    { FLAKE_OUTPUTS = builtins.toFile "outputs.json" (builtins.toJSON outputs); } "tests/flake";
 
   kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64; the documents show what was measured" { DGX_VLLM_KERNELS = source ../kernels; DOCS = source ../docs; } "tests/kernels";
 

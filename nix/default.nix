@@ -35,26 +35,28 @@ let
   # Where the tests of the service have a service manager of their own.
   debianSystem = base.system "debian-12-system" (fetch.debs "system" system);
 
-  # What nix and nixpkgs' tools read of a package.
-  described = description: package: package // {
+  # What nix and nixpkgs' tools show of a package. `nix flake show` has the name alone, so it is a reader's and not the store's.
+  named = name: description: package: package // {
+    inherit name;
     meta = (package.meta or { }) // { inherit description; platforms = [ system ]; };
   };
+  described = description: named (builtins.concatStringsSep "-" (builtins.filter (word: builtins.isString word && word != "") (builtins.split "[^A-Za-z0-9+._=-]+" description))) description;
 
   packagesOf = product: {
-    default = described "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service" product.launcher;
-    environment = described "Python 3.11 with vLLM ${product.vllm.version} and everything it needs" product.environment;
-    base = described "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" product.base.sysroot;
-    cc = described "GCC 12 whose output runs on the base" product.base.cc;
-    image = described "An OCI image, as a layout directory: `nix run .#load-image` hands it to docker or podman" (import ./image {
+    default = named product.launcher.name "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service" product.launcher;
+    environment = named "python-with-vllm-${product.vllm.version}" "Python 3.11 with vLLM ${product.vllm.version} and everything it needs" product.environment;
+    base = named "base-of-debian-12" "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" product.base.sysroot;
+    cc = named "base-gcc-12" "GCC 12 whose output runs on the base" product.base.cc;
+    image = named "oci-image-${product.host.debian}" "An OCI image, as a layout directory: `nix run .#load-image` hands it to docker or podman" (import ./image {
       inherit product fetch;
       sbom = sbomOf product;
       inherit umoci;
       revision = self.rev or "dirty";
       created = self.lastModified or 1;
     });
-    sbom = described "The bill of materials, CycloneDX 1.6" (sbomOf product);
-    kernels = described "The decode kernels, for ${product.host.gpu}" product.kernels;
-    cuda = described "CUDA ${product.cuda.version}'s compiler, headers and libraries, as CUDA_HOME looks" product.cuda;
+    sbom = named "bill-of-materials-${product.host.debian}" "The bill of materials, CycloneDX 1.6" (sbomOf product);
+    kernels = named "decode-kernels-for-${product.host.gpu}" "The decode kernels, for ${product.host.gpu}" product.kernels;
+    cuda = named "cuda-toolkit-${product.cuda.version}" "CUDA ${product.cuda.version}'s compiler, headers and libraries, as CUDA_HOME looks" product.cuda;
   };
 
   # What a GB10 runs, assembled here: the same contents as its own packages.
@@ -63,9 +65,11 @@ let
   assembled = if system == "aarch64-linux" then { } else builtins.listToAttrs (map
     (name: {
       name = "gb10-${name}";
-      value = gb10.${name} // { meta = gb10.${name}.meta // { description = "For GB10, assembled on ${system}: ${gb10.${name}.meta.description}"; }; };
+      value = named "gb10-${gb10.${name}.name}" "For GB10, assembled on ${system}: ${gb10.${name}.meta.description}" gb10.${name};
     })
     (builtins.attrNames gb10));
+
+  shown = builtins.mapAttrs (_: package: { inherit (package) name; inherit (package.meta) description; });
 in
 rec {
   packages = packagesOf native // assembled;
@@ -78,6 +82,12 @@ rec {
   };
 
   checks = import ./checks.nix {
+    outputs = {
+      packages = shown packages;
+      checks = shown checks;
+      modules = builtins.attrNames self.nixosModules;
+      templates = builtins.mapAttrs (_: template: { inherit (template) description; files = builtins.attrNames (builtins.readDir template.path); }) self.templates;
+    };
     inherit base fetch host launcher umoci curl described testEnvironment sbomTestEnvironment sassTools;
     inherit (packages) image;
     sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
@@ -111,5 +121,5 @@ rec {
     EOF
     sed -i 's/^ *//' "$out/bin/format"
     chmod +x "$out/bin/format"
-  '');
+  '' // { meta.mainProgram = "format"; });
 }

@@ -2,6 +2,10 @@
 // For tests: it stands in for <cuda_runtime.h> and, with emulation/ptx, for <ptx/...>, by being first on the include path.
 #pragma once
 
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -12,6 +16,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -41,12 +46,13 @@ inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
 using cudaStream_t = void*;
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
 
 namespace emulation {
 
 constexpr size_t kStackBytes = 64 * 1024;
-constexpr size_t kSharedBytes = 227 * 1024;
+constexpr size_t kSharedBytes = 228 * 1024;  // the most that any chip has
+constexpr size_t kPageBytes = 4096;
 
 struct Warp {
   int arrived = 0;
@@ -70,12 +76,14 @@ struct Machine {
   std::vector<bool> done;
   std::vector<char> stacks;
   std::vector<Warp> warps;
-  std::vector<uint4> shared;
   std::vector<Copies> copies;
   std::function<void()> body;
+  std::string kernel;
+  size_t shared_bytes = 0;
   ucontext_t scheduler;
   int current = 0, threads = 0, alive = 0, arrived = 0;
   unsigned generation = 0;
+  bool moved = false;  // whether a thread has ended or a barrier has opened since it was last asked
   // Block by block in turn, copies arrive at once, where a block may still read what they overwrite, or when they are waited
   // for and no sooner, where it may read what has not come.
   bool late = false;
@@ -83,6 +91,80 @@ struct Machine {
 
 inline Machine machine;
 inline int block_shared_bytes = 99 * 1024;  // GB10's
+
+// A block's shared memory lies in front of a page that nobody may touch.
+inline char* shared_memory() {
+  static char* const end = [] {
+    void* all = mmap(nullptr, kSharedBytes + kPageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char* guard = static_cast<char*>(all) + kSharedBytes;
+    if (all == MAP_FAILED || mprotect(guard, kPageBytes, PROT_NONE)) std::abort();
+    return guard;
+  }();
+  return end - (machine.shared_bytes + 127) / 128 * 128;
+}
+
+// What a kernel did that a GPU would not have borne: which kernel, block and thread, and what. It ends the launch with an error
+// and leaves the process alone. Empty where the last launch did nothing of the kind.
+inline std::string violation;
+
+inline void record(const char* what) {
+  const Machine& m = machine;
+  char where[128];
+  std::snprintf(where, sizeof where, ", block (%u, %u, %u), thread (%u, %u, %u): ", m.block.x, m.block.y, m.block.z, m.thread.x,
+                m.thread.y, m.thread.z);
+  violation = "kernel " + m.kernel + where + what;
+}
+
+template <class... Values>
+[[noreturn]] inline void violate(const char* format, Values... values) {
+  char what[256];
+  std::snprintf(what, sizeof what, format, values...);
+  record(what);
+  setcontext(&machine.scheduler);  // which sees it, and does not come back
+  std::abort();
+}
+
+// The machine's own signals: memory that is not there, and what the standard library asserts.
+inline void on_signal(int number, siginfo_t* info, void*) {
+  if (number == SIGABRT) violate("it was aborted");
+  const char* at = static_cast<const char*>(info->si_addr);
+  const size_t offset = at - shared_memory();
+  if (offset < machine.shared_bytes + 2 * kPageBytes)
+    violate("shared memory at %zu is beyond the kernel's %zu bytes", offset, machine.shared_bytes);
+  violate("memory at %p cannot be reached", static_cast<const void*>(at));
+}
+
+// They are ours while a kernel runs.
+class Signals {
+ public:
+  Signals() {
+    struct sigaction ours = {};
+    ours.sa_sigaction = on_signal;
+    ours.sa_flags = SA_SIGINFO | SA_NODEFER;
+    for (int i = 0; i < 3; i++) sigaction(kNumbers[i], &ours, &before_[i]);
+  }
+  ~Signals() {
+    for (int i = 0; i < 3; i++) sigaction(kNumbers[i], &before_[i], nullptr);
+  }
+
+ private:
+  static constexpr int kNumbers[3] = {SIGSEGV, SIGBUS, SIGABRT};
+  struct sigaction before_[3];
+};
+
+// The name that a function has in this library, without its parameters.
+inline std::string name_of(const void* function) {
+  Dl_info info;
+  if (!dladdr(function, &info) || info.dli_saddr != function) return "(without a name)";
+  int status;
+  char* plain = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
+  std::string name = status ? info.dli_sname : plain;
+  std::free(plain);
+  // A template's name begins with what it returns, and `>(` ends its arguments.
+  const size_t end = name.rfind(">(") != std::string::npos ? name.rfind(">(") + 1 : name.find('(');
+  name = name.substr(0, end);
+  return name.rfind("void ", 0) == 0 ? name.substr(5) : name;
+}
 
 inline int lane() { return machine.current & 31; }
 inline Warp& warp() { return machine.warps[machine.current >> 5]; }
@@ -92,14 +174,14 @@ inline void yield() { swapcontext(&machine.fibers[machine.current], &machine.sch
 inline void warp_barrier() {
   Warp& w = warp();
   const unsigned generation = w.generation;
-  if (++w.arrived == 32) w.arrived = 0, w.generation++;
+  if (++w.arrived == 32) w.arrived = 0, w.generation++, machine.moved = true;
   else
     while (w.generation == generation) yield();
 }
 
 inline void block_barrier() {
   const unsigned generation = machine.generation;
-  if (++machine.arrived == machine.threads) machine.arrived = 0, machine.generation++;
+  if (++machine.arrived == machine.threads) machine.arrived = 0, machine.generation++, machine.moved = true;
   else
     while (machine.generation == generation) yield();
 }
@@ -119,7 +201,7 @@ inline void deliver_copies(unsigned pending) {
 inline void enter() {
   machine.body();
   machine.done[machine.current] = true;
-  machine.alive--;
+  machine.alive--, machine.moved = true;
   swapcontext(&machine.fibers[machine.current], &machine.scheduler);
 }
 
@@ -131,8 +213,7 @@ inline void run_block() {
   m.stacks.resize(m.threads * kStackBytes);
   m.copies.assign(m.threads, Copies());
   m.arrived = 0, m.generation = 0, m.alive = m.threads, m.late = !m.late;
-  m.shared.resize(kSharedBytes / 16);
-  std::memset(m.shared.data(), 0xff, kSharedBytes);  // NaN wherever a kernel reads what it has not written
+  std::memset(shared_memory(), 0xff, m.shared_bytes);  // NaN wherever a kernel reads what it has not written
   for (int i = 0; i < m.threads; i++) {
     getcontext(&m.fibers[i]);
     m.fibers[i].uc_stack.ss_sp = &m.stacks[i * kStackBytes];
@@ -140,24 +221,32 @@ inline void run_block() {
     m.fibers[i].uc_link = nullptr;
     makecontext(&m.fibers[i], enter, 0);
   }
-  while (m.alive)
+  while (m.alive) {
+    m.moved = false;
     for (int i = 0; i < m.threads; i++)
       if (!m.done[i]) {
         m.current = i;
-        m.thread = dim3(i % m.block_size.x, i / m.block_size.x);
+        m.thread = dim3(i % m.block_size.x, i / m.block_size.x % m.block_size.y, i / (m.block_size.x * m.block_size.y));
         swapcontext(&m.scheduler, &m.fibers[i]);
+        if (!violation.empty()) return;
       }
+    if (m.alive && !m.moved) {
+      record("it waits at a barrier that other threads do not come to");
+      return;
+    }
+  }
 }
 
 inline void run(dim3 grid, dim3 block, std::function<void()> body) {
   Machine& m = machine;
   m.grid_size = grid, m.block_size = block, m.threads = block.x * block.y * block.z, m.body = std::move(body);
-  if (m.threads % 32) std::abort();
+  const Signals signals;
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
       for (unsigned x = 0; x < grid.x; x++) {
         m.block = dim3(x, y, z);
         run_block();
+        if (!violation.empty()) return;
       }
 }
 
@@ -260,7 +349,12 @@ inline cudaError_t cudaFuncSetAttribute(const void*, int, int) { return cudaSucc
 template <class... Parameters>
 inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                       const Parameters&... arguments) {
-  if (config->dynamicSmemBytes > emulation::kSharedBytes) return cudaErrorInvalidValue;
-  emulation::run(config->gridDim, config->blockDim, [&] { kernel(arguments...); });
-  return cudaSuccess;
+  const dim3 block = config->blockDim;
+  emulation::violation.clear();
+  if (config->dynamicSmemBytes > static_cast<size_t>(emulation::block_shared_bytes)) return cudaErrorInvalidValue;
+  if (block.x * block.y * block.z % 32) return cudaErrorInvalidValue;  // warps are whole here
+  emulation::machine.kernel = emulation::name_of(reinterpret_cast<const void*>(kernel));
+  emulation::machine.shared_bytes = config->dynamicSmemBytes;
+  emulation::run(config->gridDim, block, [&] { kernel(arguments...); });
+  return emulation::violation.empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }

@@ -58,6 +58,9 @@ int decompress_24(uint8_t* packed, uint8_t* scales, uint8_t* tiles, int experts,
   return dgx::sparse24::run_decompress(matrices(tiles, packed, scales, experts, rows, k, halves, swizzled), nullptr);
 }
 
+// What the last launch did that a GPU would not have borne.
+const char* violation() { return emulation::violation.c_str(); }
+
 void set_block_shared_bytes(int bytes) { emulation::block_shared_bytes = bytes; }
 
 int quantize_nvfp4(const void* x, const float* global, uint8_t* packed, uint8_t* scales, int64_t rows, int64_t row_stride,

@@ -1,6 +1,11 @@
 """Number formats and layouts as their definitions have them, in float64; shares nothing with the kernels."""
 
+import ctypes
+import mmap
+
 import numpy as np
+
+_libc = ctypes.CDLL(None)
 
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
@@ -99,10 +104,14 @@ def tiles(packed: np.ndarray, scales: np.ndarray, halves: bool) -> np.ndarray:
 
 
 def aligned(array: np.ndarray) -> np.ndarray:
-    """A copy at a multiple of 64 bytes."""
-    buffer = np.empty(array.nbytes + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    out = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    """A copy at a multiple of 64 bytes, whose end lies within 63 bytes of memory that nobody may touch."""
+    room = -(-array.nbytes // 64) * 64
+    pages = -(-room // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
+    buffer = np.frombuffer(memory, np.uint8)
+    guard = ctypes.c_void_p(buffer.ctypes.data + pages)
+    assert _libc.mprotect(guard, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    out = buffer[pages - room : pages - room + array.nbytes].view(array.dtype).reshape(array.shape)
     out[...] = array
     return out
 

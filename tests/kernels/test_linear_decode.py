@@ -63,6 +63,13 @@ def test_nvfp4(emulated: ctypes.CDLL, swizzled: bool, tokens: int, rows: int, k:
     )
 
 
+@pytest.mark.parametrize("rows", [128, 256])
+@pytest.mark.parametrize(("tokens", "k"), [(1, 320), (2, 512), (5, 576), (9, 768), (16, 1024), (3, 2304)])
+def test_nvfp4_scales_of_several_stages(emulated: ctypes.CDLL, tokens: int, rows: int, k: int) -> None:
+    """Swizzled, in whole blocks of 128 rows, and longer than the 256 values that a stage copies."""
+    test_nvfp4(emulated, True, tokens, rows, k, False)
+
+
 @pytest.mark.parametrize("kind", [TENSOR, CHANNEL, BLOCK])
 @pytest.mark.parametrize(
     ("tokens", "rows", "k", "biased"),

@@ -99,7 +99,7 @@ def in_tiles(
     experts, rows, half_k = packed.shape
     out, count = (
         aligned(np.empty((experts, rows // 16, half_k // 128, 1792), np.uint8)),
-        np.zeros(experts, np.int32),
+        aligned(np.zeros(experts, np.int32)),
     )
     held = aligned(packed), aligned(scales)
     emulated.compress_24(
@@ -162,6 +162,11 @@ def run(emulated: ctypes.CDLL, case: Case) -> tuple[np.ndarray, np.ndarray]:
                 expected[t] += expert_output(case, shared, 0, xt, 1.0, factor)
 
     keep: list = []
+    ids, weights, expert_map = (
+        aligned(ids),
+        aligned(weights),
+        None if expert_map is None else aligned(expert_map),
+    )
     out = aligned(np.full((m, h), 0x7FC0, np.uint16))
     hidden_states = aligned(np.full(m * (k * case.intermediate + case.shared), 0x7FC0, np.uint16))
     shared_c = ctypes.byref(as_c(emulated, case, shared, keep)) if shared is not None else None
@@ -287,6 +292,40 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_against_float64(emulated: ctypes.CDLL, case: Case) -> None:
+    assert_close(*run(emulated, case))
+
+
+# Swizzled, in whole blocks of 128 rows, and longer than the 256 values that a stage copies. Rows of the first
+# product have `hidden` values, those of the second `intermediate`.
+SEVERAL_STAGES = [
+    (5, 512, 256, 0),
+    (5, 256, 512, 0),
+    (6, 768, 768, 512),
+    (16, 512, 512, 256),
+    (1, 320, 128, 0),
+    (3, 640, 128, 128),
+    (5, 128, 640, 0),
+    (9, 384, 384, 384),
+    (2, 1088, 256, 0),
+]
+
+
+@pytest.mark.parametrize("up_first", [False, True])
+@pytest.mark.parametrize(("tokens", "hidden", "intermediate", "shared"), SEVERAL_STAGES)
+def test_scales_of_several_stages(
+    emulated: ctypes.CDLL, tokens: int, hidden: int, intermediate: int, shared: int, up_first: bool
+) -> None:
+    case = Case(
+        swizzled=True,
+        tokens=tokens,
+        hidden=hidden,
+        intermediate=intermediate,
+        shared=shared,
+        experts=3,
+        top_k=2,
+        up_first=up_first,
+        seed=hidden + intermediate,
+    )
     assert_close(*run(emulated, case))
 
 

@@ -8,11 +8,10 @@
 namespace ptx {
 
 inline void copy(uint32_t address, const void* global, bool valid, size_t bytes) {
-  char* shared = shared_pointer(address);
-  if (reinterpret_cast<uintptr_t>(shared) % bytes || (valid && reinterpret_cast<uintptr_t>(global) % bytes)) {
-    std::fprintf(stderr, "a copy of %zu bytes is not aligned\n", bytes);
-    std::abort();
-  }
+  char* shared = shared_pointer(address, bytes);
+  if (address % bytes) emulation::violate("a copy of %zu bytes to shared memory at %u is not aligned", bytes, address);
+  if (valid && reinterpret_cast<uintptr_t>(global) % bytes)
+    emulation::violate("a copy of %zu bytes from %p is not aligned", bytes, global);
   emulation::copy_later([=] {
     if (valid) std::memcpy(shared, global, bytes);
     else std::memset(shared, 0, bytes);

@@ -10,10 +10,8 @@ inline float ld_relaxed(const float* address) { return *address; }
 
 template <class T>
 inline T ld_aligned(const void* address) {
-  if (reinterpret_cast<uintptr_t>(address) % sizeof(T)) {
-    std::fprintf(stderr, "a load of %zu bytes is not aligned\n", sizeof(T));
-    std::abort();
-  }
+  if (reinterpret_cast<uintptr_t>(address) % sizeof(T))
+    emulation::violate("a load of %zu bytes from %p is not aligned", sizeof(T), address);
   T value;
   std::memcpy(&value, address, sizeof(T));
   return value;

@@ -47,10 +47,8 @@ inline void mma_sp_m16n8k32_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32
     for (int quad = 0; quad < 8; quad++) {
       const uint32_t a = w.exchange[g * 4 + quad % 4][row + quad / 4 * 2];
       const uint32_t places = w.exchange[g * 4 + 2 * kLanes + quad / 4][8] >> (row * 16 + quad % 4 * 4);
-      if ((places & 3) >= (places >> 2 & 3)) {
-        std::fprintf(stderr, "metadata of mma.sp must ascend\n");
-        std::abort();
-      }
+      if ((places & 3) >= (places >> 2 & 3))
+        emulation::violate("the metadata of mma.sp name place %u before %u, and must ascend", places & 3, places >> 2 & 3);
       for (int j = 0; j < 2; j++) {
         const int k = 4 * quad + static_cast<int>(places >> 2 * j & 3);
         sum += half(a, j) * half(w.exchange[column * 4 + k % 8 / 2][4 + k / 8], k % 2);
