@@ -2,7 +2,7 @@
 let
   defaults = {
     model = null; download = false; revision = null; offline = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
-    environment = { }; environmentFile = null; apiKeyFile = null; openMetrics = false; hfTokenFile = null; user = null; group = null;
+    environment = { }; environmentFile = null; apiKeyFile = null; pythonPath = null; openMetrics = false; hfTokenFile = null; user = null; group = null;
     cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; memoryShed = null; memoryFloor = null; denseDtype = null; mtp = null; watchdog = 120;
     extraArgs = [ ]; openFirewall = false; autoStart = true;
   };
@@ -21,6 +21,7 @@ let
     environment = { A = "100% \"sure\" $HOME \\"; B = "ä"; };
     environmentFile = "/etc/dgx-vllm/env";
     apiKeyFile = "/run/secrets/key";
+    pythonPath = "/home/alice/plugins";
     openMetrics = true;
     hfTokenFile = "/run/secrets/token";
     user = "alice";

@@ -26,7 +26,7 @@
         # What units.nix takes.
         plain = name: instance: {
           inherit name;
-          inherit (instance) model profile host port environment environmentFile apiKeyFile openMetrics hfTokenFile user group cacheDir stateDir;
+          inherit (instance) model profile host port environment environmentFile apiKeyFile pythonPath openMetrics hfTokenFile user group cacheDir stateDir;
           inherit (instance) memoryReserve memoryBudget memoryShed memoryFloor denseDtype mtp watchdog extraArgs download revision offline;
           command = lib.getExe instance.package;
           settingsFile = settingsFile name instance;

@@ -58,6 +58,7 @@ let
       environment = option variables { } { VLLM_LOGGING_LEVEL = "DEBUG"; } "Variables for the server.";
       environmentFile = optional place "/etc/dgx-vllm/environment" "A file with more variables, which systemd reads as root.";
       apiKeyFile = optional place "/run/secrets/dgx-vllm-key" "A file with the key that clients must give. systemd hands it on as a credential.";
+      pythonPath = optional place "/srv/plugins" "A directory of Python modules for the server: middleware, parsers, plugins.";
       openMetrics = switch false "Whether /metrics answers without the key of `apiKeyFile`, for a Prometheus that has none.";
       hfTokenFile = optional place "/run/secrets/hf-token" "A file with a token of the Hugging Face hub. systemd hands it on as a credential.";
       user = optional account "alice" "Who runs it: an account of `users.users`, which the module does not make. Null for one that exists while it runs.";

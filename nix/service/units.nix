@@ -67,6 +67,7 @@ let
         ++ flag "--revision" instance.revision
         ++ flag "--profile" instance.profile
         ++ flag "--config" instance.settingsFile
+        ++ flag "--python-path" instance.pythonPath
         ++ optional instance.openMetrics "--open-metrics"
         ++ flag "--memory-reserve" instance.memoryReserve
         ++ flag "--memory-budget" instance.memoryBudget
@@ -100,7 +101,7 @@ let
     // (if instance.watchdog == 0 then { } else { WatchdogSec = instance.watchdog + watchdogMargin; })
     // some "LoadCredential" (optional (instance.apiKeyFile != null) "api-key:${instance.apiKeyFile}" ++ token)
     // some "BindReadOnlyPaths" (
-      map literal (builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile ])
+      map literal (builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile instance.pythonPath ])
       # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
       ++ map (path: "-${literal path}") (builtins.concatMap inAWord instance.extraArgs)
     );

@@ -217,3 +217,8 @@ def test_a_key_file_or_the_loopback_address_is_enough(
 def test_the_module_says_the_same_sentence() -> None:
     module = (Path(__file__).parents[2] / "nix/service/warnings.nix").read_text()
     assert SENTENCE.replace("give --api-key-file", "set apiKeyFile") in module
+
+
+def test_a_python_path_of_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(tmp_path, "PYTHONPATH=/srv/own\n")
+    assert "PYTHONPATH does not reach the server; give --python-path DIRECTORY" in capsys.readouterr().err

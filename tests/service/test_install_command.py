@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from wish import LAPTOP, WISH
 
 from dgx_vllm import cli, machine
+from dgx_vllm.errors import UserError
 from dgx_vllm.launch.options import Options
 from dgx_vllm.launch.serve import decide
 from dgx_vllm.service.command import Wish, install_service
@@ -151,3 +152,15 @@ def test_the_command_takes_what_serve_takes() -> None:
     assert "--memory-shed 3GB --memory-floor 1GB" in command
     assert "--revision v1" in command
     assert "--port" not in command
+
+
+def test_a_directory_of_modules_is_given_whole_and_shown_to_the_server(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.py").touch()
+    monkeypatch.chdir(tmp_path)
+    found = made("--middleware", "mine.Mark", wish=replace(WISH, python_path=Path("own")))
+    assert f"--python-path {tmp_path}/own" in found[SERVER]
+    with pytest.raises(UserError, match="this server does not have the Python module mine"):
+        made("--middleware", "mine.Mark")

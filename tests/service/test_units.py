@@ -243,3 +243,10 @@ def test_a_users_manager_is_asked_for_nothing_that_it_cannot_give() -> None:
 def test_an_instance_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="the instance is not valid"):
         decode(json.dumps(wrong).encode())
+
+
+def test_modules_in_a_home_are_shown_to_the_server() -> None:
+    made = units.units(Instance(name="main", command="/bin/dgx-vllm", python_path="/home/alice/own"))
+    service = made["dgx-vllm-main.service"].service
+    assert service["BindReadOnlyPaths"] == ["/home/alice/own"]
+    assert '"--python-path" "/home/alice/own"' in service["ExecStart"]

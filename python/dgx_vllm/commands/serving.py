@@ -47,6 +47,10 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Ask clients for the key that FILE holds."),
     ] = None,
+    python_path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="Your own Python modules: middleware, parsers, plugins."),
+    ] = None,
     open_metrics: Annotated[
         bool, typer.Option("--open-metrics", help="Answer /metrics without the key, as Prometheus may ask.")
     ] = False,
@@ -93,6 +97,7 @@ def serve(
         dry_run=dry_run,
         ready_file=ready_file,
         api_key_file=api_key_file,
+        python_path=python_path,
         open_metrics=open_metrics,
         memory_reserve=memory_reserve,
         memory_budget=memory_budget,

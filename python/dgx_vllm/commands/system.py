@@ -49,6 +49,7 @@ def install_service(
         typer.Option(metavar="[-]FILE", help="Variables, one NAME=VALUE a line; with - it may be missing."),
     ] = None,
     api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="As for serve.")] = None,
+    python_path: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="As for serve.")] = None,
     open_metrics: Annotated[bool, typer.Option("--open-metrics", help="As for serve.")] = False,
     hf_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A Hugging Face token.")] = None,
     cache_dir: Annotated[
@@ -85,6 +86,7 @@ def install_service(
             config=config,
             environment_file=environment_file,
             api_key_file=api_key_file,
+            python_path=python_path,
             open_metrics=open_metrics,
             hf_token_file=hf_token_file,
             cache_dir=cache_dir,

@@ -1,6 +1,7 @@
 """The command: a pure function from what was asked and what is known to what will be run, and why."""
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from dgx_vllm.admission.names import HEARTBEAT, OPEN_METRICS, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment, exposure, flags, layers, limits, secret, speculation
+from dgx_vllm.launch import environment, exposure, flags, imports, layers, limits, secret, speculation
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Guarded, Memory, guarded
 from dgx_vllm.launch.protection import Protection
@@ -51,6 +52,7 @@ class Request:
         memory: what the memory guard goes by, None where it has nothing to guard.
         protection: when the running server refuses work and when it is ended.
         dense_dtype: what `--dense-dtype` says.
+        python_path: a directory of Python modules for the server, None for none.
         open_metrics: whether /metrics answers without the key.
     """
 
@@ -62,6 +64,7 @@ class Request:
     memory: Memory | None = None
     protection: Protection = field(default_factory=Protection)
     dense_dtype: Dtype | None = None
+    python_path: str | None = None
     open_metrics: bool = False
 
 
@@ -352,6 +355,9 @@ def _variables(
         put("MAX_JOBS", str(kept.jobs[0]), kept.jobs[1])
     if request.protection.shed:
         put(SHED, str(request.protection.shed), "refuses new requests below this much available memory")
+    if request.python_path:
+        paths = filter(None, (request.python_path, request.environ.get("PYTHONPATH")))
+        put("PYTHONPATH", os.pathsep.join(paths), imports.OPTION)
     if request.open_metrics:
         put(OPEN_METRICS, "1", "--open-metrics")
     if machine.driver:

@@ -15,6 +15,7 @@ class Options:
         dry_run: print instead of start.
         ready_file: see `notify.Notifier`.
         api_key_file: a file whose one line is the key that clients must give.
+        python_path: a directory of Python modules for the server.
         open_metrics: whether /metrics answers without the key.
         memory_reserve: an amount of memory to leave alone.
         memory_budget: an amount of memory that the server may take.
@@ -28,6 +29,7 @@ class Options:
     dry_run: bool = False
     ready_file: Path | None = None
     api_key_file: Path | None = None
+    python_path: Path | None = None
     open_metrics: bool = False
     memory_reserve: str | None = None
     memory_budget: str | None = None

@@ -7,7 +7,17 @@ from pathlib import Path
 from dgx_vllm import checkpoint, driver, machine, meminfo, profile
 from dgx_vllm.download import environment as hub_environment
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command, config_file, environment, flags, layers, preflight, report, secret
+from dgx_vllm.launch import (
+    command,
+    config_file,
+    environment,
+    flags,
+    imports,
+    layers,
+    preflight,
+    report,
+    secret,
+)
 from dgx_vllm.launch.command import Launch, Request
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Memory
@@ -63,6 +73,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
     launch = command.plan(request, here, environment.known(here.vllm.package))
     environment.check_values(launch.environ(environ), here.vllm.package, here.vllm.version)
+    imports.check(launch.settings, request.python_path)
     preflight.check_model(launch, environ)
     if options.api_key_file is None:
         return launch
@@ -101,6 +112,7 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         if guard.guards(here)
         else None,
         dense_dtype=options.dense_dtype,
+        python_path=imports.directory(options.python_path),
         open_metrics=options.open_metrics,
         protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from dgx_vllm import machine
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import config_file, exposure, preflight, report, secret
+from dgx_vllm.launch import config_file, exposure, imports, preflight, report, secret
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.options import Options
 from dgx_vllm.launch.serve import decide
@@ -36,6 +36,7 @@ class Wish:
     config: Path | None
     environment_file: Path | None
     api_key_file: Path | None
+    python_path: Path | None = None
     open_metrics: bool
     hf_token_file: Path | None
     cache_dir: Path | None
@@ -76,6 +77,11 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         report.say(
             f"dgx-vllm: --environment-file {wish.environment_file}: systemd passes over {ignored!r}; "
             "it takes NAME=VALUE alone"
+        )
+    if "PYTHONPATH" in variables:
+        report.say(
+            f"dgx-vllm: --environment-file {wish.environment_file}: PYTHONPATH does not reach the server; "
+            f"give {imports.OPTION} DIRECTORY"
         )
     exposed = exposure.warning(launch.settings, variables)
     if exposed and wish.api_key_file is None:
@@ -125,6 +131,7 @@ def _decided(
     options = Options(
         profile=wish.profile,
         api_key_file=wish.api_key_file,
+        python_path=wish.python_path,
         open_metrics=wish.open_metrics,
         memory_reserve=wish.memory_reserve,
         memory_budget=wish.memory_budget,
@@ -165,6 +172,7 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
         settings_file=_text(wish.config),
         environment_file=_text(wish.environment_file),
         api_key_file=_text(wish.api_key_file),
+        python_path=_text(wish.python_path),
         open_metrics=wish.open_metrics,
         hf_token_file=_text(wish.hf_token_file),
         user=wish.run_as,

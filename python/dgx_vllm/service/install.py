@@ -18,7 +18,15 @@ from dgx_vllm.service import units
 from dgx_vllm.service.instance import Instance
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_FILES = ("settings_file", "environment_file", "api_key_file", "hf_token_file", "cache_dir", "state_dir")
+_FILES = (
+    "settings_file",
+    "environment_file",
+    "api_key_file",
+    "hf_token_file",
+    "python_path",
+    "cache_dir",
+    "state_dir",
+)
 _DOWNLOAD = "-download.service"
 _MARK = "# Written by dgx-vllm install-service, which also removes it.\n"
 

@@ -28,6 +28,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         environment: variables for the server.
         environment_file: a file with more of them, read by systemd as root.
         api_key_file: a file with the key that clients must give; systemd hands it on as a credential.
+        python_path: a directory of Python modules for the server.
         open_metrics: whether /metrics answers without the key.
         hf_token_file: a file with a Hugging Face token, likewise.
         user: who runs it; None for a user that exists while it runs.
@@ -58,6 +59,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
     environment: Mapping[str, str] = {}
     environment_file: str | None = None
     api_key_file: str | None = None
+    python_path: str | None = None
     open_metrics: bool = False
     hf_token_file: str | None = None
     user: str | None = None

@@ -133,7 +133,7 @@ def _directories(instance: Instance) -> Section:
 
 def _models(instance: Instance) -> Section:
     """What the command line names in somebody's home is shown to the server, and nothing else of the home."""
-    paths = [instance.model, instance.profile, instance.settings_file]
+    paths = [instance.model, instance.profile, instance.settings_file, instance.python_path]
     words = [path for word in instance.extra_args for path in _in_homes(word)]
     # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
     shown = [_literal(path) for path in paths if path and in_a_home(path)]
@@ -171,6 +171,7 @@ def _serve(instance: Instance) -> str:
     words += ["--revision", instance.revision] if instance.revision else []
     words += ["--profile", instance.profile] if instance.profile else []
     words += ["--config", instance.settings_file] if instance.settings_file else []
+    words += ["--python-path", instance.python_path] if instance.python_path else []
     words += ["--open-metrics"] if instance.open_metrics else []
     words += ["--memory-reserve", instance.memory_reserve] if instance.memory_reserve else []
     words += ["--memory-budget", instance.memory_budget] if instance.memory_budget else []
