@@ -38,6 +38,9 @@ let
 
   faults = name: map (each: "${each.name} (${each.fault})") (settings.faults instances.${name}.settings);
   variables = name: builtins.filter (variable: builtins.match words.variable variable == null) (builtins.attrNames instances.${name}.environment);
+  removed = builtins.fromTOML (builtins.readFile ../../python/dgx_vllm/launch/removed.toml);
+  gone = name: builtins.filter (variable: removed ? ${variable}) (builtins.attrNames instances.${name}.environment);
+  successor = variable: if removed.${variable} ? use then "use ${removed.${variable}.use} instead of ${variable}" else "leave ${variable} out";
   relative = path: path != null && builtins.match "[.~].*|[^/].*/" path != null;
 in
 [
@@ -66,6 +69,10 @@ in
   {
     assertion = variables name == [ ];
     message = "${option}.environment: ${quoted (variables name)} cannot be the name of a variable; use letters, digits and underscores";
+  }
+  {
+    assertion = gone name == [ ];
+    message = "${option}.environment: vLLM no longer reads ${quoted (gone name)}; ${builtins.concatStringsSep "; " (map successor (gone name))}";
   }
   {
     assertion = ! relative instance.model;

@@ -62,6 +62,7 @@ let
           users = { users = accounts; groups = accounts; };
           systemd.services = mkOption { type = types.attrsOf service; default = { }; };
           networking.firewall.allowedTCPPorts = list types.port;
+          system.checks = list types.unspecified;
           environment.systemPackages = list types.package;
         };
       }
@@ -72,6 +73,7 @@ in
 {
   failed = map (each: each.message) (builtins.filter (each: ! each.assertion) config.assertions);
   inherit (config) warnings;
+  checks = config.system.checks;
   ports = config.networking.firewall.allowedTCPPorts;
   inherit (config.systemd) services;
   inherit (config.services.dgx-vllm) instances;

@@ -105,6 +105,7 @@ let
     firewall = { a = { openFirewall = true; }; };
     download = { a = { download = true; }; };
     stored = { a = { apiKeyFile = "/nix/store/x-key"; }; };
+    gone = { a = { environment = { VLLM_USE_V1 = "1"; VLLM_ATTENTION_BACKEND = "FLASHINFER"; }; }; };
     told = { a = { environment.VLLM_API_KEY = "k"; }; };
     argued = { a = { extraArgs = [ "--api-key=k" ]; }; };
     set = { a = { settings.api-key = "k"; }; };

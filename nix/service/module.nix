@@ -23,6 +23,16 @@
             ${lib.getExe instance.package} check-config "$out"
           '';
 
+        # So are its variables, as the file of variables that systemd would read.
+        checkedEnvironment = name: instance: pkgs.runCommand "dgx-vllm-${name}-environment"
+          {
+            variables = lib.concatStrings (lib.mapAttrsToList (variable: value: "${variable}=${builtins.toJSON value}\n") instance.environment);
+            passAsFile = [ "variables" ];
+          } ''
+          ${lib.getExe instance.package} check-environment "$variablesPath"
+          touch "$out"
+        '';
+
         # What units.nix takes.
         plain = name: instance: {
           inherit name;
@@ -81,6 +91,7 @@
           };
           systemd.services = builtins.listToAttrs (lib.concatLists (lib.mapAttrsToList services enabled));
           networking.firewall.allowedTCPPorts = lib.mapAttrsToList (_: instance: instance.port) (lib.filterAttrs (_: instance: instance.openFirewall) enabled);
+          system.checks = lib.mapAttrsToList checkedEnvironment (lib.filterAttrs (_: instance: instance.environment != { }) enabled);
           environment.systemPackages = [ cfg.package ]; # doctor, plan, profiles
         };
       })

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 from wish import LAPTOP, WISH
 
-from dgx_vllm import machine
+from dgx_vllm import cli, machine
 from dgx_vllm.errors import UserError
 from dgx_vllm.service.command import install_service
 from dgx_vllm.service.environment_file import parse
@@ -222,3 +223,31 @@ def test_the_module_says_the_same_sentence() -> None:
 def test_a_python_path_of_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(tmp_path, "PYTHONPATH=/srv/own\n")
     assert "PYTHONPATH does not reach the server; give --python-path DIRECTORY" in capsys.readouterr().err
+
+
+# --- the command that the NixOS module checks variables by ------------------------------------------------
+
+
+def test_a_file_of_variables_is_checked_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text('VLLM_EXTRA_ARGS="--max-num-seqs 4"\nOMP_NUM_THREADS=4\n')
+    done = CliRunner().invoke(cli.app, ["check-environment", str(file)])
+    assert (done.exit_code, done.stdout) == (0, f"{file}: 2 variables\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("VLLM_USE_V1=1\n", "VLLM_USE_V1 was removed"),
+        ("VLLM_EXTRA_ARGS=--nosuch\n", "no flag --nosuch"),
+        ("PORT=http\n", "PORT must be a whole number"),
+        ("VERBOSE=yes\n", "VERBOSE='yes'"),
+        ("HF_ENDPOINT=hub\n", "HF_ENDPOINT='hub'"),
+        ("export A=1\n", "systemd passes over 'export A=1'"),
+    ],
+)
+def test_a_bad_file_of_variables_is_refused_by_itself(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "env").write_text(text)
+    done = CliRunner().invoke(cli.app, ["check-environment", str(tmp_path / "env")])
+    assert isinstance(done.exception, UserError)
+    assert said in str(done.exception)

@@ -53,6 +53,7 @@ REFUSED = {
     "firewall": ["opens a port that listens on 127.0.0.1 alone"],
     "download": ["has no model to fetch"],
     "stored": ["a secret lies in /nix/store"],
+    "gone": ["'VLLM_ATTENTION_BACKEND' and 'VLLM_USE_V1'; use --attention-backend instead of VLLM_ATTENTION"],
     "told": ["a secret in environment, extraArgs or settings"],
     "argued": ["a secret in environment, extraArgs or settings"],
     "set": ["a secret in environment, extraArgs or settings"],

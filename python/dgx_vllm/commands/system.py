@@ -128,6 +128,22 @@ def check_config(
     print(f"{file}: {len(config_file.read(str(file)))} settings")
 
 
+@app.command(rich_help_panel=_PANEL)
+def check_environment(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `--environment-file` would be given.")],
+) -> None:
+    """Say whether serve would take the variables that FILE sets."""
+    from dgx_vllm import machine
+    from dgx_vllm.launch import variables
+    from dgx_vllm.service import environment_file
+
+    found = environment_file.load(str(file))
+    for line in found.ignored:
+        raise UserError(f"{file}: systemd passes over {line!r}; write NAME=VALUE")
+    variables.check(found.variables, machine.detect().vllm)
+    print(f"{file}: {len(found.variables)} variables")
+
+
 @app.command(
     name="exec",
     rich_help_panel=_PANEL,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 # One prefix a service: its name in capitals, with underscores for dashes.
-_SERVICE = r"VLLM(?:_[A-Z0-9]+)*?"
+_SERVICE = r"VLLM(?:_[A-Z0-9_]+?)?"
 _PORT = r"_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PROTO|START|END|PORT|PORT_START|PORT_END))?"
 _BY_NAME = re.compile(rf"{_SERVICE}(?:_SERVICE_HOST|_SERVICE_PORT(?:_[A-Z0-9_]+)?|{_PORT})")
 _URL = re.compile(r"(?:tcp|udp|sctp)://.*")

@@ -27,6 +27,7 @@ COMMANDS = (
     "bench-kernels",
     "calibrate",
     "check-config",
+    "check-environment",
     "doctor",
     "download",
     "eval",
