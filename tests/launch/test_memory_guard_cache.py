@@ -46,8 +46,6 @@ def is_vllms(launch: Launch, cause: str) -> bool:
 @pytest.mark.parametrize(
     ("given", "cause"),
     [
-        ({"dtype": "float32"}, "--dtype float32"),
-        ({"dtype": "float"}, "--dtype float"),
         ({"block_size": "256"}, "--block-size 256"),
         ({"kv_cache_dtype_skip_layers": ("0", "1")}, "--kv-cache-dtype-skip-layers 0 1"),
         ({"hf_overrides": {"num_hidden_layers": 64}}, "--hf-overrides"),
@@ -97,6 +95,12 @@ def test_what_does_not_is_counted_as_ever(spark: Machine, given: dict[str, Any])
     # vLLM: 8192 tokens of 2 * 8 * 128 numbers in 32 layers, and a block.
     assert launch.settings["kv-cache-memory-bytes"].text == str((8192 + 16) * 2 * 8 * 128 * 2 * 32)
     assert not any("is not known here" in note for note in launch.notes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float"])
+def test_float32_widens_what_a_sequence_keeps(spark: Machine, dtype: str) -> None:
+    launch = planned(spark, dtype=dtype)
+    assert launch.settings["kv-cache-memory-bytes"].text == str((8192 + 16) * 2 * 8 * 128 * 4 * 32)
 
 
 def test_float32_widens_the_weights(spark: Machine) -> None:

@@ -249,6 +249,6 @@ def test_the_hub_is_asked_for_what_is_not_here(
     monkeypatch.setattr(huggingface_hub.HfApi, "file_exists", lambda *_: True)
     status, out, err = plan("owner/name", "--json")
     assert (status, err) == (0, "")
-    assert {each["precision"] for each in json.loads(out)["weights"]} == {"BF16", "FP8"}
+    assert {each["precision"] for each in json.loads(out)["weights"]} == {"BF16", "F32", "FP8"}
     cache = Path(environment["HF_HOME"], "hub")
     assert asked == [("owner/name", name, cache) for name in ("config.json", "hf_quant_config.json")]

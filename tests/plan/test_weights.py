@@ -226,7 +226,8 @@ def test_what_is_excluded(pattern: str, module: str, plain: bool) -> None:
 
 
 def test_the_caches_dtype_is_the_checkpoints() -> None:
-    given = {**QWEN3_NEXT_NVFP4["quantization_config"], "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
+    scheme = {"num_bits": 8, "type": "float", "dynamic": False}
+    given = {**QWEN3_NEXT_NVFP4["quantization_config"], "kv_cache_scheme": scheme}
     assert understood(QWEN3_NEXT_NVFP4, quantization_config=given).cache_dtype == "fp8"
     assert understood(QWEN3_NEXT_NVFP4).cache_dtype is None
 

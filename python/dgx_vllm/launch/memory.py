@@ -14,7 +14,7 @@ from dgx_vllm.launch import limits
 from dgx_vllm.launch.flags import size
 from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source
 from dgx_vllm.machine import Machine
-from dgx_vllm.plan import cache, guard, overheads
+from dgx_vllm.plan import cache, dtypes, guard, overheads
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.guard import Subject, Terms, Verdict
 from dgx_vllm.plan.memory import Budget
@@ -85,13 +85,13 @@ def guarded(settings: Layer, machine: Machine, memory: Memory | None, environ: M
     if memory is None or not guard.guards(machine) or _spread(settings):
         return Guarded(settings)
     drafts, drafter = limits.draft_count(settings), _drafter(settings)
-    loading = _loading(settings, machine, environ)
+    loading = _loading(settings, machine, memory.subject.model, environ)
     weights = memory.subject.weights(drafts > 0 and drafter is None, loading)
     if weights is None:
         note = "memory: how large the model is will be known when it is here; nothing guards this start"
         return Guarded(settings, notes=(note,), jobs=_jobs(machine, memory, _asked(settings, machine)))
     beside, more = _draft_weights(drafter, loading)
-    verdict = _judge(settings, machine, memory, drafts, weights[0] + beside)
+    verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype)
     notes = (verdict.arithmetic, *_notes(settings, memory.subject.model), *more)
     if verdict.refusal:
         return Guarded(
@@ -108,8 +108,12 @@ def guarded(settings: Layer, machine: Machine, memory: Memory | None, environ: M
     )
 
 
-def _judge(settings: Layer, machine: Machine, memory: Memory, drafts: int, weights: int) -> Verdict:
+def _judge(
+    settings: Layer, machine: Machine, memory: Memory, drafts: int, weights: int, dtype: str
+) -> Verdict:
     platform, model = machine.platform, memory.subject.model
+    if model:
+        model = replace(model, architecture=replace(model.architecture, dtype=dtype))
     batched = _count(settings, "max-num-batched-tokens", overheads.BATCHED_TOKENS[platform])
     sequences = _count(settings, "max-num-seqs", overheads.SEQUENCES[platform])
     reserve = overheads.reserve(platform) if memory.reserve is None else memory.reserve
@@ -146,16 +150,15 @@ def _judge(settings: Layer, machine: Machine, memory: Memory, drafts: int, weigh
     )
 
 
-def _loading(settings: Layer, machine: Machine, environ: Mapping[str, str]) -> Loading:
+def _loading(settings: Layer, machine: Machine, model: Model | None, environ: Mapping[str, str]) -> Loading:
     own = _speculation(settings).get("moe_backend")
-    experts, dtype = settings.get("moe-backend"), settings.get("dtype")
+    experts, dtype = settings.get("moe-backend"), _dtype(settings, model)
     asked = _dense_dtype(settings)
-    other = dtype and dtype.text not in ("auto", "bfloat16")
     return Loading(
-        dense_dtype="bf16" if other or _leaves_dense(environ) else asked,
+        dense_dtype="bf16" if dtype != "bfloat16" or _leaves_dense(environ) else asked,
         moe_backend=str(own) if own else experts.text if experts else None,
         platform=machine.platform,
-        number_bytes=4 if _wide(settings) else 2,
+        dtype=dtype,
     )
 
 
@@ -177,8 +180,12 @@ def _leaves_dense(environ: Mapping[str, str]) -> bool:
     return invariant or (plugins is not None and _PLUGIN not in plugins.split(","))
 
 
-def _wide(settings: Layer) -> bool:
-    return "dtype" in settings and settings["dtype"].text in ("float", "float32")
+def _dtype(settings: Layer, model: Model | None) -> str:
+    """What vLLM computes in."""
+    asked = settings["dtype"].text if "dtype" in settings else "auto"
+    if model is None:
+        return dtypes.served(asked, "bfloat16", "")
+    return dtypes.served(asked, model.architecture.dtype, model.architecture.family)
 
 
 def _speculation(settings: Layer) -> dict[str, Any]:
@@ -232,8 +239,6 @@ def _uncounted(settings: Layer, model: Model) -> str | None:
         return f"a KV cache of {dtype}"
     if drafter:
         return f"drafts by {drafter}"
-    if _wide(settings) and model.architecture.dtype != "float32":
-        return _named(settings["dtype"])
     given = (settings[name] for name in _UNCOUNTED if name in settings)
     return next((_named(setting) for setting in given if not _is_counted(setting, settings)), None)
 

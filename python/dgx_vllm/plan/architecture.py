@@ -1,7 +1,19 @@
 """Architecture: a model's tensors and what each of its sequences keeps."""
 
+import enum
 import math
 from dataclasses import dataclass
+
+
+class Unknown(enum.StrEnum):
+    """What a config.json may fail to tell, and what then cannot be planned."""
+
+    LAYERS = "how many layers there are"
+    HIDDEN = "how wide a layer is"
+    VOCABULARY = "how large the vocabulary is"
+    EXPERTS = "how many experts a layer has and a token uses"
+    CACHE = "what a sequence keeps"
+    DTYPE = "the dtype of what is computed"
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ class Architecture:
         experts: routed experts per layer, 0 without.
         experts_per_token: of which each token uses so many.
         draft: the MTP layers' KV cache, None without MTP layers.
+        unknown: what the config does not tell; the fields that it belongs to are 0 or empty.
     """
 
     family: str
@@ -101,6 +114,7 @@ class Architecture:
     experts: int = 0
     experts_per_token: int = 0
     draft: Attention | None = None
+    unknown: frozenset[Unknown] = frozenset()
 
     @property
     def parameters(self) -> int:

@@ -6,16 +6,16 @@ tests/plan/test_cache.py holds it against those functions.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.machine import Platform
+from dgx_vllm.plan import dtypes
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent
 
 #: Tokens in a block where no recurrent state asks for more: vLLM's default, and its CPU backend's.
 BLOCK_TOKENS: dict[Platform, int] = {"cuda": 16, "cpu": 128}
 
-_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 #: Of --kv-cache-dtype, those whose bytes are known here.
 DTYPES = (
     *("auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"),
@@ -158,10 +158,12 @@ def of(architecture: Architecture, options: Options) -> Cache:
 
 def _with_draft(kinds: list[Attention], draft: Attention) -> list[Attention]:
     """MTP layers keep every token, as full attention does."""
+    alike = replace(draft, layers=0)
     full = [kind for kind in kinds if not kind.window]
     rest = [kind for kind in kinds if kind.window]
-    merged = [Attention(full[0].layers + draft.layers, draft.heads, draft.head_size)] if full else [draft]
-    return merged + rest
+    same = sum(kind.layers for kind in full if replace(kind, layers=0) == alike)
+    others = [kind for kind in full if replace(kind, layers=0) != alike]
+    return [replace(draft, layers=same + draft.layers), *others, *rest]
 
 
 def _group_size(counts: list[int]) -> int:
@@ -200,9 +202,9 @@ def _state_bytes(recurrent: Recurrent, architecture: Architecture, options: Opti
 
 
 def _bytes(dtype: str) -> int:
-    if dtype not in _DTYPE_BYTES:
+    if dtype not in dtypes.BYTES:
         raise UserError(
-            f"the dtype {dtype!r} of a state is unknown here, known are {', '.join(_DTYPE_BYTES)}; "
+            f"the dtype {dtype!r} of a state is unknown here, known are {', '.join(dtypes.BYTES)}; "
             "give one with --mamba-ssm-cache-dtype"
         )
-    return _DTYPE_BYTES[dtype]
+    return dtypes.BYTES[dtype]

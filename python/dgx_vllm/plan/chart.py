@@ -41,8 +41,13 @@ def draw(outlook: Outlook, path: Path) -> None:
     """Writes the picture.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or what a PNG shows is unknown.
     """
+    if not outlook.steps and path.suffix.lower() != ".svg":
+        raise UserError(
+            f"--plot {path} shows what a step reads, which is unknown of {outlook.model.name}; "
+            "name an .svg for the tables"
+        )
     content = _svg(outlook) if path.suffix.lower() == ".svg" else _png(outlook)
     try:
         path.write_bytes(content)

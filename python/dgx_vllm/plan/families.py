@@ -58,10 +58,6 @@ KNOWN = (*_DECODERS, "nemotron_h")
 """The values of model_type that can be planned from config.json alone."""
 
 
-class UnknownArchitectureError(UserError):
-    """A model_type that is not in `KNOWN`."""
-
-
 def read(model: str, config: Mapping[str, Any]) -> Architecture:
     """A model's architecture.
 
@@ -70,8 +66,7 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
         config: its config.json.
 
     Raises:
-        UnknownArchitectureError: the model_type is unknown.
-        UserError: a field is missing.
+        UserError: the model_type is unknown, or a field is missing.
     """
     family = Fields(model, config).text("model_type")
     family = _ALIASES.get(family, family)
@@ -81,44 +76,11 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
     traits = _DECODERS.get(family)
     if traits is None:
         named = f"model_type {family!r}" if family else "no model_type"
-        raise UnknownArchitectureError(
+        raise UserError(
             f"{model}: config.json has {named}, and config.json alone can be planned for {', '.join(KNOWN)}; "
             "give the directory of a local checkpoint, whose safetensors headers say the rest"
         )
     return _decoder(family, traits, fields, config)
-
-
-def generic(model: str, config: Mapping[str, Any]) -> Architecture:
-    """What the common fields say of an architecture that is unknown: no tensors, and caches at their largest.
-
-    Every layer is taken to keep every token.
-
-    Raises:
-        UserError: even a common field is missing.
-    """
-    fields = text_part(model, config)
-    hidden, layers = fields.positive("hidden_size"), fields.positive("num_hidden_layers")
-    heads = fields.positive("num_attention_heads")
-    kv_heads = fields.positive("num_key_value_heads", default=heads)
-    head_size = fields.positive("head_dim", default=max(hidden // heads, 1))
-    latent = fields.whole("kv_lora_rank", default=0)
-    if latent:
-        # Multi-head latent attention keeps one vector for key and value together (vLLM's MLAAttentionSpec).
-        kv_heads, head_size = 1, (latent + fields.whole("qk_rope_head_dim", default=0)) // 2
-    experts = fields.whole("num_experts", "n_routed_experts", "num_local_experts", default=0)
-    return Architecture(
-        family=fields.text("model_type", default="unknown"),
-        dtype=fields.text("dtype", "torch_dtype", default="bfloat16"),
-        tensors=(),
-        layers=layers,
-        hidden=hidden,
-        vocabulary=fields.positive("vocab_size"),
-        max_tokens=fields.whole("max_position_embeddings", default=0) or None,
-        widest=4 * hidden,
-        attention=(Attention(layers, kv_heads, head_size),),
-        experts=experts,
-        experts_per_token=fields.positive("num_experts_per_tok", "experts_per_token") if experts else 0,
-    )
 
 
 def _decoder(family: str, traits: Traits, fields: Fields, config: Mapping[str, Any]) -> Architecture:

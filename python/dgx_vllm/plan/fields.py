@@ -37,6 +37,13 @@ class Fields:
             )
         return value
 
+    def found(self, *names: str) -> int | None:
+        """A size, by the first of `names` that is there; None where there is none, or it is no size."""
+        value = self._first(names)
+        if isinstance(value, list) and value and all(isinstance(each, int) for each in value):
+            value = max(value)  # one for each layer
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
     def positive(self, *names: str, default: int | None = None) -> int:
         """As `whole`, and at least 1: what sizes are."""
         count = self.whole(*names, default=default)
@@ -80,7 +87,23 @@ class Fields:
         )
 
 
+# Where configs hold their language model, outermost first. transformers' get_text_config knows text_config,
+# decoder, generator and text_encoder; vLLM renames llm_config; models of vLLM read the others themselves.
+_TEXT_PARTS = (
+    *("text_config", "llm_config", "thinker_config", "language_config", "language_model_config"),
+    *("lm_config", "vlm_config", "decoder", "generator", "text_encoder"),
+)
+
+
 def text_part(model: str, config: Mapping[str, Any]) -> Fields:
-    """The fields of the language model, which multimodal configs hold in `text_config`."""
-    inner = config.get("text_config")
-    return Fields(model, {**config, **inner} if isinstance(inner, Mapping) else config)
+    """The fields of the language model, which multimodal configs hold in a part of their own.
+
+    What that part leaves out, such as a dtype, is the whole config's.
+    """
+    fields = dict(config)
+    inner: Any = config
+    while inner is not None:
+        parts = (inner.get(name) for name in _TEXT_PARTS)
+        inner = next((part for part in parts if isinstance(part, Mapping) and part), None)
+        fields.update(inner or {})
+    return Fields(model, fields)

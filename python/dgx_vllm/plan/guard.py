@@ -60,11 +60,11 @@ def survey(argument: str, environ: Mapping[str, str], profile: Profile | None) -
     except UserError:
         return Subject(None, profile)
     try:
-        return Subject(model.understand(found), profile)
+        return Subject(model.understand(found, thorough=False), profile)
     except UserError:
         pass
     try:
-        return Subject(None, profile, model.stored(found.directory))
+        return Subject(None, profile, model.stored(found.directory, found.config))
     except UserError:
         return Subject(None, profile)
 

@@ -1,12 +1,17 @@
 """Model: a source understood: its shape, its precisions and its weights."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dgx_vllm import sparsity
 from dgx_vllm.errors import UserError
-from dgx_vllm.plan import families, headers, quantization, weights
-from dgx_vllm.plan.architecture import Architecture
+from dgx_vllm.plan import dtypes, families, generic, headers, quantization, weights
+from dgx_vllm.plan.architecture import Architecture, Unknown
+from dgx_vllm.plan.fields import text_part
+from dgx_vllm.plan.headers import Stored
+from dgx_vllm.plan.parts import Part
 from dgx_vllm.plan.source import Source
 from dgx_vllm.plan.weights import Weight
 from dgx_vllm.sparsity import Sparsity
@@ -41,39 +46,95 @@ class Model:
         return weights.total(self.weights, drafting)
 
 
-def understand(source: Source) -> Model:
+def understand(source: Source, thorough: bool = True) -> Model:
     """Reads a source.
 
-    Weights on disk count as they are; without them the config is enough for the known families.
+    Weights on disk count as they are, and a config that does not tell everything then leaves something
+    `unknown`. Without them the config must be enough, which it is for the known families.
+
+    Args:
+        source: where the model is.
+        thorough: whether vLLM's config classes are asked for what the config leaves to them, which takes
+            seconds.
 
     Raises:
         UserError: the config lacks something, or the architecture or the quantization is unknown and no
             weights are here to look at.
     """
-    held = stored(source.directory)
+    tensors = _tensors(source.directory)
     pruned = sparsity.declared(source.config, source.beside)
     known = True
     try:
         architecture = families.read(source.model, source.config)
-    except families.UnknownArchitectureError:
-        if held is None:
+    except UserError:
+        if tensors is None:
             raise
         known = False
-        architecture = families.generic(source.model, source.config)
+        architecture = _generic(source, thorough)
+    stored_dtype = dtypes.stored(source.config, [each.dtype for each in (tensors or {}).values()])
+    dtype = dtypes.served("auto", stored_dtype, architecture.family)
+    name, cache_dtype, held = "unknown", None, None
+    if tensors is not None:
+        held = _weights(tensors, source.config, architecture)
+        architecture = _fitted(architecture, held, source)
     try:
-        method = quantization.read(source.model, architecture.dtype, source.config, source.beside)
+        method = quantization.read(source.model, dtype, source.config, source.beside)
+        name, cache_dtype = method.name, method.cache
+        held = weights.planned(architecture, method) if held is None else held
     except UserError:
         if held is None:
             raise
-        return Model(source.model, architecture, held, True, known, "unknown", None, pruned)
-    found = held if held is not None else weights.planned(architecture, method)
-    return Model(
-        source.model, architecture, found, held is not None, known, method.name, method.cache, pruned
-    )
+    if dtype not in dtypes.BYTES:
+        unknown = architecture.unknown | {Unknown.DTYPE, Unknown.CACHE}
+        architecture = replace(architecture, unknown=unknown)
+    architecture = replace(architecture, dtype=dtype)
+    return Model(source.model, architecture, held, tensors is not None, known, name, cache_dtype, pruned)
 
 
-def stored(directory: Path | None) -> tuple[Weight, ...] | None:
-    """The weights of the files in a directory, None where there are none or only some of them."""
+def stored(directory: Path | None, config: Mapping[str, Any] | None = None) -> tuple[Weight, ...] | None:
+    """The weights of the files in a directory, None where there are none or only some of them.
+
+    Args:
+        directory: the checkpoint.
+        config: its config.json, which says where draft layers begin; without it all layers count as the
+            model's.
+    """
+    tensors = _tensors(directory)
+    return None if tensors is None else _weights(tensors, config or {})
+
+
+def _tensors(directory: Path | None) -> Mapping[str, Stored] | None:
     if directory is None or not headers.present(directory) or not headers.whole(directory):
         return None
-    return weights.stored(headers.read(directory))
+    return headers.read(directory)
+
+
+def _generic(source: Source, thorough: bool) -> Architecture:
+    found = generic.read(source.model, source.config)
+    if not found.unknown or not thorough:
+        return found
+    from dgx_vllm.plan import defaults  # its classes take seconds to import
+
+    filled = defaults.filled(source.model, source.config)
+    return generic.read(source.model, filled) if filled else found
+
+
+def _weights(
+    tensors: Mapping[str, Stored], config: Mapping[str, Any], architecture: Architecture | None = None
+) -> tuple[Weight, ...]:
+    fields = text_part("", config)
+    begin, count = fields.found(*generic.LAYERS) or 0, fields.found(*generic.DRAFT_LAYERS) or 0
+    beyond = range(begin, begin + count) if begin else range(0)
+    experts = architecture.experts if architecture else fields.found(*generic.EXPERTS) or 0
+    return weights.stored(tensors, beyond, experts)
+
+
+def _fitted(architecture: Architecture, held: tuple[Weight, ...], source: Source) -> Architecture:
+    """The architecture with what the files tell of experts and drafts."""
+    if any(each.part is Part.EXPERTS for each in held) and not architecture.experts:
+        architecture = replace(architecture, unknown=architecture.unknown | {Unknown.EXPERTS})
+    if architecture.draft is None and any(each.draft for each in held):
+        fields = text_part(source.model, source.config)
+        draft = generic.draft(fields, fields.found(*generic.DRAFT_LAYERS) or 1)
+        architecture = replace(architecture, draft=draft)
+    return architecture

@@ -6,8 +6,9 @@ from typing import Any
 
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.plan import cache, decode, gb10, memory, overheads, weights
+from dgx_vllm.plan import cache, decode, dtypes, gb10, memory, overheads, weights
 from dgx_vllm.plan.acceptance import Acceptance, published
+from dgx_vllm.plan.architecture import Unknown
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.decode import Step
 from dgx_vllm.plan.memory import Budget, Row
@@ -82,18 +83,18 @@ class Outlook:
 
     Args:
         model: the model.
-        cache: what its sequences keep, and `options` the settings behind that.
+        cache: what its sequences keep, None where that is unknown, and `options` the settings behind that.
         options: see `cache`.
         cache_origin: who chose the KV cache's dtype.
         budget: how the memory is divided.
-        rows: what context and concurrency fit.
-        steps: decode by batch, without drafts.
+        rows: what context and concurrency fit; empty where that is unknown.
+        steps: decode by batch, without drafts; empty where what a step reads is unknown.
         drafting: decode with no drafts, with one, and so on; empty for models without MTP layers.
         launches: see `Wish`.
     """
 
     model: Model
-    cache: Cache
+    cache: Cache | None
     options: Options
     cache_origin: str
     budget: Budget
@@ -118,8 +119,16 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     architecture = model.architecture
     dense = wish.dense_dtype or (profile.dense_dtype if profile else "bf16")
     settings: Mapping[str, Any] = profile.values("cuda") if profile else {}
-    loading = Loading(dense, wish.moe_backend or settings.get("moe-backend"))
-    model = replace(model, weights=weights.loaded(model.weights, loading))
+    dtype_asked = settings.get("dtype")
+    if isinstance(dtype_asked, str):
+        dtype_served = dtypes.served(dtype_asked, architecture.dtype, architecture.family)
+        architecture = replace(architecture, dtype=dtype_served)
+    loading = Loading(
+        dense if architecture.dtype == "bfloat16" else "bf16",
+        wish.moe_backend or settings.get("moe-backend"),
+        dtype=architecture.dtype,
+    )
+    model = replace(model, architecture=architecture, weights=weights.loaded(model.weights, loading))
     if wish.drafts and architecture.draft is None:
         raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")
     drafts = _drafts(settings) if wish.drafts is None and architecture.draft else wish.drafts or 0
@@ -130,8 +139,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     def options(count: int) -> Options:
         return Options(dtype, wish.state_dtype, count, True, batched, "cuda")
 
-    kept = cache.of(architecture, options(drafts))
-    plain = kept if not drafts else cache.of(architecture, options(0))
+    kept = None if Unknown.CACHE in architecture.unknown else cache.of(architecture, options(drafts))
     budget = Budget(
         wish.available,
         wish.origin,
@@ -140,21 +148,27 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         overheads.of("cuda", architecture, batched, sequences) + _offloaded(settings),
     )
     overhead = gb10.OVERHEAD_PER_LAYER
-    if wish.launches is not None:
+    needed = {Unknown.LAYERS, Unknown.EXPERTS, Unknown.VOCABULARY}
+    readable = kept is not None and not architecture.unknown & needed
+    if wish.launches is not None and readable:
         overhead = gb10.OVERHEAD_PER_LAUNCH * wish.launches / architecture.layers
     contexts = memory.lengths(architecture.max_tokens)
+    plain = cache.of(architecture, options(0)) if readable else None
     return Outlook(
         model=model,
         cache=kept,
         options=options(drafts),
         cache_origin=origin,
         budget=budget,
-        rows=tuple(memory.fit(kept, budget.cache, contexts)),
+        rows=tuple(memory.fit(kept, budget.cache, contexts)) if kept else (),
         steps=tuple(
             decode.step(architecture, model.weights, plain, batch, wish.context, overhead=overhead)
             for batch in BATCHES
+            if plain
         ),
-        drafting=_drafting(model, wish, overhead, lambda count: cache.of(architecture, options(count))),
+        drafting=_drafting(model, wish, overhead, lambda count: cache.of(architecture, options(count)))
+        if plain
+        else (),
         launches=wish.launches,
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.machine import GIB, Platform
+from dgx_vllm.plan import dtypes
 from dgx_vllm.plan.architecture import Architecture
 
 #: Kept free on unified memory. Under pressure a GB10 wedges or resets instead of failing an allocation
@@ -18,9 +19,9 @@ CPU_RESERVE = 10**9
 SHED_SHARE, FLOOR_SHARE = 1 / 4, 1 / 8
 
 #: What one step holds at most where nobody says: vLLM's defaults for a server (engine/arg_utils.py,
-#: get_batch_defaults; on CUDA those for a GPU with 70 GiB or more, which vLLM takes a GB10 for).
-BATCHED_TOKENS: dict[Platform, int] = {"cuda": 8192, "cpu": 2048}
-SEQUENCES: dict[Platform, int] = {"cuda": 1024, "cpu": 128}
+#: get_batch_defaults). NVML does not tell how much memory a GB10 has: vLLM 0.32 takes it for a small GPU.
+BATCHED_TOKENS: dict[Platform, int] = {"cuda": 2048, "cpu": 2048}
+SEQUENCES: dict[Platform, int] = {"cuda": 256, "cpu": 128}
 
 #: What `offloaded` is called among the others.
 OFFLOADED = "offloaded KV cache"
@@ -55,20 +56,24 @@ def of(
 
     Args:
         platform: what serves.
-        architecture: the model's, None where it is unknown; activations are then left out.
+        architecture: the model's, None where it is unknown; what depends on it is then left out.
         batched_tokens: the most tokens in a step.
         sequences: the most sequences in a step.
     """
     found = [_RUNTIME[platform]]
-    if architecture:
+    if architecture and architecture.hidden:
         # A layer's input and output, the residual and its normalized copy, and twice its widest outputs, in
-        # 16 bits: what is alive at once when a layer runs.
+        # the model's dtype: what is alive at once when a layer runs.
         width = 4 * architecture.hidden + 2 * architecture.widest
+        number = dtypes.BYTES.get(architecture.dtype, 2)
         found.append(
             Overhead(
-                "activations", 2 * width * batched_tokens, f"estimate for a step of {batched_tokens} tokens"
+                "activations",
+                number * width * batched_tokens,
+                f"estimate for a step of {batched_tokens} tokens",
             )
         )
+    if architecture and architecture.vocabulary:
         found.append(
             Overhead(
                 "logits",

@@ -33,11 +33,17 @@ _RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
     for pattern, part in (
         (r"(^|\.)(visual|vision_tower|vision_model|multi_modal_projector|vision_encoder)\.", Part.VISION),
         (r"(^|\.)lm_head\.", Part.LM_HEAD),
-        (r"(^|\.)(embed_tokens|embeddings|word_embeddings|wte)\.", Part.EMBEDDING),
+        (r"(^|\.)(embed_tokens|embeddings|word_embeddings|wte|tok_embeddings)\.", Part.EMBEDDING),
         (r"(^|\.)mtp\.fc\.|\.eh_proj\.", Part.DRAFT_FC),
         (r"\.experts\.|\.experts$", Part.EXPERTS),
-        (r"\.shared_expert_gate\.|\.(mlp|mixer|block_sparse_moe)\.(gate|router)\.", Part.ROUTER),
-        (r"\.shared_experts?\.", Part.SHARED_EXPERT),
+        # Experts in one tensor each: Step's and Granite's names.
+        (r"\.moe\.(gate_proj|up_proj|down_proj|gate_up_proj)(\.|$)", Part.EXPERTS),
+        (r"\.block_sparse_moe\.(input_linear|output_linear)\.", Part.EXPERTS),
+        (
+            r"\.shared_expert_gate\.|\.(mlp|mixer|moe|ffn|feed_forward|block_sparse_moe)\.(gate|router)\.",
+            Part.ROUTER,
+        ),
+        (r"\.(shared_experts?|share_expert)\.", Part.SHARED_EXPERT),
         (r"norm[^.]*\.|norm[^.]*$|\.(A_log|dt_bias|D|sinks)$", Part.NORMS),
         (r"\.linear_attn\.in_proj_(qkvz|qkv|z)\.", Part.GDN_IN),
         (r"\.linear_attn\.(in_proj_(ba|b|a)|conv1d)\.", Part.GDN_CONV),
@@ -57,6 +63,33 @@ def of(name: str) -> Part:
     return next((part for rule, part in _RULES if rule.search(name)), Part.OTHER)
 
 
-def is_draft(name: str) -> bool:
-    """Whether a tensor belongs to the MTP layers, which vLLM loads only to draft with."""
+# vLLM drops these as it loads the model itself (load_weights and hf_to_vllm_mapper of its models).
+_DRAFT = re.compile(r"(^|\.)mtp(_[a-z_]+)?\.")
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+
+
+def is_draft(name: str, beyond: range = range(0)) -> bool:
+    """Whether a tensor belongs to the MTP layers, which vLLM loads only to draft with.
+
+    Args:
+        name: as in the checkpoint.
+        beyond: the draft layers that are numbered on from the model's own (GLM-4.5, DeepSeek-V3, Step).
+    """
+    if _DRAFT.search(name):
+        return True
+    layer = _LAYER.search(name) if beyond else None
+    return layer is not None and int(layer[1]) in beyond and of(name) is not Part.VISION
+
+
+def is_offered(name: str) -> bool:
+    """Whether `plugin.drafts` finds a draft's experts, which it knows by the name of vLLM's module."""
     return name.startswith("mtp.")
+
+
+# vLLM holds these in float32 whatever the model computes in; all others become --dtype.
+_WIDE = re.compile(r"(^|\.)(A_log|A|e_score_correction_bias|expert_bias|hc_[a-z_]+(\.weight)?)$")
+
+
+def is_wide(name: str) -> bool:
+    """Whether vLLM holds a tensor in float32 in a model that computes in 16 bits."""
+    return _WIDE.search(name) is not None

@@ -94,10 +94,11 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
             f"{model}: config.json has dtype {dtype!r}, known are {', '.join(PLAIN)}; mend it there, or give "
             "the directory of a checkpoint whose weights are here"
         )
-    text = config.get("text_config")
-    given = config.get("quantization_config") or (
-        text.get("quantization_config") if isinstance(text, Mapping) else None
-    )
+    text = config.get("text_config") or config.get("llm_config")
+    # compressed-tensors once called it so; multimodal models may have it with their language model.
+    names = ("quantization_config", "compression_config")
+    parts = [config, text] if isinstance(text, Mapping) else [config]
+    given = next((part[name] for part in parts for name in names if part.get(name)), None)
     if not given and beside:
         given = {"quant_method": "modelopt", **beside}
     if not given:
@@ -105,7 +106,7 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
     if not isinstance(given, Mapping):
         raise UserError(f"{model}: its quantization_config is no object; fetch the checkpoint again")
     own = "modelopt" if "quant_algo" in given or "quantization" in given else ""
-    method = str(given.get("quant_method", own)).lower()
+    method = str(given.get("quant_method", own)).lower().replace("compressed_tensors", "compressed-tensors")
     reader = _READERS.get(method)
     if reader is None:
         raise UserError(
@@ -119,22 +120,39 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
             f"{model}: its {method} quantization_config cannot be read ({_cause(error)}); "
             "fetch the checkpoint again, or choose one in ModelOpt's NVFP4"
         ) from error
-    return Quantization(method, plain, rules, _cache(given))
+    return Quantization(method, plain, rules, cache_dtype({**given, "quant_method": method}))
 
 
 def _cause(error: Exception) -> str:
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _cache(given: Mapping[str, Any]) -> str | None:
+def cache_dtype(given: Mapping[str, Any]) -> str | None:
+    """The KV cache's dtype that a quantization config asks for, as vLLM reads it; None for the model's own.
+
+    ModelOpt's configs are read before anything is built (get_kv_cache_quant_algo_string); of the others
+    compressed-tensors alone has a scheme, which vLLM's attention takes for FP8.
+    """
+    method = str(given.get("quant_method", ""))
+    if not method.startswith("modelopt"):
+        return "fp8" if method == "compressed-tensors" and given.get("kv_cache_scheme") else None
     inner = given.get("quantization")
-    values = inner if isinstance(inner, Mapping) else given
-    named = values.get("kv_cache_quant_algo")
-    scheme = values.get("kv_cache_scheme")
-    if isinstance(named, str) and named.lower() in ("fp8", "nvfp4"):
-        return named.lower()
-    bits = scheme.get("num_bits") if isinstance(scheme, Mapping) else None
-    return {8: "fp8", 4: "nvfp4"}.get(bits) if isinstance(bits, int) else None
+    parts = [inner, given] if isinstance(inner, Mapping) else [given]
+    names = ("kv_cache_scheme", "kv_cache_quant_algo")
+    found = next((part[name] for name in names for part in parts if part.get(name)), None)
+    if isinstance(found, Mapping):
+        if found.get("type") != "float":
+            return None
+        static = found.get("dynamic") is False
+        return (
+            "fp8"
+            if found.get("num_bits") == 8 and static
+            else "nvfp4"
+            if found.get("num_bits") == 4
+            else None
+        )
+    named = str(found).lower()
+    return named if named in ("fp8", "nvfp4") else None
 
 
 def _listed(names: Iterable[str], precision: Precision | None) -> Rule:

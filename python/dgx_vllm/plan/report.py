@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dgx_vllm.plan import gb10
+from dgx_vllm.plan.architecture import Unknown
 from dgx_vllm.plan.memory import Budget
+from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook
 from dgx_vllm.plan.units import GB, MB, gb
 
@@ -29,10 +31,12 @@ def show(outlook: Outlook, console: Console) -> None:
     if not model.known:
         console.print(
             Text(
-                f"The architecture {model.architecture.family} is unknown: parts go by tensor names, "
-                "and every layer is taken to keep every token."
+                f"The architecture {model.architecture.family} is unknown: parts go by tensor names. "
+                "Layers without a stated window are taken to keep every token."
             )
         )
+    for each in _unknown(model):
+        console.print(Text(f"unknown: {each}. The config does not tell."))
     if model.sparsity:
         console.print(
             Text(
@@ -40,11 +44,12 @@ def show(outlook: Outlook, console: Console) -> None:
                 f"{', '.join(model.sparsity.targets)}. The figures count the zeros like other weights."
             )
         )
-    tables = (_weights, _traffic, _speed, _drafts, _sequence, _memory)
+    speeds = (_traffic, _speed, _drafts) if outlook.steps else ()
+    tables = (_weights, *speeds, _sequence, _memory)
     for table in (each(outlook) for each in tables):
         if table.row_count:
             console.print(table)
-    if outlook.budget.cache > 0:
+    if outlook.budget.cache > 0 and outlook.rows:
         console.print(_concurrency(outlook))
     for line in _footnotes(outlook):
         console.print(Text(line, "dim"))
@@ -73,6 +78,11 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
         "architecture": model.architecture.family,
         "quantization": model.quantization,
         "exact": model.exact,
+        "known": model.known,
+        "unknown": _unknown(model),
+        "dtype": model.architecture.dtype,
+        "experts": model.architecture.experts,
+        "experts_per_token": model.architecture.experts_per_token,
         "sparsity": msgspec.to_builtins(model.sparsity),
         "weights": [
             {
@@ -86,11 +96,12 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
         ],
         "cache": {
             "dtype": outlook.options.cache_dtype,
-            "bytes_per_token": kept.token_bytes,
-            "window_bytes_per_token": kept.window_bytes,
-            "window": kept.window,
-            "state_bytes_per_sequence": kept.state_bytes,
-            "block_bytes": kept.block_bytes,
+            "at_most": not model.known,
+            "bytes_per_token": kept.token_bytes if kept else None,
+            "window_bytes_per_token": kept.window_bytes if kept else None,
+            "window": kept.window if kept else None,
+            "state_bytes_per_sequence": kept.state_bytes if kept else None,
+            "block_bytes": kept.block_bytes if kept else None,
         },
         "memory": {
             "available": budget.available,
@@ -104,46 +115,55 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
                 for row in outlook.rows
             ],
         },
-        "decode": {
-            "predicted": True,
-            "device": "GB10",
-            "bandwidth": gb10.READ_PEAK,
-            "overhead_seconds_per_layer": outlook.steps[0].overhead,
-            "context": outlook.steps[0].context,
-            "bytes_by_part": [
-                {"part": each.part, "precision": each.precision, "bytes": round(each.bytes)}
-                for each in outlook.steps[0].traffic
-            ],
-            "batches": [
-                {
-                    "batch": step.batch,
-                    "bytes": round(step.bytes),
-                    "experts": round(step.experts, 2),
-                    "bytes_only_tokens_per_second": round(step.ceiling(), 2),
-                    "tokens_per_second": round(step.expected(), 2),
-                }
-                for step in outlook.steps
-            ],
-            "drafts": [
-                {
-                    "drafts": each.drafts,
-                    "accepted": each.accepted,
-                    "bytes": round(each.steps[0].bytes),
-                    "bytes_only_tokens_per_second": round(each.steps[0].ceiling(each.accepted), 2),
-                    "tokens_per_second": round(each.speeds[0], 2),
-                    "batches": [
-                        {"batch": step.batch, "tokens_per_second": round(speed, 2)}
-                        for step, speed in zip(each.steps, each.speeds, strict=True)
-                    ],
-                }
-                for each in outlook.drafting
-            ],
-            "best_drafts": [
-                {"batch": batch, "drafts": drafts}
-                for batch, drafts in zip(DRAFT_BATCHES, outlook.best_drafts, strict=False)
-            ],
-        },
+        "decode": _decode(outlook) if outlook.steps else None,
     }
+
+
+def _decode(outlook: Outlook) -> dict[str, Any]:
+    return {
+        "predicted": True,
+        "device": "GB10",
+        "bandwidth": gb10.READ_PEAK,
+        "overhead_seconds_per_layer": outlook.steps[0].overhead,
+        "context": outlook.steps[0].context,
+        "bytes_by_part": [
+            {"part": each.part, "precision": each.precision, "bytes": round(each.bytes)}
+            for each in outlook.steps[0].traffic
+        ],
+        "batches": [
+            {
+                "batch": step.batch,
+                "bytes": round(step.bytes),
+                "experts": round(step.experts, 2),
+                "bytes_only_tokens_per_second": round(step.ceiling(), 2),
+                "tokens_per_second": round(step.expected(), 2),
+            }
+            for step in outlook.steps
+        ],
+        "drafts": [
+            {
+                "drafts": each.drafts,
+                "accepted": each.accepted,
+                "bytes": round(each.steps[0].bytes),
+                "bytes_only_tokens_per_second": round(each.steps[0].ceiling(each.accepted), 2),
+                "tokens_per_second": round(each.speeds[0], 2),
+                "batches": [
+                    {"batch": step.batch, "tokens_per_second": round(speed, 2)}
+                    for step, speed in zip(each.steps, each.speeds, strict=True)
+                ],
+            }
+            for each in outlook.drafting
+        ],
+        "best_drafts": [
+            {"batch": batch, "drafts": drafts}
+            for batch, drafts in zip(DRAFT_BATCHES, outlook.best_drafts, strict=False)
+        ],
+    }
+
+
+def _unknown(model: Model) -> list[str]:
+    """What the config does not tell, in the order in which `Unknown` lists it."""
+    return [str(each) for each in Unknown if each in model.architecture.unknown]
 
 
 def _billions(outlook: Outlook) -> str:
@@ -246,7 +266,9 @@ def _memory(outlook: Outlook) -> Table:
 
 def _sequence(outlook: Outlook) -> Table:
     kept = outlook.cache
-    table = _table("kept per sequence", ">bytes", "as")
+    table = _table(f"kept per sequence{'' if outlook.model.known else ', at most'}", ">bytes", "as")
+    if kept is None:
+        return table
     dtype = f"{outlook.options.cache_dtype}: {outlook.cache_origin}"
     if kept.token_bytes:
         table.add_row("keys and values of one token", f"{kept.token_bytes:,}", dtype)
@@ -276,14 +298,10 @@ def _concurrency(outlook: Outlook) -> Table:
 
 
 def _footnotes(outlook: Outlook) -> list[str]:
-    peak, nominal = gb10.READ_PEAK / GB, gb10.NOMINAL_BANDWIDTH / GB
-    lines = [
-        f"Bytes alone: at {peak:.0f} GB/s, the read peak others measured on a GB10 (nominal {nominal:.0f}). "
-        f"Overhead: {1e6 * outlook.steps[0].overhead:.0f} µs a layer{_by_launches(outlook)}, calibrated on "
-        f"one published figure ({gb10.PUBLISHED_TOKENS_PER_SECOND:.0f} tok/s, Qwen3-Next-80B-A3B NVFP4, "
-        "vLLM 0.16). Computing, which bounds large batches, is left out.",
-    ]
-    if outlook.model.architecture.experts:
+    lines = []
+    if outlook.steps:
+        lines.append(_speeds(outlook))
+    if outlook.steps and outlook.model.architecture.experts:
         lines.append(
             f"Experts: what independent routing would add beyond one token's is cut by "
             f"{gb10.SHARED_ROUTING:.0%}, fitted to published aggregates of the same model."
@@ -293,6 +311,17 @@ def _footnotes(outlook: Outlook) -> list[str]:
     if outlook.budget.cache <= 0:
         lines.append(f"It does not fit: {outlook.model.name} {refusal(outlook.budget, 0)}.")
     return lines
+
+
+def _speeds(outlook: Outlook) -> str:
+    """Where the speeds are from."""
+    peak, nominal = gb10.READ_PEAK / GB, gb10.NOMINAL_BANDWIDTH / GB
+    return (
+        f"Bytes alone: at {peak:.0f} GB/s, the read peak others measured on a GB10 (nominal {nominal:.0f}). "
+        f"Overhead: {1e6 * outlook.steps[0].overhead:.0f} µs a layer{_by_launches(outlook)}, calibrated on "
+        f"one published figure ({gb10.PUBLISHED_TOKENS_PER_SECOND:.0f} tok/s, Qwen3-Next-80B-A3B NVFP4, "
+        "vLLM 0.16). Computing, which bounds large batches, is left out."
+    )
 
 
 def _by_launches(outlook: Outlook) -> str:

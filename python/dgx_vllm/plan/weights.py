@@ -11,7 +11,7 @@ from dgx_vllm.plan import parts
 from dgx_vllm.plan.architecture import Architecture
 from dgx_vllm.plan.headers import Stored
 from dgx_vllm.plan.parts import Part
-from dgx_vllm.plan.precision import nvfp4
+from dgx_vllm.plan.precision import PLAIN, nvfp4
 from dgx_vllm.plan.quantization import Quantization
 
 # Tensors that accompany a quantized weight, longest first, and whether they hold the weight itself.
@@ -34,13 +34,18 @@ _SUFFIXES = {
     ".g_idx": False,
     "_blocks": True,
     "_scales": False,
+    ".scale": False,
     ".weight": True,
 }
 
 #: Of an output's scale, of weights that `dense` quantizes.
 _SCALE_BYTES = 4
 
-_DTYPES = {"BF16": "BF16", "F16": "FP16", "F32": "F32", "F64": "F64", "F8_E4M3": "FP8", "I8": "INT8"}
+# safetensors' names that people write otherwise; all others are shown as they are.
+_DTYPES = {"F16": "FP16", "F8_E4M3": "FP8", "F8_E5M2": "FP8", "I8": "INT8", "F4": "FP4"}
+
+#: What vLLM computes with: precisions that become --dtype as they are loaded, and their dtypes.
+_PLAIN = {precision.name: dtype for dtype, precision in PLAIN.items()}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Weight:
         parameters: how many.
         bytes: with every scale.
         outputs: of all its matrices together.
+        wide: whether vLLM holds them in float32 whatever --dtype is.
+        offered: whether they are a draft's experts that `plugin.drafts` may quantize.
     """
 
     part: Part
@@ -62,6 +69,8 @@ class Weight:
     parameters: int
     bytes: int
     outputs: int
+    wide: bool = False
+    offered: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,13 +81,13 @@ class Loading:
         dense_dtype: --dense-dtype; bf16 where --dtype is another, whose layers it leaves.
         moe_backend: --moe-backend or, where the drafts have one of their own, that; None for vLLM's choice.
         platform: what serves.
-        number_bytes: of a number in --dtype: 4 for float32.
+        dtype: what vLLM computes in, see `dtypes.served`.
     """
 
     dense_dtype: Dtype = "bf16"
     moe_backend: str | None = None
     platform: Platform = "cuda"
-    number_bytes: int = 2
+    dtype: str = "bfloat16"
 
 
 def planned(architecture: Architecture, quantization: Quantization) -> tuple[Weight, ...]:
@@ -95,26 +104,47 @@ def planned(architecture: Architecture, quantization: Quantization) -> tuple[Wei
                 tensor.parameters,
                 size,
                 _outputs(tensor.shape) * tensor.copies,
+                parts.is_wide(tensor.name),
+                parts.is_offered(tensor.name),
             )
         )
     return _summed(found)
 
 
-def stored(tensors: Mapping[str, Stored]) -> tuple[Weight, ...]:
-    """From a checkpoint's headers: exact, whatever the architecture."""
+def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int = 0) -> tuple[Weight, ...]:
+    """From a checkpoint's headers: exact, whatever the architecture.
+
+    Args:
+        tensors: by name.
+        beyond: see `parts.is_draft`.
+        experts: in a layer; tensors with a matrix for each are those of experts, whatever they are called.
+    """
     modules: dict[str, dict[str, Stored]] = {}
     for name, tensor in tensors.items():
         module, suffix = _split(name)
         modules.setdefault(module, {})[suffix] = tensor
     found = []
     for module, held in modules.items():
-        main = next((suffix for suffix in held if _SUFFIXES.get(suffix, True)), None)
+        main = _main(held)
         name = f"{module}.weight" if main else module
         precision, parameters = _unpacked(main, held)
         size = sum(tensor.size for tensor in held.values())
-        outputs = _outputs(held[main].shape) if main else 0
-        found.append(Weight(parts.of(name), precision, parts.is_draft(name), parameters, size, outputs))
+        outputs = _outputs(held[main].shape) if main is not None else 0
+        part = parts.of(name)
+        if part in (Part.OTHER, Part.MLP) and main is not None and experts > 1:
+            shape = held[main].shape
+            part = Part.EXPERTS if len(shape) > 2 and shape[0] == experts else part
+        draft, wide = parts.is_draft(name, beyond), parts.is_wide(name.removesuffix(".weight"))
+        offered = parts.is_offered(name)
+        found.append(Weight(part, precision, draft, parameters, size, outputs, wide, offered))
     return _summed(found)
+
+
+def _main(held: Mapping[str, Stored]) -> str | None:
+    """The suffix of a module's weight; None where its scales stand alone."""
+    if held.keys() == {".scale"}:
+        return ".scale"  # a norm's
+    return next((suffix for suffix in held if _SUFFIXES.get(suffix, True)), None)
 
 
 def loaded(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:
@@ -151,7 +181,7 @@ def with_draft_experts(weights: Iterable[Weight]) -> tuple[Weight, ...]:
     """
     return tuple(
         replace(weight, precision="NVFP4", bytes=nvfp4().size((1, weight.parameters)))
-        if weight.draft and weight.part is Part.EXPERTS and weight.precision == "BF16"
+        if weight.offered and weight.part is Part.EXPERTS and weight.precision == "BF16"
         else weight
         for weight in weights
     )
@@ -159,15 +189,21 @@ def with_draft_experts(weights: Iterable[Weight]) -> tuple[Weight, ...]:
 
 def _with_numbers(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:
     """The weights that vLLM multiplies as numbers of --dtype: the CPU backend NVFP4's too."""
-    wide = {"BF16", "FP16"} if loading.number_bytes > 2 else set()
-    if loading.platform == "cpu":
-        wide.add("NVFP4")
-    return tuple(
-        replace(weight, bytes=weight.parameters * loading.number_bytes)
-        if weight.precision in wide
-        else weight
-        for weight in weights
-    )
+    served = PLAIN.get(loading.dtype)
+    if served is None:
+        return tuple(weights)
+    wide = PLAIN["float32"]
+
+    def held(weight: Weight) -> Weight:
+        expanded = loading.platform == "cpu" and weight.precision == "NVFP4"
+        if weight.precision not in _PLAIN and not expanded:
+            return weight
+        precision = wide if weight.wide else served
+        size = math.ceil(weight.parameters * precision.bits / 8)
+        # What the CPU backend expands is still called what it was.
+        return replace(weight, precision=weight.precision if expanded else precision.name, bytes=size)
+
+    return _summed(held(weight) for weight in weights)
 
 
 def total(weights: Iterable[Weight], drafting: bool) -> int:
@@ -187,14 +223,18 @@ def _split(name: str) -> tuple[str, str]:
 def _unpacked(main: str | None, held: Mapping[str, Stored]) -> tuple[str, int]:
     """A module's precision and its parameters, packed ones counted one by one."""
     if main is None:
-        return "F32", 0  # scales that stand alone: k_scale, v_scale
+        return "scales", 0  # k_scale, v_scale
     weight = held[main]
     if main == "_blocks":
         return "MXFP4", 2 * weight.elements
-    scale = held.get(".weight_scale")
-    if weight.dtype == "U8" and scale is not None:
-        return ("NVFP4" if scale.dtype == "F8_E4M3" else "MXFP4"), 2 * weight.elements
-    if weight.dtype == "F8_E4M3" and scale is not None and scale.dtype == "U8":
+    scale = next((held[name] for name in (".weight_scale", ".scale") if name in held and name != main), None)
+    kind = scale.dtype if scale else ""
+    fours = {"F8_E4M3": "NVFP4", "F8_E8M0": "MXFP4", "U8": "MXFP4"}
+    if weight.dtype == "F4" and kind in fours:
+        return fours[kind], weight.elements
+    if (weight.dtype == "U8" and scale is not None) or (weight.dtype == "I8" and kind == "F8_E8M0"):
+        return fours.get(kind, "MXFP4"), 2 * weight.elements
+    if weight.dtype == "F8_E4M3" and kind in ("U8", "F8_E8M0"):
         return "MXFP8", weight.elements
     if weight.dtype == "I32" and main in (".qweight", ".weight_packed"):
         bits = _integer_bits(weight, held)
@@ -215,14 +255,14 @@ def _integer_bits(weight: Stored, held: Mapping[str, Stored]) -> int:
 
 
 def _summed(weights: Iterable[Weight]) -> tuple[Weight, ...]:
-    sums: dict[tuple[bool, Part, str], tuple[int, int, int]] = {}
+    sums: dict[tuple[bool, Part, str, bool, bool], tuple[int, int, int]] = {}
     for each in weights:
-        key = (each.draft, each.part, each.precision)
+        key = (each.draft, each.part, each.precision, each.wide, each.offered)
         parameters, size, outputs = sums.get(key, (0, 0, 0))
         sums[key] = (parameters + each.parameters, size + each.bytes, outputs + each.outputs)
     order = list(Part)
-    ranked = sorted(sums.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2]))
+    ranked = sorted(sums.items(), key=lambda item: (item[0][0], order.index(item[0][1]), *item[0][2:]))
     return tuple(
-        Weight(part, precision, draft, parameters, size, outputs)
-        for (draft, part, precision), (parameters, size, outputs) in ranked
+        Weight(part, precision, draft, parameters, size, outputs, wide, offered)
+        for (draft, part, precision, wide, offered), (parameters, size, outputs) in ranked
     )

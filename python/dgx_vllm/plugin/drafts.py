@@ -34,7 +34,7 @@ class _Offered(RoutedExperts):
         if (
             not isinstance(method, UnquantizedFusedMoEMethod)
             or not moe_config.prefers_dgx
-            or not parts.is_draft(prefix)
+            or not parts.is_offered(prefix)
             or not _asked()
         ):
             return method
