@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,3 +204,55 @@ def test_a_relative_path_in_the_environment_file_is_refused(here: Path) -> None:
     (here / "env").write_text("VLLM_EXTRA_ARGS='--tokenizer ./adapter'\n")
     with pytest.raises(UserError, match=r"VLLM_EXTRA_ARGS, tokenizer ./adapter: the service runs in another"):
         install_service(["org/m"], os.environ, replace(WISH, environment_file=here / "env"))
+
+
+# --- homes and permissions ------------------------------------------------------------------------------
+
+
+def test_a_path_in_a_home_that_only_a_file_names_is_refused(here: Path) -> None:
+    config = here / "vllm.yaml"
+    config.write_text("tokenizer: /home/alice/tokenizer\n")
+    wish = replace(WISH, config=config)
+    with pytest.raises(UserError, match="sees of a home only what its command line names; give --tokenizer"):
+        install_service(["org/m"], os.environ, wish)
+    install_service(["org/m", "--tokenizer", "/home/alice/tokenizer"], os.environ, wish)
+    install_service(["org/m"], os.environ, replace(wish, user=True))
+
+
+def test_a_file_within_a_directory_that_is_shown_passes(here: Path) -> None:
+    config = here / "vllm.yaml"
+    config.write_text("middleware: [json.Mark]\nchat-template: /home/alice/own/t.jinja\n")
+    words = ["org/m", "--allowed-local-media-path", "/home/alice/own"]
+    install_service(words, os.environ, replace(WISH, config=config))
+
+
+def test_what_the_services_user_may_not_read_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "_PRIVATE", ("/nowhere/",))  # the tests' own files are in /tmp
+    for directory in (here, *here.parents):
+        if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o055)
+    for name, mode in (("open", 0o644), ("closed", 0o600)):
+        (here / name).touch()
+        (here / name).chmod(mode)
+    words = ["org/m", "--ssl-certfile", f"{here}/open", "--ssl-keyfile", f"{here}/closed"]
+    install_service(words, os.environ, WISH)
+    said = capsys.readouterr().err
+    assert f"{here}/closed: the service runs as a user of its own, who may not read it" in said
+    assert f"{here}/open" not in said
+    install_service(words, os.environ, replace(WISH, run_as="root"))
+    assert "may not read" not in capsys.readouterr().err
+    here.chmod(0o700)
+    install_service(words, os.environ, WISH)
+    assert f"{here}/open: the service runs as" in capsys.readouterr().err
+
+
+def test_what_lies_in_a_tmp_that_the_service_does_not_see_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tempfile.NamedTemporaryFile(dir="/tmp") as file:
+        install_service(["org/m", "--ssl-certfile", file.name], os.environ, WISH)
+        assert f"{file.name}: the service has a /tmp of its own" in capsys.readouterr().err
+        install_service(["org/m", "--ssl-certfile", file.name], os.environ, replace(WISH, user=True))
+        assert "/tmp of its own" not in capsys.readouterr().err

@@ -70,6 +70,10 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
     launch = _decided(words, environ, variables, wish)
     paths.check(launch.settings)
     instance = install.prepared(_instance(given, launch, environ, wish))
+    if not wish.user:
+        paths.check_homes(launch.settings, instance)
+        for said in paths.unseen(launch.settings, instance):
+            report.say(f"dgx-vllm: {said}")
     if instance.download:
         hub.check(launch.settings)
         hub.check_offline(instance, variables, _cache(instance, environ, wish.user))

@@ -134,16 +134,20 @@ def _directories(instance: Instance) -> Section:
 def _models(instance: Instance) -> Section:
     """What the command line names in somebody's home is shown to the server, and nothing else of the home."""
     paths = [instance.model, instance.profile, instance.settings_file, instance.python_path]
-    words = [path for word in instance.extra_args for path in _in_homes(word)]
+    words = shown_words(instance.extra_args)
     # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
     shown = [_literal(path) for path in paths if path and in_a_home(path)]
     shown += [f"-{_literal(word)}" for word in words]
     return _some("BindReadOnlyPaths", shown)
 
 
-def _in_homes(word: str) -> list[str]:
-    alone = _IN_A_WORD.fullmatch(word)
-    return [alone[1]] if alone else _IN_JSON.findall(word)
+def shown_words(words: Sequence[str]) -> list[str]:
+    """The paths in homes that words of a command line name."""
+    found: list[str] = []
+    for word in words:
+        alone = _IN_A_WORD.fullmatch(word)
+        found += [alone[1]] if alone else _IN_JSON.findall(word)
+    return found
 
 
 def _variables(instance: Instance) -> dict[str, str]:
