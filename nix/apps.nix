@@ -1,7 +1,14 @@
 # What `nix run .#NAME` starts.
 { base, python, fetch, host, launcher, testEnvironment, debianSystem, tests, packages, image }:
 let
-  script = name: text: base.runCommand name { inherit text; } ''
+  # nix/offline.sh reads what nix says on stderr; a program has the stderr of whoever called.
+  own = ''
+    if [ -n "''${DGX_VLLM_OFFLINE_STDERR-}" ]; then
+      exec 2>&"$DGX_VLLM_OFFLINE_STDERR" {DGX_VLLM_OFFLINE_STDERR}>&-
+      unset DGX_VLLM_OFFLINE_STDERR
+    fi
+  '';
+  script = name: text: base.runCommand name { text = own + text; } ''
     mkdir -p "$out/bin"
     { echo "#!${base.sysroot}/usr/bin/bash"; echo "$text"; } > "$out/bin/${name}"
     chmod +x "$out/bin/${name}"

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from pinning import apt, child, fetch, plan, store
+from pinning import apt, child, fetch, lock_message, plan, store
 from pinning.failure import UserError, exit_with
 from pinning.pins import Pin, Seed, read
 
@@ -126,6 +126,9 @@ def main(arguments: list[str]) -> int:
                 _fetch(pins, seeds)
         head = len(request.command.split())
         arguments = [*arguments[:head], *override, *arguments[head:]]
+        # A shell that somebody types into keeps its terminal.
+        if request.command not in ("develop", "shell"):
+            lock_message.hide()
     sys.stdout.flush()
     os.execvp("nix", ["nix", *options, *arguments])
 

@@ -11,6 +11,7 @@ FAKE_MACHINE names the directory:
     hold-PROGRAM            while it is there, PROGRAM waits in mid-download of what it names
     calls                   what was run, one line each
     pids                    process ids of those that wait
+    nix-stderr              what nix says on stderr when it runs, and then what its stderr is
 """
 
 import hashlib
@@ -99,6 +100,12 @@ def nix(arguments: list[str]) -> None:
     if "eval" in arguments:
         print(json.dumps([f"/nix/store/{'0' * 32}-all.drv"]))
     else:
+        if (MACHINE / "nix-stderr").exists():
+            os.write(2, (MACHINE / "nix-stderr").read_bytes())
+            os.write(2, f"a terminal: {os.isatty(2)}\n".encode())
+            size = os.get_terminal_size(2) if os.isatty(2) else None
+            os.write(2, f"columns: {size and size.columns}\n".encode())
+            os.write(int(os.environ.get("DGX_VLLM_OFFLINE_STDERR", "2")), b"the program's own stderr\n")
         print("nix runs")
 
 
