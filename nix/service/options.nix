@@ -23,7 +23,11 @@ let
   variables = types.attrsOf types.singleLineStr;
 
   # An overlay's, or an input's: nixpkgs has none.
-  ours = lib.mkPackageOption { default = package; } "dgx-vllm" { default = "default"; pkgsText = "dgx-vllm.packages.\${system}"; };
+  ours = lib.mkPackageOption { default = package; } "dgx-vllm" {
+    default = "default";
+    example = "pkgs.dgx-vllm";
+    pkgsText = "dgx-vllm.packages.\${system}";
+  };
 
   instance = {
     options = {

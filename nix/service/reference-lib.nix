@@ -14,8 +14,9 @@ rec {
   literalExpression = literal "literalExpression";
   literalMD = literal "literalMD";
   mkEnableOption = name: mkOption { type = types.bool; default = false; example = true; description = "Whether to enable ${name}."; };
-  mkPackageOption = _: name: { default, pkgsText }: mkOption {
+  mkPackageOption = _: name: { default, example, pkgsText }: mkOption {
     type = types.package;
+    example = literalExpression example;
     defaultText = literalExpression "${pkgsText}.${default}";
     description = "The ${name} package to use.";
   };
