@@ -25,8 +25,10 @@ let
   set = settings: builtins.concatMap
     (name: builtins.concatMap (given "--${dashed name}") (if builtins.isList settings.${name} then settings.${name} else [ settings.${name} ]))
     (builtins.attrNames settings);
+  # Of other flags a value may begin like JSON and be none, as a chat template does.
+  objects = [ "--lora-modules" "--default-mm-loras" "--speculative-config" "-sc" ];
   given = flag: value:
-    let fields = if builtins.isString value && builtins.match "[[:space:]]*[{].*" value != null then builtins.fromJSON value else value; in
+    let fields = if builtins.elem flag objects && builtins.isString value && builtins.match "[[:space:]]*[{].*" value != null then builtins.fromJSON value else value; in
     if builtins.isAttrs fields then builtins.concatMap (name: given "${flag}.${dashed name}" fields.${name}) (builtins.attrNames fields)
     else [ { inherit flag; value = if builtins.isString value then value else builtins.toJSON value; } ];
 

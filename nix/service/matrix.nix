@@ -89,6 +89,7 @@ let
     { settings.speculative-config = { method = "mtp"; num_speculative_tokens = 2; }; }
     { extraArgs = [ "--max-model-len" "4096" "--speculative-config" "{\"method\": \"mtp\"}" ]; }
     { extraArgs = [ "--lora-modules" "b=/srv/lora" "{\"name\": \"a\", \"path\": \"/srv/lora\"}" "--speculative-config" "{\"model\": \"/srv/draft\"}" ]; }
+    { extraArgs = [ "--chat-template" "{{ messages }}" "--hf-overrides={\"a\": 1}" ]; settings.chat-template = "{% for m in messages %}"; }
     { settings.lora-modules = [ "b=/srv/lora" ]; settings.generation-config = "vllm"; }
     { extraArgs = [ "--default-mm-loras={\"image\": \"/srv/lora\"}" "--seed" "-1" "--tokenizer" "o/m" "--generation-config=auto" ]; }
   ];
