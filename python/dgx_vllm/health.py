@@ -6,7 +6,7 @@ import httpx
 import msgspec
 
 from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch.endpoint import Endpoint
+from dgx_vllm.launch.endpoint import Endpoint, ForeignServerError
 
 _SECONDS = 5.0
 
@@ -14,6 +14,8 @@ _SECONDS = 5.0
 class _Told(msgspec.Struct):
     url: str
     socket: str | None = None
+    server: str | None = None
+    control: str | None = None
 
 
 def check(ready_file: Path) -> str:
@@ -29,9 +31,12 @@ def check(ready_file: Path) -> str:
     where = endpoint.where
     try:
         with endpoint.client(_SECONDS) as client:
-            client.get("/health").raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+            endpoint.own(client.get("/health")).raise_for_status()
+        endpoint.check_listening(_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise UserError(f"{where}, /health: {error}", FAILURE) from error
+    except ForeignServerError as error:
+        raise UserError(f"{error}, not the one of {ready_file}", FAILURE) from error
     return where
 
 
@@ -44,4 +49,4 @@ def _endpoint(ready_file: Path) -> Endpoint:
         raise UserError(
             f"{ready_file} is not what `serve --ready-file` writes; name that file", FAILURE
         ) from error
-    return Endpoint(told.url, told.socket)
+    return Endpoint(told.url, told.socket, server=told.server, control=told.control)

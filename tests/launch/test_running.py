@@ -33,6 +33,7 @@ def test_ready_means_a_token(start: Start) -> None:
         "url": server.url,
         "model": "fake",
         "pid": server.process.pid,
+        "server": server.recorded("environ.json")["DGX_VLLM_SERVER"],
     }
     outcome = server.end(signal.SIGTERM)
     assert outcome.status == 0

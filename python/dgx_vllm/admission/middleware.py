@@ -1,5 +1,6 @@
 """The middleware: the key, a heartbeat that goes through the engine, and 503 while memory is low."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dgx_vllm import meminfo
 from dgx_vllm.admission import counters
+from dgx_vllm.admission.control import Control
 from dgx_vllm.admission.guard import Guard
 from dgx_vllm.admission.heartbeat import heartbeat
 from dgx_vllm.admission.keys import Keys
 from dgx_vllm.admission.memory import Memory, is_new_work
-from dgx_vllm.admission.names import HEARTBEAT, SERVER, SHED
+from dgx_vllm.admission.names import CONTROL, HEARTBEAT, SERVER, SHED
 from dgx_vllm.admission.refusal import Refusal
 from dgx_vllm.admission.signature import signed
 
@@ -49,10 +51,11 @@ class Admission:
         self._memory = Memory(int(os.environ.get(SHED) or 0), available, clock)
         self._server = os.environ.get(SERVER, "")
         self._guard: Guard | None = None
+        self._control = Control(os.environ[CONTROL]) if os.environ.get(CONTROL) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
+            await self._live(scope, receive, send)
             return
         if self._guard is None:  # vLLM makes the middleware before it has a place for its arguments
             self._guard = Guard(Keys.of_server(scope["app"].state.args))
@@ -72,3 +75,17 @@ class Admission:
             await _LOW(scope, receive, send)
         else:
             await self._app(admitted, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The server's own life, from start to end, and the control socket's with it."""
+        if self._control is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._control.start(scope["app"])
+        except OSError as error:  # clients are served all the same
+            logging.getLogger("vllm.dgx_vllm").error("the control socket cannot be made: %s", error)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._control.stop()

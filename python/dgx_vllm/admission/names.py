@@ -14,3 +14,6 @@ SHED = "DGX_VLLM_MEMORY_SHED"
 
 OPEN_METRICS = "DGX_VLLM_OPEN_METRICS"
 """The variable that opens /metrics to requests without a key where it is 1."""
+
+CONTROL = "DGX_VLLM_CONTROL"
+"""The variable with the path of a Unix socket for the launcher, where clients must show certificates."""

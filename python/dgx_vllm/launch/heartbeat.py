@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 
 from dgx_vllm.admission.names import HEARTBEAT
-from dgx_vllm.launch.endpoint import Endpoint
+from dgx_vllm.launch.endpoint import Endpoint, ForeignServerError
 
 INTERVAL_SECONDS = 5.0
 
@@ -47,8 +47,8 @@ class Heartbeat(threading.Thread):
         with self._endpoint.client(timeout=min(self._limit, 30.0)) as client:
             while not self.stop.wait(self._interval):
                 try:
-                    client.get(HEARTBEAT).raise_for_status()
-                except httpx.HTTPError:
+                    self._endpoint.own(client.get(HEARTBEAT)).raise_for_status()
+                except (httpx.HTTPError, ForeignServerError):
                     silent = time.monotonic() - last
                     # A server that was told to end meanwhile owes no answer.
                     if silent >= self._limit and not self.stop.is_set():

@@ -57,6 +57,10 @@ class Notifier:
             self._registration.ready(ready.model)
         if self._file:
             told = {"url": ready.endpoint.url, "model": ready.model, "pid": pid}
+            if ready.endpoint.server:
+                told["server"] = ready.endpoint.server
+            if ready.endpoint.control:
+                told["control"] = ready.endpoint.control
             if ready.endpoint.socket:
                 told["socket"] = os.path.abspath(ready.endpoint.socket)  # who reads it may be elsewhere
             text = json.dumps(told)

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from typing import Any
 from dgx_vllm import caches, checkpoint, driver, profile
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.launch import hold
 from dgx_vllm.launch.command import Launch
+from dgx_vllm.launch.hold import Hold
 from dgx_vllm.machine import GIB, Machine
 
 # Room for what torch.compile, Triton and FlashInfer cache, with a margin: without it they fail in mid-start.
 CACHE_BYTES = GIB // 2
+_MOMENT_SECONDS = 0.1
 
 #: What somebody who leaves out the command's own name gives as the model.
 COMMANDS = (
@@ -95,11 +99,30 @@ def check_hub(launch: Launch, environ: Mapping[str, str]) -> None:
         raise UserError(f"{said}{meant}", refusal.status if refusal else FAILURE) from error
 
 
-def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> None:
-    """Refuses to start where starting must fail: see `check_engine`, and a port in use."""
-    check_engine(launch, machine, environ)
-    if "uds" not in launch.settings:
-        check_port(launch.host, launch.port)
+def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> Hold:
+    """Refuses to start where starting must fail: see `check_engine`, and an address in use.
+
+    Returns:
+        What keeps the address until the server has ended: it listens only once its engine is loaded.
+    """
+    held = _hold(launch)
+    try:
+        check_engine(launch, machine, environ)
+    except UserError:
+        held.release()
+        raise
+    return held
+
+
+def _hold(launch: Launch) -> Hold:
+    path, headless = launch.text("uds"), launch.settings.get("headless")
+    if path:
+        return hold.path(path)
+    if headless and headless.value:
+        return Hold()  # its clients come to another machine
+    with hold.checking(launch.port):
+        address = check_port(launch.host, launch.port)
+        return hold.port(address, launch.port)
 
 
 def check_engine(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> None:
@@ -124,18 +147,25 @@ def check_host(host: str, port: int = 0) -> tuple[Any, ...]:
         UserError: it stands for none.
     """
     try:
-        # Of an empty host vLLM makes every address.
-        return socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
+        # Of an empty host vLLM makes every address, and of a name one of IPv4.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
+        return socket.getaddrinfo(host or "0.0.0.0", port, family, kind, flags=passive)[0]
     except socket.gaierror as error:
         raise UserError(
             f"the host {host!r} does not resolve ({error.strerror}); give an address of this machine"
         ) from error
 
 
-def check_port(host: str, port: int) -> None:
-    """Binds the address for a moment, as vLLM will."""
+def check_port(host: str, port: int) -> str:
+    """Binds the address for a moment, as vLLM will, and asks whether a server that loads has it.
+
+    Returns:
+        The address in numbers.
+
+    Raises:
+        UserError: no server could listen there.
+    """
     family, kind, protocol, _, address = check_host(host, port)
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,13 +173,26 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             raise UserError(_bind_fault(host, port, error), FAILURE) from error
+    numbers: str = address[0]
+    # Whoever binds a port for a moment, as this does, has let go of it by the second time.
+    if hold.holder(numbers, port):
+        time.sleep(_MOMENT_SECONDS)
+        holder = hold.holder(numbers, port)
+        if holder:
+            raise UserError(
+                f"port {port} on {host} is held by {holder}; {_choose(host, numbers, port)}", FAILURE
+            )
+    return numbers
+
+
+def _choose(host: str, address: str, port: int) -> str:
+    free = _free_port(host, address, port)
+    return "choose another with --port or PORT" + (f", such as --port {free}" if free else "")
 
 
 def _bind_fault(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        free = _free_port(host, port)
-        example = f", such as --port {free}" if free else ""
-        return f"port {port} on {host} is in use; choose another with --port or PORT{example}"
+        return f"port {port} on {host} is in use; {_choose(host, check_host(host)[4][0], port)}"
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs privileges; choose one from 1024 on with --port or PORT"
     if error.errno == errno.EADDRNOTAVAIL:
@@ -157,12 +200,14 @@ def _bind_fault(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port} ({error.strerror}); choose another with --host and --port"
 
 
-def _free_port(host: str, port: int) -> int | None:
+def _free_port(host: str, address: str, port: int) -> int | None:
     for candidate in range(port + 1, min(port + 20, 65536)):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe, contextlib.suppress(OSError):
             probe.bind((host, candidate))
-            return candidate
+            probe.close()
+            if not hold.holder(address, candidate):
+                return candidate
     return None
 
 

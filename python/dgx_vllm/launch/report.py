@@ -116,11 +116,12 @@ class Progress:
         """The server answered that many seconds after its start."""
         token = "" if ready.first_token is None else f", first token in {ready.first_token:.2f} s"
         where = f"the socket {ready.endpoint.socket}" if ready.endpoint.socket else f"{ready.endpoint.url}/v1"
-        then = (
-            f"try it: {ready.curl}"
-            if ready.curl
-            else "the model has no completion endpoint; ready means that /health answers"
-        )
+        if ready.curl:
+            then = f"try it: {ready.curl}"
+        elif ready.fault:
+            then = f"no token could be had ({ready.fault}); ready means that /health answers"
+        else:
+            then = "the model has no completion endpoint; ready means that /health answers"
         self.out.say(
             f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}\ndgx-vllm: {then}\n"
         )

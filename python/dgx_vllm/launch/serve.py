@@ -58,9 +58,9 @@ def serve(
         return 0
     if options.profile is None and launch.settings["model"].source <= Source.PROFILE:
         report.suggestions(profile.builtin(), here)
-    preflight.check_start(launch, here, environ)
-    preflight.check_hub(launch, environ)
-    return _run(launch, environ, options.ready_file)
+    with preflight.check_start(launch, here, environ):
+        preflight.check_hub(launch, environ)
+        return _run(launch, environ, options.ready_file)
 
 
 def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Launch:
@@ -156,4 +156,4 @@ def _run(launch: Launch, environ: Mapping[str, str], ready_file: Path | None) ->
         report.say(f"dgx-vllm: {note}")
     with own.registered(launch, environ) as registration:
         notifier.tell(registration)
-        return Server(launch, environ, notifier, report.Progress()).run()
+        return Server(launch, environ, notifier, report.Progress(), ready_file).run()

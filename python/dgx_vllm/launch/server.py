@@ -2,17 +2,22 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 
 from dgx_vllm import signals
+from dgx_vllm.admission.names import CONTROL, SERVER
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch import drafted, limits
 from dgx_vllm.launch.command import Launch
+from dgx_vllm.launch.control import Control
 from dgx_vllm.launch.drafted import Drafted
+from dgx_vllm.launch.endpoint import asks_for_certificates
 from dgx_vllm.launch.floor import Floor
 from dgx_vllm.launch.heartbeat import Heartbeat
 from dgx_vllm.launch.log import Log
@@ -36,13 +41,22 @@ class Server:
         environ: this process's environment.
         notifier: told when the server is ready and when it ends.
         progress: what the user is shown.
+        ready_file: the notifier's; what else is for its readers lies beside it.
     """
 
     def __init__(
-        self, launch: Launch, environ: Mapping[str, str], notifier: Notifier, progress: Progress
+        self,
+        launch: Launch,
+        environ: Mapping[str, str],
+        notifier: Notifier,
+        progress: Progress,
+        ready_file: Path | None = None,
     ) -> None:
         self._launch = launch
-        self._environ = launch.environ(environ)
+        self._control = Control(ready_file) if asks_for_certificates(launch) else None
+        self._environ = {**launch.environ(environ), SERVER: secrets.token_hex(8)}
+        if self._control:
+            self._environ[CONTROL] = str(self._control.path)
         self._watch = Watch(launch, self._environ)
         self._notifier = notifier
         self._progress = progress
@@ -106,6 +120,8 @@ class Server:
                 thread.stop.set()
             self._end_group()  # first: nothing that fails here may leave an engine behind
             self._notifier.stopping()
+            if self._control:
+                self._control.remove()
             self._progress.finish()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -114,6 +130,9 @@ class Server:
         began = time.monotonic()
         self._watch.start()
         while child.poll() is None and not self._asked:
+            if self._watch.fault:
+                self._end_because(self._watch.fault)
+                return
             if self._watch.ready:
                 self._notifier.ready(self._watch.ready, os.getpid())
                 self._progress.ready(self._watch.ready, time.monotonic() - began)

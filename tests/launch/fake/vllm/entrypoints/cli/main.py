@@ -1,6 +1,7 @@
 """`vllm serve` in a hundred lines. FAKE_VLLM holds its behaviour as JSON:
 
     healthy_by      a file: /health answers once it is there
+    listen_after    seconds until it listens at the port that it has bound
     health_after    seconds until /health answers
     token_after     seconds that the first completion takes
     exit_after      seconds until it ends by itself, with exit_status, or by the signal exit_signal
@@ -13,6 +14,9 @@
     drain           seconds that it still runs after SIGTERM; its engine takes no heartbeat then
     child           it starts a process that outlives it
     key             the API key that it asks for
+    fails           what completions are answered by path, [status, headers]; "ids" for those of token ids
+    fails_until     how many completions fail so, all if left out
+    stranger_after  seconds until it no longer says whose server it is
     chatter         lines of a hundred bytes that it writes to standard error before it answers
     metrics         what /metrics answers
 
@@ -32,6 +36,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,6 +44,7 @@ from typing import Any
 _BEHAVIOUR: dict[str, Any] = json.loads(os.environ.get("FAKE_VLLM", "{}"))
 _STARTED = time.monotonic()
 _DRAINING = threading.Event()
+_ASKED: list[str] = []
 _BEATS = itertools.count()
 
 
@@ -73,7 +79,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._allowed():
             return
+        _record(f"asked{len(_ASKED)}.json", [time.time(), self.path])
+        _ASKED.append(self.path)
         chat = self.path == "/v1/chat/completions"
+        kind = "ids" if isinstance(body.get("prompt"), list) else self.path
+        failing = _BEHAVIOUR.get("fails", {}).get(kind)
+        if failing and len(_ASKED) <= _BEHAVIOUR.get("fails_until", 10**9):
+            self._answer(failing[0], {"error": {"message": "as it was told"}}, failing[1])
+            return
         if not _BEHAVIOUR.get("text", True):
             self._answer(404, {"error": "not found"})
         elif chat and not _BEHAVIOUR.get("chat", True):
@@ -93,12 +106,17 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def _answer(self, status: int, body: Any) -> None:
+    def _answer(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         payload = json.dumps(body).encode()
         with contextlib.suppress(ConnectionError):
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            known = time.monotonic() - _STARTED < _BEHAVIOUR.get("stranger_after", math.inf)
+            if self.path in ("/health", "/dgx-vllm/heartbeat") and known:
+                self.send_header("dgx-vllm-server", os.environ.get("DGX_VLLM_SERVER", ""))
             self.end_headers()
             self.wfile.write(payload)
 
@@ -119,7 +137,13 @@ def _server() -> socketserver.BaseServer:
         return _UnixServer(path, _Handler)
     host = _flag("--host", "127.0.0.1") or ""
     ThreadingHTTPServer.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return ThreadingHTTPServer((host, int(_flag("--port", "8000") or 0)), _Handler)
+    # As vLLM does: bound early, listening late.
+    server = ThreadingHTTPServer((host, int(_flag("--port", "8000") or 0)), _Handler, bind_and_activate=False)
+    server.server_bind()
+    _record("bound.json", time.time())
+    time.sleep(_BEHAVIOUR.get("listen_after", 0))
+    server.server_activate()
+    return server
 
 
 def _end() -> None:
