@@ -22,6 +22,7 @@ _RANGES: dict[str, tuple[Callable[[str], float], Callable[[float], bool], str]] 
     "max-num-batched-tokens": (size, lambda count: count > 0, "above 0"),
     "tensor-parallel-size": (int, lambda count: count > 0, "above 0"),
     "pipeline-parallel-size": (int, lambda count: count > 0, "above 0"),
+    "ssl-cert-reqs": (int, lambda kind: kind in (0, 1, 2), "0, 1 or 2 (none, optional, required)"),
 }
 
 

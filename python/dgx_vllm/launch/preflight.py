@@ -16,7 +16,7 @@ from typing import Any
 from dgx_vllm import caches, checkpoint, driver, profile
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch import hold
+from dgx_vllm.launch import certificates, hold
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.hold import Hold
 from dgx_vllm.machine import GIB, Machine
@@ -100,11 +100,12 @@ def check_hub(launch: Launch, environ: Mapping[str, str]) -> None:
 
 
 def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> Hold:
-    """Refuses to start where starting must fail: see `check_engine`, and an address in use.
+    """Refuses to start where starting must fail: certificates, an address in use, `check_engine`.
 
     Returns:
         What keeps the address until the server has ended: it listens only once its engine is loaded.
     """
+    certificates.check(launch)
     held = _hold(launch)
     try:
         check_engine(launch, machine, environ)

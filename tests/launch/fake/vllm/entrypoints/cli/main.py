@@ -16,6 +16,7 @@
     key             the API key that it asks for
     fails           what completions are answered by path, [status, headers]; "ids" for those of token ids
     fails_until     how many completions fail so, all if left out
+    asgi            it serves by uvicorn, with TLS and the middleware that its flags name
     stranger_after  seconds until it no longer says whose server it is
     chatter         lines of a hundred bytes that it writes to standard error before it answers
     metrics         what /metrics answers
@@ -146,6 +147,41 @@ def _server() -> socketserver.BaseServer:
     return server
 
 
+def _serve_asgi() -> None:
+    """The part of vLLM that serves: its middleware and TLS are the real ones."""
+    import asyncio
+    import importlib
+    from argparse import Namespace
+
+    import uvicorn
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    app.state.args = Namespace(api_key=None)
+    app.get("/health")(lambda: None)
+    app.get("/v1/models")(lambda: {"data": [{"id": "fake"}]})
+    app.post("/v1/chat/completions")(lambda: {"usage": {"completion_tokens": 1}})
+    module, _, name = (_flag("--middleware") or "").rpartition(".")
+    app.add_middleware(getattr(importlib.import_module(module), name))
+    reqs = int(_flag("--ssl-cert-reqs", "0") or 0)
+    tls = {each: _flag(f"--ssl-{each.replace('_', '-')}") for each in ("keyfile", "certfile", "ca_certs")}
+    host, port = _flag("--host"), int(_flag("--port", "8000") or 0)
+    where = {"uds": _flag("--uds")} if _flag("--uds") else {"host": host, "port": port}
+    config = uvicorn.Config(
+        app, ssl_cert_reqs=reqs, **{f"ssl_{name}": path for name, path in tls.items()}, **where
+    )
+
+    async def serve() -> None:
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext
+        task = asyncio.ensure_future(server.serve())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(serve())
+
+
 def _end() -> None:
     sys.stderr.write(_BEHAVIOUR.get("last_words", ""))
     sys.stderr.flush()
@@ -181,6 +217,9 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN if _BEHAVIOUR.get("deaf") else _drain)
     if "exit_after" in _BEHAVIOUR:
         threading.Timer(_BEHAVIOUR["exit_after"], _end).start()
+    if _BEHAVIOUR.get("asgi"):
+        _serve_asgi()
+        return
     _server().serve_forever()
 
 
