@@ -1,5 +1,7 @@
 """Where vLLM and huggingface_hub keep what they download and compile, by their own variables."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,11 +14,17 @@ def hub(environ: Mapping[str, str]) -> Path:
     Raises:
         UserError: no variable says so and the user has no home directory.
     """
-    given = environ.get("HF_HUB_CACHE")
+    given = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
     if given:
-        return Path(given).expanduser()
+        return _expanded(given, environ)
     home = environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else _root(environ) / "huggingface") / "hub"
+    return (_expanded(home, environ) if home else _root(environ) / "huggingface") / "hub"
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether huggingface_hub is told not to ask the hub."""
+    given = environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE") or ""
+    return given.lower() in ("1", "true", "yes", "on")
 
 
 def vllm(environ: Mapping[str, str]) -> Path:
@@ -25,9 +33,13 @@ def vllm(environ: Mapping[str, str]) -> Path:
     return Path(given).expanduser() if given else _root(environ) / "vllm"
 
 
-def is_offline(environ: Mapping[str, str]) -> bool:
-    """Whether the hub may not be asked, as huggingface_hub reads it."""
-    return environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+def _expanded(text: str, environ: Mapping[str, str]) -> Path:
+    """With variables and the home directory, as huggingface_hub expands them; unknown ones stay."""
+
+    def value(found: re.Match[str]) -> str:
+        return environ.get(found[1] or found[2], found[0])
+
+    return Path(re.sub(r"\$(?:(\w+)|{([^}]*)})", value, os.path.expanduser(text)))
 
 
 def _root(environ: Mapping[str, str]) -> Path:

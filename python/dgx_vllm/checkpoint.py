@@ -1,19 +1,26 @@
 """Checkpoints on disk: is this one whole? Reads JSON and safetensors headers, no weights."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from dgx_vllm import caches
+from dgx_vllm import cached as hub_cache
+from dgx_vllm import caches, formats, mistral
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import AUTO, Reading
 
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken")
-# Other JSON files may hold arrays, as sentence-transformers' modules.json does.
-_OBJECTS = ("config.json", "*.index.json", "*quant*_config.json")
+# What vLLM and transformers read as objects; others hold arrays, as sentence-transformers' modules.json.
+_OBJECTS = ("config.json", "*quant*_config.json", "tokenizer_config.json", "generation_config.json")
+_READ = (
+    *_OBJECTS,
+    *("tokenizer.json", "vocab.json", "special_tokens_map.json", "added_tokens.json", "tekken.json"),
+    *("preprocessor_config.json", "processor_config.json", "chat_template.json", "modules.json"),
+)
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -22,55 +29,111 @@ def looks_like_path(model: str) -> bool:
     return model.startswith(("/", ".", "~")) or model.endswith("/") or Path(model).exists()
 
 
-def check(model: str, weights: bool = True, tokenizer: bool = False) -> None:
+def check(
+    model: str,
+    weights: bool = True,
+    tokenizer: bool = False,
+    reading: Reading = AUTO,
+    config: bool = True,
+) -> None:
     """Refuses a local checkpoint that vLLM could not load.
 
     Args:
-        model: a directory, or a single file in a format that vLLM reads itself (GGUF).
+        model: a directory.
         weights: whether the weights are looked at too; not for `--load-format dummy`.
         tokenizer: whether there must be one beside them.
+        reading: how vLLM is told to read it.
+        config: whether there must be a config; not where --hf-config-path names another place for it.
 
     Raises:
         UserError: names the file that is missing or damaged, and what to do.
     """
     path = Path(model).expanduser()
+    if formats.is_gguf(path.name):
+        raise UserError(f"{model}: {formats.NO_GGUF}")
     if not path.exists():
         raise UserError(
             f"there is no checkpoint at {model}; give a directory that exists, "
             "or a Hugging Face id such as owner/name"
         )
     if path.is_file():
-        if path.suffix != ".gguf":
-            raise UserError(f"{model} is a file; give the directory that holds config.json and the weights")
-        return
-    if not (path / "config.json").is_file():
-        raise UserError(
-            f"{path} is not a checkpoint: it has no config.json; give the directory that holds it"
-        )
+        raise UserError(f"{model} is a file; give the directory that holds config.json and the weights")
+    found = names(path)
+    if config:
+        _check_config(path, found, reading)
     for each in sorted(path.glob("*.json")):
         if any(each.match(pattern) for pattern in _OBJECTS):
             json_object(each)
-        else:
-            _decoded(each, Any)
-    if tokenizer and not any(each for pattern in _TOKENIZERS for each in path.glob(pattern)):
+        elif any(each.match(pattern) for pattern in _READ):
+            _decoded(each)
+    if tokenizer and not formats.has_tokenizer(found, lambda name: json_object(path / name)):
         raise UserError(
-            f"{path} has no tokenizer ({', '.join(_TOKENIZERS)}); "
-            "fetch the checkpoint again, or give --tokenizer"
+            f"{path} has no tokenizer (tokenizer.json, tokenizer.model, tekken.json, vocab.json or another "
+            "that transformers loads); fetch the checkpoint again, or give --tokenizer"
         )
-    if weights:
-        _check_weights(path)
+    if weights and reading.has_weights:
+        _check_weights(path, found, reading)
 
 
-def config(model: str, environ: Mapping[str, str], revision: str | None = None) -> dict[str, Any] | None:
-    """A model's config.json from its directory or the Hugging Face cache; None if it is not here."""
+def names(directory: Path) -> frozenset[str]:
+    """The files of a directory and of its folders, by their paths in it; links that lead nowhere are none."""
+    if not any((directory / name).is_file() for name in (formats.HF_CONFIG, formats.MISTRAL_CONFIG)):
+        # It is no checkpoint, and may be a whole disk.
+        return frozenset(path.name for path in directory.iterdir() if path.is_file())
+    return frozenset(
+        str(path.relative_to(directory))
+        for root, _, files in os.walk(directory)
+        for path in (Path(root, name) for name in files)
+        if path.is_file()
+    )
+
+
+def weights(directory: Path, reading: Reading = AUTO) -> list[Path]:
+    """The files of weights that vLLM loads from a directory; the index may name some that are not there.
+
+    Raises:
+        UserError: the index is none.
+    """
+    return [directory / name for name in _taken(directory, names(directory), reading)[1]]
+
+
+def config_file(directory: Path, reading: Reading = AUTO) -> Path | None:
+    """The file that vLLM takes a directory's config from; None where it is not there."""
+    path = directory / formats.config_name(names(directory), reading)
+    return path if path.is_file() else None
+
+
+def config(
+    model: str, environ: Mapping[str, str], revision: str | None = None, reading: Reading = AUTO
+) -> dict[str, Any] | None:
+    """A model's config from its directory or the Hugging Face cache, by config.json's names.
+
+    Returns:
+        None if it is not here.
+    """
     directory = place(model, environ, revision)
-    path = directory / "config.json" if directory else None
-    return json_object(path) if path and path.is_file() else None
+    path = config_file(directory, reading) if directory and directory.is_dir() else None
+    return config_of(path) if path else None
 
 
-def cached(model: str, environ: Mapping[str, str], revision: str | None = None) -> bool:
+def config_of(path: Path) -> dict[str, Any]:
+    """A config file's fields, by config.json's names; Mistral's params.json has its own.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    fields = json_object(path)
+    if path.name != formats.MISTRAL_CONFIG:
+        return fields
+    beside = path.with_name(formats.HF_CONFIG)
+    return mistral.adapted(fields, json_object(beside) if beside.is_file() else None)
+
+
+def cached(
+    model: str, environ: Mapping[str, str], revision: str | None = None, reading: Reading = AUTO
+) -> bool:
     """Whether the Hugging Face cache holds a snapshot of the model's revision, see `snapshot`."""
-    return snapshot(model, caches.hub(environ), revision) is not None
+    return snapshot(model, caches.hub(environ), revision, reading) is not None
 
 
 def place(model: str, environ: Mapping[str, str], revision: str | None = None) -> Path | None:
@@ -84,26 +147,49 @@ def place(model: str, environ: Mapping[str, str], revision: str | None = None) -
     return snapshot(model, caches.hub(environ), revision)
 
 
-def snapshot(model: str, cache: Path, revision: str | None = None) -> Path | None:
-    """The directory of a model's revision in a Hugging Face cache (its layout is documented).
+def snapshot(
+    model: str, cache: Path, revision: str | None = None, reading: Reading | None = None
+) -> Path | None:
+    """The directory of a model's revision in a Hugging Face cache.
 
     Args:
         model: the Hugging Face id.
         cache: the hub's cache.
         revision: a branch, a tag or a commit in full; by default `main`.
+        reading: how vLLM is told to read it; None for any of its ways.
 
     Returns:
-        None where the cache does not hold it, or no config.json of it.
+        None where the cache does not hold it, or no config of it.
     """
-    folder = cache / f"models--{model.replace('/', '--')}"
-    name = revision or "main"
+    found = hub_cache.snapshot(cache, model, revision)
+    if found is None:
+        return None
+    if reading is not None:
+        return found if config_file(found, reading) else None
+    known = (formats.HF_CONFIG, formats.MISTRAL_CONFIG)
+    return found if any((found / name).is_file() for name in known) else None
+
+
+def whole(
+    model: str, cache: Path, revision: str | None = None, reading: Reading = AUTO, tokenizer: bool = False
+) -> Path | None:
+    """The directory of a model's revision in a Hugging Face cache, if vLLM can load what is there."""
+    found = snapshot(model, cache, revision, reading)
+    if found is None:
+        return None
     try:
-        commit = (folder / "refs" / name).read_text().strip()
-    except (OSError, ValueError):  # no branch or tag, or none that a file may be called
-        commit = name
-    # By listing them: a name such as `..` leads elsewhere.
-    found = next((path for path in (folder / "snapshots").glob("*") if path.name == commit), None)
-    return found if found and (found / "config.json").is_file() else None
+        check(str(found), tokenizer=tokenizer, reading=reading)
+    except UserError:
+        return None
+    return found
+
+
+def other_commit(model: str, cache: Path, revision: str | None = None) -> str:
+    """What to say of a model whose revision is not here while another of its commits is; else nothing."""
+    for path in hub_cache.others(cache, model, revision):
+        if config_file(path):
+            return f"; another commit is here: give --revision {path.name}, or the directory {path}"
+    return ""
 
 
 def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
@@ -113,66 +199,138 @@ def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
     return any("linear_num_value_heads" in part for part in parts)
 
 
+def quantization(config: Mapping[str, Any]) -> str | None:
+    """The method that the weights are quantized by, as vLLM spells it; None where the config names none."""
+    text = config.get("text_config")
+    parts = [config, *([text] if isinstance(text, Mapping) else [])]
+    names = ("quantization_config", "compression_config")
+    fields = next((part[name] for part in parts for name in names if part.get(name)), None)
+    if not isinstance(fields, Mapping):
+        return None
+    producer = fields.get("producer")
+    if isinstance(producer, Mapping) and producer.get("name") == "modelopt":
+        return "modelopt"
+    method = str(fields.get("quant_method") or "").lower()
+    return method.replace("compressed_tensors", "compressed-tensors") or None
+
+
 def json_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file of a checkpoint holds.
 
     Raises:
         UserError: it cannot be read, or holds something else.
     """
-    return _decoded(path, dict[str, Any])
+    found = _decoded(path)
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{path} is truncated or not JSON (it holds no object, but {type(found).__name__}); "
+            "fetch the checkpoint again"
+        )
+    return found
 
 
-def _decoded(path: Path, kind: Any) -> Any:
+def _decoded(path: Path) -> Any:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        content = path.read_bytes()
+        try:
+            return msgspec.json.decode(content)
+        except msgspec.DecodeError:
+            # Python's own, which vLLM reads with, takes more: configs of Mamba layers have `Infinity`.
+            return json.loads(content.decode())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is truncated or not JSON ({error}); fetch the checkpoint again") from error
 
 
-def _check_weights(directory: Path) -> None:
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        _check_shards(index)
+def _check_config(directory: Path, found: Collection[str], reading: Reading) -> None:
+    name = formats.config_name(found, reading)
+    if name in found:
+        json_object(directory / name)
         return
-    for path in sorted(directory.glob("*.safetensors")):
-        _tensors(path)
-    if not _has_weights(directory):
-        raise UserError(f"{directory} has no weights (*.safetensors); fetch the checkpoint again")
+    if formats.only_gguf(found):
+        raise UserError(f"{directory} holds GGUF alone: {formats.NO_GGUF}")
+    _refuse_dangling(directory / name)
+    asked = (
+        "" if reading.config_format == "auto" else f", which --config-format {reading.config_format} asks for"
+    )
+    raise UserError(
+        f"{directory} is not a checkpoint: it has no {name}{asked}; give the directory that holds it"
+    )
 
 
-def _has_weights(directory: Path) -> bool:
-    return any(path.suffix in (".safetensors", ".bin", ".pt", ".gguf") for path in directory.iterdir())
+def _check_weights(directory: Path, found: Collection[str], reading: Reading) -> None:
+    if not formats.patterns(found, reading):
+        return  # a plugin's format
+    index, taken = _taken(directory, found, reading)
+    missing = [name for name in taken if name not in found]
+    for name in missing:
+        _refuse_dangling(directory / name)
+    # An index may name files of another format, or in folders, which vLLM does not look for.
+    missing += [name for name in taken if name not in _listed(directory, found, reading)]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{index or directory} names {missing[0]}{more}, which is not there; fetch the checkpoint again"
+        )
+    if not taken:
+        raise _without_weights(directory, found, reading)
+    for name in taken:
+        if name.endswith(".safetensors"):
+            _check_header(directory / name)
 
 
-def _check_shards(index: Path) -> None:
+def _taken(directory: Path, found: Collection[str], reading: Reading) -> tuple[Path | None, list[str]]:
+    """The index that counts, if one does, and the weights that vLLM loads, by their names."""
+    listed = _listed(directory, found, reading)
+    name = formats.index_name(listed, formats.resolved(found, reading))
+    if name is None or name not in found:
+        return None, sorted(listed)
+    return directory / name, _shards(directory / name)
+
+
+def _listed(directory: Path, found: Collection[str], reading: Reading) -> tuple[str, ...]:
+    """The weights by their names alone, as vLLM looks for them: links that lead nowhere are among them."""
+    names = {*found, *(path.name for path in directory.iterdir() if path.is_symlink())}
+    return formats.weights(names, formats.resolved(found, reading))
+
+
+def _without_weights(directory: Path, found: Collection[str], reading: Reading) -> UserError:
+    if formats.only_gguf(found):
+        return UserError(f"the weights in {directory} are GGUF: {formats.NO_GGUF}")
+    names = " or ".join(dict.fromkeys(formats.patterns(found, reading)))
+    if reading.load_format == "auto" and formats.resolved(found, reading).load_format == "mistral":
+        return UserError(
+            f"{directory} has {names} in a folder, and vLLM would look for it next to the config alone; "
+            "give --load-format safetensors, or the folder's own path"
+        )
+    asked = "" if reading.load_format == "auto" else f", which --load-format {reading.load_format} asks for"
+    return UserError(f"{directory} has no weights ({names}){asked}; fetch the checkpoint again")
+
+
+def _refuse_dangling(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to {os.readlink(path)}, which is gone; fetch the checkpoint again")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names; of the tensors in it vLLM makes nothing."""
     shards = json_object(index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"{index} has no weight_map; fetch the checkpoint again")
-    names = sorted(set(shards.values()))
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"{index} names {missing[0]}{more}, which is not there; fetch the checkpoint again")
-    held = {name: _tensors(index.parent / name) for name in names}
-    for tensor, name in shards.items():
-        if tensor not in held[name]:
-            raise UserError(
-                f"{index} says {tensor} is in {name}, which does not hold it; fetch the checkpoint again"
-            )
+    return sorted(set(shards.values()))
 
 
-def _tensors(path: Path) -> set[str]:
-    """The names in a safetensors file, whose header must match its size."""
+def _check_header(path: Path) -> None:
+    """Refuses a safetensors file whose header does not match its size."""
     try:
         with path.open("rb") as file:
             if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
                 raise UserError(
                     f"{path} is a Git LFS pointer, not weights; run `git lfs pull` in {path.parent}"
                 )
-        with safe_open(path, framework="np") as tensors:
-            return set(tensors.keys())
+        with safe_open(path, framework="np"):
+            pass
     except SafetensorError as error:
         size = os.path.getsize(path)
         raise UserError(

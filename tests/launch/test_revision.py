@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from launching import Run
+from launching import Run, write_safetensors
 
 from dgx_vllm.checkpoint import snapshot
+from dgx_vllm.formats import Reading
 from dgx_vllm.machine import Machine
 from dgx_vllm.plan import guard
 from dgx_vllm.plan.guard import Subject
@@ -17,11 +18,13 @@ MAIN, COMMIT = "a" * 40, "b" * 40
 
 
 def hold(hub: Path, commit: str, reference: str | None, positions: int) -> Path:
-    """A snapshot with nothing but a config, and the branch or tag that leads to it."""
+    """The smallest whole snapshot, and the branch or tag that leads to it."""
     folder = hub / "models--org--model"
     made = folder / "snapshots" / commit
     made.mkdir(parents=True)
     (made / "config.json").write_text(json.dumps({"max_position_embeddings": positions}))
+    (made / "tokenizer.json").write_text("{}")
+    write_safetensors(made / "model.safetensors", {"weight": 16})
     if reference:
         (folder / "refs" / reference).parent.mkdir(parents=True, exist_ok=True)
         (folder / "refs" / reference).write_text(commit)
@@ -69,7 +72,7 @@ def test_the_guard_weighs_what_is_served(
     here = hold(hub, COMMIT, reference, 4096) if reference else None
     asked = []
 
-    def survey(argument: str, environ: object, profile: Profile | None) -> Subject:
+    def survey(argument: str, environ: object, profile: Profile | None, reading: Reading) -> Subject:
         asked.append(argument)
         return Subject(None, profile)
 

@@ -4,6 +4,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -246,7 +247,9 @@ def test_the_hub_is_asked_for_what_is_not_here(
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "file_exists", lambda *_: True)
+    names = ("config.json", "hf_quant_config.json", "model.safetensors")
+    listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: listed)
     status, out, err = plan("owner/name", "--json")
     assert (status, err) == (0, "")
     assert {each["precision"] for each in json.loads(out)["weights"]} == {"BF16", "F32", "FP8"}

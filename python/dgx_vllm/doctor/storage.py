@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from dgx_vllm import caches, profile
+from dgx_vllm import cached, caches, profile
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.place import Place
 from dgx_vllm.errors import UserError
@@ -25,8 +25,7 @@ def findings(place: Place) -> list[Finding]:
 
 
 def _hub(place: Place, hub: Path) -> Finding:
-    models = [path for path in hub.glob("models--*") if path.is_dir()]
-    size = sum(_size(path / "blobs") for path in models)
+    models, size = cached.models(hub), cached.size(hub)
     cuda = place.vllm is not None and place.vllm.platform == "cuda"
     largest = max((each.download_gib for each in profile.builtin()), default=0.0)
     wanted = largest if cuda and not models else 1.0
@@ -68,15 +67,6 @@ def _room(directory: Path, wanted: int, subject: str, variable: str) -> Finding:
             data,
         )
     return Finding(_AREA, subject, Status.OK, value, data=data)
-
-
-def _size(directory: Path) -> int:
-    """The bytes of the files in a directory."""
-    try:
-        with os.scandir(directory) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.is_file())
-    except OSError:
-        return 0
 
 
 def _short(directory: Path) -> str:

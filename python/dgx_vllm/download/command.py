@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dgx_vllm import caches, checkpoint, profile
+from dgx_vllm import caches, checkpoint, formats, profile, speculators
 from dgx_vllm.download import ending, environment, room
 from dgx_vllm.download.progress import say
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import AUTO, Reading
 from dgx_vllm.plan.units import gb
 
+_MAIN = "main"
 _STOPPED = "dgx-vllm: stopped by SIGTERM; what came is kept, and the same command goes on from there"
 
 
@@ -21,8 +24,11 @@ def download(
     if_missing: bool = False,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    reading: Reading = AUTO,
 ) -> None:
     """Downloads a model, continuing what is here of it, and says where it is.
+
+    Of a speculators repository, the model that it drafts for comes too.
 
     Args:
         model: a Hugging Face id or a profile's name; what lies on disk already is left as it is.
@@ -31,51 +37,80 @@ def download(
         if_missing: leave a whole model as it is, without asking whether there is a newer one.
         sleep: waits that many seconds.
         clock: seconds.
+        reading: how vLLM will be told to read it.
 
     Raises:
         UserError: it cannot be downloaded; status 2 if trying again is of no use, else 1.
     """
     known = profile.by_model(model)
     argument = known.argument if known else model
+    if formats.is_gguf(argument):
+        raise UserError(f"{argument}: {formats.NO_GGUF}")
     if checkpoint.looks_like_path(argument) and not Path(argument).expanduser().exists():
         raise UserError(f"there is nothing at {model}; give a Hugging Face id such as owner/name")
     if "://" in argument or checkpoint.looks_like_path(argument):
         print(f"dgx-vllm: {model} is not on the Hugging Face hub: nothing to download")
         return
     environment.prepare(environ)
-    storage = Storage(caches.hub(environ), argument)
-    here = _whole(storage, revision or "main") if if_missing else None
+    order = _Order(caches.hub(environ), revision or _MAIN, if_missing, sleep, clock)
+    with ending.on_sigterm(_STOPPED):
+        _bring(order, argument, reading)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What holds for everything that one command downloads; see `download`."""
+
+    cache: Path
+    revision: str
+    if_missing: bool
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+
+
+def _bring(order: _Order, model: str, reading: Reading) -> None:
+    storage = Storage(order.cache, model)
+    here = _whole(storage, order.revision, reading) if order.if_missing else None
     if here:
         print(f"dgx-vllm: {model} is here, whole as far as its index says: {here}")
+    else:
+        here = _deliver(order, storage, reading)
+    config = checkpoint.config_file(here)
+    found = speculators.read(model, checkpoint.config_of(config)) if config else None
+    if found is None:
         return
-    with ending.on_sigterm(_STOPPED):
-        _deliver(storage, revision or "main", sleep, clock)
+    if checkpoint.looks_like_path(found.verifier):
+        print(f"dgx-vllm: {model} drafts for {found.verifier}, which is not on the Hugging Face hub")
+        return
+    say(f"{model} drafts for {found.verifier}, which is served with it")
+    # vLLM gives its revision to both, and without the hub it does not find Mistral's own format of the other.
+    _bring(order, found.verifier, replace(reading, load_format="hf") if reading == AUTO else reading)
 
 
-def _deliver(
-    storage: Storage, revision: str, sleep: Callable[[float], None], clock: Callable[[], float]
-) -> None:
+def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
     # huggingface_hub reads the environment when it is imported.
     from dgx_vllm.download import faults, hub
     from dgx_vllm.download.delivery import Delivery
     from dgx_vllm.download.listing import Listing
 
+    revision = order.revision
+
     def ask() -> Listing | Path:
         try:
-            return hub.listing(storage.model, revision)
+            return hub.listing(storage.model, revision, reading)
         except faults.REMOTE as error:
-            here = None if faults.is_refusal(error) else _whole(storage, revision)
+            here = None if faults.is_refusal(error) else _whole(storage, revision, reading)
             if here is None:
                 raise
             # A server whose model is here must not wait for a network that is not.
             say(f"the hub cannot be asked ({faults.cause(error)})")
             return here
 
-    delivery = Delivery(storage, revision, sleep, clock)
+    delivery = Delivery(storage, revision, order.sleep, order.clock)
     found = delivery.persist(ask)
     if isinstance(found, Path):
         print(f"dgx-vllm: {storage.model} is here, whole as far as its index says: {found}")
-        return
+        return found
     missing = storage.missing(found)
     room.check(storage.cache, missing, storage.model)
     if missing:
@@ -85,15 +120,9 @@ def _deliver(
     delivery.complete(found)
     where = storage.snapshot(found.commit)
     print(f"dgx-vllm: {storage.model} is here: {len(found.files)} files, {gb(found.size)}, in {where}")
+    return where
 
 
-def _whole(storage: Storage, revision: str) -> Path | None:
+def _whole(storage: Storage, revision: str, reading: Reading) -> Path | None:
     """The snapshot of a revision whose index, weights and configs are all here."""
-    found = checkpoint.snapshot(storage.model, storage.cache, revision)
-    if found is None:
-        return None
-    try:
-        checkpoint.check(str(found))
-    except UserError:
-        return None
-    return found
+    return checkpoint.whole(storage.model, storage.cache, revision, reading)

@@ -56,7 +56,7 @@ class Delivery:
                 if refusal:
                     raise refusal from error
                 reach = reached()
-                wait = self._patience.after(reach > most)
+                wait = self._patience.after(reach > most and not isinstance(error, faults.StalledError))
                 most = max(most, reach)
                 if wait is None:
                     raise UserError(

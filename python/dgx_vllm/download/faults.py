@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from dgx_vllm.download.deadline import SilentHubError
 from dgx_vllm.errors import FAILURE, UserError
 
 # Statuses below 500 that pass: a timeout, a part that the server cannot continue, too early, too many.
@@ -26,6 +27,10 @@ class BrokenOffError(Exception):
     """A transfer that ended without an error and without the whole file."""
 
 
+class StalledError(BrokenOffError):
+    """A transfer that brings next to nothing."""
+
+
 REMOTE = (
     BrokenOffError,
     HTTPError,
@@ -33,6 +38,7 @@ REMOTE = (
     JSONDecodeError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    SilentHubError,
     UnicodeEncodeError,
 )
 """What talking to the hub may end in; any other OSError is the disk's."""
@@ -89,6 +95,9 @@ def cause(error: Exception) -> str:
     line = re.sub(r"https?://\S+", "the hub", line.replace(token, "(token)") if token else line)
     if isinstance(error, BrokenOffError):
         return line
+    if isinstance(error, SilentHubError) or type(error).__name__.endswith("Timeout"):
+        said = line or type(error).__name__
+        return f"the hub does not answer ({said}): check the network, a proxy, or HF_ENDPOINT"
     named = f"{type(error).__name__}: {line}".rstrip(": ")
     if type(error).__name__ == "ConnectError":
         return f"the hub cannot be reached ({named}): check the network, or HF_ENDPOINT"

@@ -9,29 +9,47 @@ from huggingface_hub import HfApi, constants, get_session, hf_hub_download, hf_h
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+from dgx_vllm import formats
+from dgx_vllm.download.deadline import within
 from dgx_vllm.download.faults import BrokenOffError
-from dgx_vllm.download.listing import File, Listing, wanted
+from dgx_vllm.download.listing import File, Listing
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.formats import AUTO, Reading
 
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def listing(model: str, revision: str) -> Listing:
+def listing(model: str, revision: str, reading: Reading = AUTO, seconds: float | None = None) -> Listing:
     """The files of a revision that serving needs.
 
+    Args:
+        model: the Hugging Face id.
+        revision: a branch, tag or commit.
+        reading: how vLLM is told to read them.
+        seconds: to wait for the whole answer; by default what a read may take.
+
     Raises:
-        UserError: there are none, or the hub does not say how large they are.
+        UserError: there are none, vLLM cannot load them, or the hub does not say how large they are.
         faults.REMOTE: the hub refuses, or cannot be reached.
     """
+    limit = seconds or constants.HF_HUB_DOWNLOAD_TIMEOUT
     # Without a timeout of its own this request would wait for ever.
-    info = HfApi().model_info(
-        model, revision=revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+    info = within(
+        limit, lambda: HfApi().model_info(model, revision=revision, files_metadata=True, timeout=limit)
     )
     siblings = {each.rfilename: each for each in info.siblings or ()}
-    names = wanted(siblings)
+    names = formats.wanted(siblings, reading)
+    page = f"{constants.ENDPOINT}/{model}"
     if not names or not info.sha:
-        raise UserError(f"{model} has no files at {revision!r}; see {constants.ENDPOINT}/{model}")
+        raise UserError(f"{model} has no files at {revision!r}; see {page}")
+    if formats.only_gguf(siblings):
+        raise UserError(f"{model} has GGUF alone: {formats.NO_GGUF}; see {page}")
+    asked = " or ".join(dict.fromkeys(formats.patterns(siblings, reading)))
+    if asked and reading.load_format != "auto" and not formats.weights(siblings, reading):
+        raise UserError(
+            f"{model} has no {asked}, which --load-format {reading.load_format} asks for; leave it out"
+        )
     return Listing(model, info.sha, tuple(_file(siblings[name]) for name in sorted(names)))
 
 
@@ -48,9 +66,13 @@ def content(listing: Listing, file: File, start: int) -> Iterator[Any]:
         headers["Range"] = f"bytes={start}-"
     address = hf_hub_url(listing.model, file.name, revision=listing.commit)
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    with get_session().stream("GET", address, headers=headers, timeout=timeout) as response:
+    stream = get_session().stream("GET", address, headers=headers, timeout=timeout)
+    response = within(timeout, stream.__enter__)
+    try:
         hf_raise_for_status(response)
         yield response
+    finally:
+        stream.__exit__(None, None, None)
 
 
 def place(listing: Listing, file: File, storage: Storage) -> None:
@@ -59,8 +81,15 @@ def place(listing: Listing, file: File, storage: Storage) -> None:
     Raises:
         faults.REMOTE: as above.
     """
+
+    def download() -> str:
+        return hf_hub_download(listing.model, file.name, revision=listing.commit, cache_dir=storage.cache)
+
     try:
-        hf_hub_download(listing.model, file.name, revision=listing.commit, cache_dir=storage.cache)
+        if uses_xet() or not storage.blob(file).exists():
+            download()
+        else:  # a question, and a link
+            within(constants.HF_HUB_DOWNLOAD_TIMEOUT, download)
     except RuntimeError as error:  # all that hf-xet raises
         raise BrokenOffError(f"hf-xet: {error}") from error
 

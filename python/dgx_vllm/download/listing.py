@@ -1,23 +1,6 @@
-"""Listing: a repository's files, and which of them serving needs."""
+"""Listing: the files of a repository that serving needs."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-
-# The same weights in formats that vLLM does not read where there are safetensors.
-_OTHER_FORMATS = (
-    "*.bin",
-    "*.pt",
-    "*.pth",
-    "*.gguf",
-    "*.h5",
-    "*.msgpack",
-    "*.onnx",
-    "*.onnx_data",
-    "consolidated*",
-    "*/consolidated*",
-    "original/*",
-)
 
 
 @dataclass(frozen=True)
@@ -59,14 +42,3 @@ class Listing:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(file.size for file in self.blobs)
-
-
-def wanted(names: Iterable[str]) -> set[str]:
-    """The files to download: all, or without other formats of the weights where there are safetensors.
-
-    Safetensors count where vLLM looks for them, at the top, and only if they are not left out themselves: a
-    repository that has nothing but `consolidated.safetensors` keeps it.
-    """
-    every = set(names)
-    kept = {name for name in every if not any(fnmatchcase(name, pattern) for pattern in _OTHER_FORMATS)}
-    return kept if any(name.endswith(".safetensors") and "/" not in name for name in kept) else every

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dgx_vllm import cached
 from dgx_vllm.download.listing import File, Listing
 
 
@@ -22,7 +23,7 @@ class Storage:
     @property
     def folder(self) -> Path:
         """The model's own folder."""
-        return self.cache / self._name
+        return cached.folder(self.cache, self.model)
 
     @property
     def size(self) -> int:
@@ -39,7 +40,7 @@ class Storage:
 
     def lock(self, file: File) -> Path:
         """What huggingface_hub locks while it downloads this blob."""
-        return self.cache / ".locks" / self._name / f"{file.blob}.lock"
+        return self.cache / ".locks" / self.folder.name / f"{file.blob}.lock"
 
     def snapshot(self, commit: str) -> Path:
         """The directory that looks like the repository."""
@@ -74,10 +75,6 @@ class Storage:
         new = reference.with_name(f".{reference.name}.{os.getpid()}")
         new.write_text(commit)
         new.replace(reference)
-
-    @property
-    def _name(self) -> str:
-        return f"models--{self.model.replace('/', '--')}"
 
 
 def _size(path: Path) -> int | None:

@@ -1,12 +1,18 @@
 """Transfer: one attempt at one file; whatever arrives stays in its part for the next."""
 
+import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from dgx_vllm.download import hub
-from dgx_vllm.download.faults import BrokenOffError
+from dgx_vllm.download.faults import BrokenOffError, StalledError
 from dgx_vllm.download.listing import File, Listing
+
+# Bytes a second below which a transfer counts as stalled: 40 GB would take a year.
+_SLOWEST = 1024
 
 
 def resume(listing: Listing, file: File, part: Path, arrived: Callable[[int], None]) -> None:
@@ -36,12 +42,18 @@ def _continue(listing: Listing, file: File, out: FileIO, arrived: Callable[[int]
     with hub.content(listing, file, out.tell()) as response:
         if out.tell() and response.status_code != 206:
             _empty(out)
+        then, before = time.monotonic(), out.tell()
         for chunk in response.iter_bytes():
             write(out, chunk)
             arrived(out.tell())
             if out.tell() > file.size:
                 _empty(out)
                 raise BrokenOffError(f"more than the {file.size} bytes of {file.name} came")
+            passed = time.monotonic() - then
+            if passed >= constants.HF_HUB_DOWNLOAD_TIMEOUT:
+                if out.tell() - before < _SLOWEST * passed and out.tell() < file.size:
+                    raise StalledError(f"{out.tell() - before} bytes of {file.name} came in {passed:.0f} s")
+                then, before = time.monotonic(), out.tell()
     if out.tell() < file.size:
         raise BrokenOffError(f"{file.name} ended after {out.tell()} of {file.size} bytes")
 

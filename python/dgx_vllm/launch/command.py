@@ -19,6 +19,7 @@ from dgx_vllm.launch.protection import Protection
 from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source, layer, rank
 from dgx_vllm.machine import Machine
 from dgx_vllm.profile import Profile
+from dgx_vllm.speculators import Speculator
 
 # Flags whose values are never printed, and the variables that give the same unseen by other users.
 SECRETS = {"api-key": "VLLM_API_KEY", "hf-token": "HF_TOKEN"}
@@ -54,6 +55,7 @@ class Request:
         dense_dtype: what `--dense-dtype` says.
         python_path: a directory of Python modules for the server, None for none.
         open_metrics: whether /metrics answers without the key.
+        speculator: what the model says of another one that is served in its place.
     """
 
     flags: Values
@@ -66,6 +68,7 @@ class Request:
     dense_dtype: Dtype | None = None
     python_path: str | None = None
     open_metrics: bool = False
+    speculator: Speculator | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Launch:
         refusal: why it must not be started on this machine now, None if it may.
         protection: when the running server refuses work and when it is ended.
         key_file: the file that holds the key that clients must give, None where it came otherwise.
+        speculator: what the model says of another one that is served in its place.
     """
 
     argv: tuple[str, ...]
@@ -102,6 +106,7 @@ class Launch:
     refusal: str | None = None
     protection: Protection = field(default_factory=Protection)
     key_file: str | None = None
+    speculator: Speculator | None = None
 
     @property
     def host(self) -> str:
@@ -176,6 +181,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     _check_dense(ranked, request.dense_dtype)
     winners, overruled = rank(ranked)
     winners, more, notes = _give_way(winners, machine)
+    winners = layers.with_speculator(winners, request.speculator)
     winners, drafts = speculation.settle(winners)
     overruled += more + drafts
     if not winners["model"].text:
@@ -216,6 +222,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         profile=used,
         refusal=kept.refusal,
         protection=request.protection,
+        speculator=request.speculator,
     )
 
 

@@ -8,15 +8,20 @@ from dataclasses import replace
 from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import Reading
 from dgx_vllm.launch import environment, flags
 from dgx_vllm.launch.flags import Value, Values
 from dgx_vllm.launch.settings import Layer, Setting, Source, layer
 from dgx_vllm.machine import GIB, Machine
 from dgx_vllm.profile import Profile
+from dgx_vllm.speculators import Speculator
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8888
 DEFAULT_MODEL = "demo"
+
+_READING = ("load-format", "config-format")
+_LOADER = "model-loader-extra-config"
 
 # Of a memory that GPU and host share: vLLM's 0.92 starves the host (vllm#56824).
 UNIFIED_MEMORY_UTILIZATION = "0.75"
@@ -36,6 +41,26 @@ def requested_revision(
 ) -> str | None:
     """The revision of the model that was asked for, likewise; then the profile's."""
     return _first(*(each.get("revision") for each in (values, config, extra_args(environ), profile)))
+
+
+def requested_reading(values: Values, environ: Mapping[str, str], config: Values, profile: Values) -> Reading:
+    """How vLLM is told to read the checkpoint, by flag, config file or environment; then the profile."""
+    places = (values, config, extra_args(environ), profile)
+    given = {name: _first(*(each.get(name) for each in places)) for name in _READING}
+    extra = next((each[_LOADER] for each in places if each.get(_LOADER)), None)
+    return reading(given["load-format"], given["config-format"], extra)
+
+
+def reading(load_format: str | None, config_format: str | None, extra: Value | None) -> Reading:
+    """The same from the values; `extra` is --model-loader-extra-config's."""
+    try:
+        fields = json.loads(extra) if isinstance(extra, str) else extra
+    except ValueError:
+        fields = None  # what the flag is checked for
+    pattern = fields.get("pattern") if isinstance(fields, dict) else None
+    return Reading(
+        load_format or "auto", config_format or "auto", pattern if isinstance(pattern, str) else None
+    )
 
 
 def extra_args(environ: Mapping[str, str]) -> Values:
@@ -99,6 +124,20 @@ def from_dense_dtype(asked: Dtype | None, profile: Profile | None) -> list[Layer
     if asked or profile is None:
         return [layer(values, Source.FLAG, f"--dense-dtype {dtype}")]
     return [layer(values, Source.PROFILE, f"profile {profile.name}")]
+
+
+def with_speculator(winners: Layer, speculator: Speculator | None) -> Layer:
+    """A speculators repository as vLLM takes it: as --speculative-config, with what the user adds to that."""
+    if speculator is None:
+        return winners
+    name = "speculative-config"
+    given = winners.get(name)
+    fields = json.loads(given.text) if given else None
+    ours = speculator.config
+    whole = {**ours, **(fields or {}), "method": ours["method"], "model": ours["model"]}
+    origin = given.origin if given else f"speculators_config of {speculator.model}"
+    source = given.source if given else Source.DEFAULT
+    return {**winners, name: Setting(name, json.dumps(whole), source, origin)}
 
 
 def from_defaults(machine: Machine) -> Layer:

@@ -90,7 +90,7 @@ def guarded(settings: Layer, machine: Machine, memory: Memory | None, environ: M
     if weights is None:
         note = "memory: how large the model is will be known when it is here; nothing guards this start"
         return Guarded(settings, notes=(note,), jobs=_jobs(machine, memory, _asked(settings, machine)))
-    beside, more = _draft_weights(drafter, loading)
+    beside, more = _draft_weights(drafter, loading, environ)
     verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype)
     notes = (verdict.arithmetic, *_notes(settings, memory.subject.model), *more)
     if verdict.refusal:
@@ -214,12 +214,14 @@ def _is_model(named: str, model: str) -> bool:
     return named in ("", model) or Path(named).expanduser().resolve() == Path(model).expanduser().resolve()
 
 
-def _draft_weights(drafter: str | None, loading: Loading) -> tuple[int, tuple[str, ...]]:
+def _draft_weights(
+    drafter: str | None, loading: Loading, environ: Mapping[str, str]
+) -> tuple[int, tuple[str, ...]]:
     """Bytes of weights that are not the model's own, and what there is to say of them."""
     if drafter is None:
         return 0, ()
     # What --dense-dtype leaves of a draft model is not known: as it is stored, it is no smaller.
-    found = guard.draft_weights(drafter, replace(loading, dense_dtype="bf16"))
+    found = guard.draft_weights(drafter, replace(loading, dense_dtype="bf16"), environ)
     if found is None:
         return 0, (f"memory: what drafts by {drafter} load is not known here, and not counted",)
     return found, ()

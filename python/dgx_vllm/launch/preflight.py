@@ -1,10 +1,7 @@
 """Preflight: what only the machine can tell, asked before vLLM takes a minute to find out."""
 
 import contextlib
-import difflib
 import errno
-import os
-import re
 import shutil
 import socket
 import tempfile
@@ -13,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import caches, checkpoint, driver, profile
+from dgx_vllm import caches, driver
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch import certificates, hold
+from dgx_vllm.launch import certificates, hold, needs
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.hold import Hold
 from dgx_vllm.machine import GIB, Machine
@@ -46,57 +43,6 @@ COMMANDS = (
     "serve",
     "version",
 )
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-
-def check_model(launch: Launch, environ: Mapping[str, str]) -> None:
-    """Refuses a model that is neither a whole checkpoint here nor a hub id that could be fetched."""
-    model = launch.model
-    if "://" in model:
-        return
-    if checkpoint.looks_like_path(model):
-        checkpoint.check(
-            model,
-            weights=launch.text("load-format") != "dummy",
-            tokenizer="tokenizer" not in launch.settings and "skip-tokenizer-init" not in launch.settings,
-        )
-    elif model in COMMANDS:
-        raise UserError(f"{model!r} is a command, not a model: `dgx-vllm {model}`, or `nix run . -- {model}`")
-    elif not _HUB_ID.fullmatch(model):
-        raise UserError(
-            f"the model {model!r} is neither a directory that exists nor a Hugging Face id such as owner/name"
-        )
-    elif caches.is_offline(environ) and not _cached(launch, environ):
-        revision = launch.text("revision")
-        raise UserError(
-            f"{model}{f' at {revision}' if revision else ''} is not in {caches.hub(environ)} and "
-            "HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE, or give a local directory"
-        )
-
-
-def _cached(launch: Launch, environ: Mapping[str, str]) -> bool:
-    return checkpoint.cached(launch.model, environ, launch.text("revision"))
-
-
-def check_hub(launch: Launch, environ: Mapping[str, str]) -> None:
-    """Asks the hub for a model that is not here: vLLM takes long to find out, and ends in a traceback."""
-    model, revision = launch.model, launch.text("revision") or "main"
-    if "://" in model or checkpoint.looks_like_path(model) or _cached(launch, environ):
-        return
-    if "download-dir" in launch.settings or environ.get("VLLM_USE_MODELSCOPE"):
-        return  # it may be there, and it comes from elsewhere
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
-    # huggingface_hub reads the environment when it is imported, and takes a second for that.
-    from dgx_vllm.download import faults, hub
-
-    try:
-        hub.listing(model, revision)
-    except faults.REMOTE as error:
-        refusal = faults.lasting(error, model, revision)
-        said = str(refusal) if refusal else f"{model} is not here, and {faults.cause(error)}"
-        near = difflib.get_close_matches(model, [each.model for each in profile.builtin()], 1)
-        meant = f"; did you mean {near[0]}?" if near and near[0] != model else ""
-        raise UserError(f"{said}{meant}", refusal.status if refusal else FAILURE) from error
 
 
 def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) -> Hold:
@@ -215,21 +161,21 @@ def _free_port(host: str, address: str, port: int) -> int | None:
 def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
     """Refuses to start where caches or a download would not fit, or could not be written."""
     _check_room(caches.vllm(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
-    model = launch.model
     where = launch.text("download-dir")
-    if "://" in model or checkpoint.looks_like_path(model) or (not where and _cached(launch, environ)):
-        return
     target = Path(where).expanduser() if where else caches.hub(environ)
-    profile = launch.profile
-    # Without a profile the size is unknown here: ask for what the smallest useful model takes.
-    whole = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
-    begun = Storage(target, model).size
-    _check_room(
-        target,
-        max(whole - begun, 0),
-        f"downloading {model}" if not begun else f"the rest of {model}",
-        "--download-dir" if where else "HF_HOME",
-    )
+    for model in needs.repositories(launch):
+        if not where and needs.is_here(launch, model, environ):
+            continue
+        profile = launch.profile
+        # Without a profile the size is unknown here: ask for what the smallest useful model takes.
+        whole = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
+        begun = Storage(target, model).size
+        _check_room(
+            target,
+            max(whole - begun, 0),
+            f"downloading {model}" if not begun else f"the rest of {model}",
+            "--download-dir" if where else "HF_HOME",
+        )
 
 
 def _check_room(directory: Path, needed: int, what: str, variable: str) -> None:

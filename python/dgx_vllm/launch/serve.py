@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dgx_vllm import checkpoint, driver, machine, meminfo, profile
+from dgx_vllm import checkpoint, driver, machine, meminfo, profile, speculators
 from dgx_vllm.download import environment as hub_environment
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import Reading
 from dgx_vllm.launch import (
     command,
     config_file,
     environment,
     flags,
+    hub,
     imports,
     layers,
+    loadable,
     preflight,
     report,
     secret,
@@ -59,7 +62,7 @@ def serve(
     if options.profile is None and launch.settings["model"].source <= Source.PROFILE:
         report.suggestions(profile.builtin(), here)
     with preflight.check_start(launch, here, environ):
-        preflight.check_hub(launch, environ)
+        launch = hub.check(launch, environ)
         return _run(launch, environ, options.ready_file)
 
 
@@ -74,7 +77,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     launch = command.plan(request, here, environment.known(here.vllm.package))
     environment.check_values(launch.environ(environ), here.vllm.package, here.vllm.version)
     imports.check(launch.settings, request.python_path)
-    preflight.check_model(launch, environ)
+    loadable.check(launch, environ)
     if options.api_key_file is None:
         return launch
     secret.check_alone(options.api_key_file, launch.settings.get("api-key"))
@@ -98,32 +101,41 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
             "--memory-budget is for models that lie in the host's memory; "
             "here --gpu-memory-utilization says what the server may take"
         )
-    subject = resolved or layers.DEFAULT_MODEL
-    pinned = layers.requested_revision(
-        values, environ, config, chosen.values(here.platform) if chosen else {}
-    )
+    own = chosen.values(here.platform) if chosen else {}
+    pinned = layers.requested_revision(values, environ, config, own)
+    reading = layers.requested_reading(values, environ, config, own)
+    model_config = checkpoint.config(resolved, environ, pinned, reading) if resolved else None
+    speculator = speculators.read(resolved, model_config) if resolved else None
+    if speculator:
+        model_config = checkpoint.config(speculator.verifier, environ, pinned, reading)
+    subject = speculator.verifier if speculator else resolved or layers.DEFAULT_MODEL
     return Request(
         flags=values,
         environ=environ,
         profile=chosen,
         config=config,
-        model_config=checkpoint.config(resolved, environ, pinned) if resolved else None,
-        memory=Memory(meminfo.available(), reserve, _survey(subject, environ, pinned, chosen), budget)
+        model_config=model_config,
+        memory=Memory(
+            meminfo.available(), reserve, _survey(subject, environ, pinned, chosen, reading), budget
+        )
         if guard.guards(here)
         else None,
         dense_dtype=options.dense_dtype,
         python_path=imports.directory(options.python_path),
         open_metrics=options.open_metrics,
+        speculator=speculator,
         protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
     )
 
 
-def _survey(model: str, environ: Mapping[str, str], revision: str | None, chosen: Profile | None) -> Subject:
+def _survey(
+    model: str, environ: Mapping[str, str], revision: str | None, chosen: Profile | None, reading: Reading
+) -> Subject:
     """What is known of the model; of a revision by what is here of it, not by what `main` has."""
     if revision is None or "://" in model:
-        return guard.survey(model, environ, chosen)
+        return guard.survey(model, environ, chosen, reading)
     directory = checkpoint.place(model, environ, revision)
-    return guard.survey(str(directory), environ, chosen) if directory else Subject(None, chosen)
+    return guard.survey(str(directory), environ, chosen, reading) if directory else Subject(None, chosen)
 
 
 def _with_model(values: Values, rest: Sequence[str]) -> Values:

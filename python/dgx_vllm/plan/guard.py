@@ -7,9 +7,10 @@ MemTotal leaves out whatever else runs.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from dgx_vllm import checkpoint
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import AUTO, Reading
 from dgx_vllm.machine import GIB, Machine
 from dgx_vllm.plan import model, overheads, report, source, weights
 from dgx_vllm.plan.cache import Cache
@@ -51,12 +52,14 @@ class Subject:
         return None
 
 
-def survey(argument: str, environ: Mapping[str, str], profile: Profile | None) -> Subject:
+def survey(
+    argument: str, environ: Mapping[str, str], profile: Profile | None, reading: Reading = AUTO
+) -> Subject:
     """Looks at what is here of a model; what is damaged is for others to report."""
     if "://" in argument:
         return Subject(None, profile)
     try:
-        found = source.find(argument, environ, fetch=False)
+        found = source.find(argument, environ, fetch=False, reading=reading)
     except UserError:
         return Subject(None, profile)
     try:
@@ -64,15 +67,16 @@ def survey(argument: str, environ: Mapping[str, str], profile: Profile | None) -
     except UserError:
         pass
     try:
-        return Subject(None, profile, model.stored(found.directory, found.config))
+        return Subject(None, profile, model.stored(found.directory, found.config, reading))
     except UserError:
         return Subject(None, profile)
 
 
-def draft_weights(argument: str, loading: Loading) -> int | None:
-    """Bytes of a draft model's weights, None where they are not in a directory of that name, or damaged."""
+def draft_weights(argument: str, loading: Loading, environ: Mapping[str, str]) -> int | None:
+    """Bytes of a draft model's weights, None where they are not here, or damaged."""
     try:
-        held = model.stored(Path(argument).expanduser())
+        directory = checkpoint.place(argument, environ)
+        held = model.stored(directory) if directory and directory.is_dir() else None
     except UserError:
         return None
     return None if held is None else weights.total(weights.loaded(held, loading), drafting=True)

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from dgx_vllm import checkpoint
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import AUTO, Reading
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -33,17 +34,18 @@ class Stored(msgspec.Struct, frozen=True):
         return math.prod(self.shape)
 
 
-def present(directory: Path) -> bool:
-    """Whether there are safetensors files to read."""
-    return any(directory.glob("*.safetensors"))
+def present(directory: Path, reading: Reading = AUTO) -> bool:
+    """Whether the weights that vLLM would load are safetensors."""
+    found = files(directory, reading)
+    return bool(found) and all(path.suffix == ".safetensors" for path in found)
 
 
-def whole(directory: Path) -> bool:
+def whole(directory: Path, reading: Reading = AUTO) -> bool:
     """Whether every file that the index names is there; a download may be under way."""
-    return all(path.is_file() for path in files(directory))
+    return all(path.is_file() for path in files(directory, reading))
 
 
-def read(directory: Path) -> dict[str, Stored]:
+def read(directory: Path, reading: Reading = AUTO) -> dict[str, Stored]:
     """Every tensor that vLLM would load, by name.
 
     The format is that of safetensors: eight bytes with the header's length, then the header as JSON.
@@ -51,25 +53,13 @@ def read(directory: Path) -> dict[str, Stored]:
     Raises:
         UserError: a file is missing, cut short or no safetensors file.
     """
-    return {name: tensor for path in files(directory) for name, tensor in header(path).tensors.items()}
+    found = files(directory, reading)
+    return {name: tensor for path in found for name, tensor in header(path).tensors.items()}
 
 
-def files(directory: Path) -> list[Path]:
-    """The safetensors files that vLLM would load, by name; the index may name some that are not there.
-
-    Raises:
-        UserError: the index is none.
-    """
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        # Mistral's own checkpoints hold the same weights a second time.
-        found = sorted(directory.glob("*.safetensors"))
-        return [path for path in found if not path.name.startswith("consolidated")] or found
-    try:
-        names: Mapping[str, Any] = msgspec.json.decode(index.read_bytes())["weight_map"]
-        return sorted({directory / name for name in names.values()})
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} has no weight_map; fetch the checkpoint again") from error
+def files(directory: Path, reading: Reading = AUTO) -> list[Path]:
+    """The files of weights that vLLM would load, see `checkpoint.weights`."""
+    return checkpoint.weights(directory, reading)
 
 
 class Header(msgspec.Struct, frozen=True):

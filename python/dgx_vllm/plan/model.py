@@ -7,6 +7,7 @@ from typing import Any
 
 from dgx_vllm import sparsity
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import AUTO, Reading
 from dgx_vllm.plan import dtypes, families, generic, headers, quantization, weights
 from dgx_vllm.plan.architecture import Architecture, Unknown
 from dgx_vllm.plan.fields import text_part
@@ -61,7 +62,7 @@ def understand(source: Source, thorough: bool = True) -> Model:
         UserError: the config lacks something, or the architecture or the quantization is unknown and no
             weights are here to look at.
     """
-    tensors = _tensors(source.directory)
+    tensors = _tensors(source.directory, source.reading)
     pruned = sparsity.declared(source.config, source.beside)
     known = True
     try:
@@ -91,22 +92,25 @@ def understand(source: Source, thorough: bool = True) -> Model:
     return Model(source.model, architecture, held, tensors is not None, known, name, cache_dtype, pruned)
 
 
-def stored(directory: Path | None, config: Mapping[str, Any] | None = None) -> tuple[Weight, ...] | None:
+def stored(
+    directory: Path | None, config: Mapping[str, Any] | None = None, reading: Reading = AUTO
+) -> tuple[Weight, ...] | None:
     """The weights of the files in a directory, None where there are none or only some of them.
 
     Args:
         directory: the checkpoint.
         config: its config.json, which says where draft layers begin; without it all layers count as the
             model's.
+        reading: how vLLM is told to read it.
     """
-    tensors = _tensors(directory)
+    tensors = _tensors(directory, reading)
     return None if tensors is None else _weights(tensors, config or {})
 
 
-def _tensors(directory: Path | None) -> Mapping[str, Stored] | None:
-    if directory is None or not headers.present(directory) or not headers.whole(directory):
+def _tensors(directory: Path | None, reading: Reading) -> Mapping[str, Stored] | None:
+    if directory is None or not headers.present(directory, reading) or not headers.whole(directory, reading):
         return None
-    return headers.read(directory)
+    return headers.read(directory, reading)
 
 
 def _generic(source: Source, thorough: bool) -> Architecture:

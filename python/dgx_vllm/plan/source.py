@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import caches, checkpoint, profile
+from dgx_vllm import caches, checkpoint, formats, profile
 from dgx_vllm.download import environment
+from dgx_vllm.download.deadline import within
 from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.formats import AUTO, Reading
 from dgx_vllm.profile import Profile
 
-_CONFIG = "config.json"
+# What the hub has to answer a plan, which can do without it.
+_SECONDS = 30
 # Older ModelOpt checkpoints hold their quantization here instead of in config.json.
 _QUANTIZATION = "hf_quant_config.json"
 
@@ -21,10 +24,11 @@ class Source:
 
     Args:
         model: what the user called it.
-        config: config.json.
+        config: config.json, or params.json by config.json's names.
         beside: hf_quant_config.json, if any.
         directory: where both lie, and weights perhaps; None for a bare file.
         profile: the built-in profile of the model, if any.
+        reading: how vLLM is told to read the directory.
     """
 
     model: str
@@ -32,32 +36,38 @@ class Source:
     beside: Mapping[str, Any] | None = None
     directory: Path | None = None
     profile: Profile | None = None
+    reading: Reading = AUTO
 
 
-def find(model: str, environ: Mapping[str, str], fetch: bool = True) -> Source:
+def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Reading = AUTO) -> Source:
     """Finds a model's config.
 
     Args:
         model: a directory, a config.json, a profile's name or a Hugging Face id.
         environ: the process's environment, which says where the cache is.
         fetch: whether the hub may be asked for what is not here.
+        reading: how vLLM is told to read it.
 
     Raises:
         UserError: it is nowhere, or not what it should be.
     """
     known = profile.by_model(model)
     argument = known.argument if known else model
+    if formats.is_gguf(argument):
+        raise UserError(f"{argument}: {formats.NO_GGUF}")
     if not checkpoint.looks_like_path(argument):
-        here = checkpoint.snapshot(argument, caches.hub(environ))
-        directory = here or (_fetched(argument, environ) if fetch else None)
+        cache = caches.hub(environ)
+        here = checkpoint.snapshot(argument, cache, reading=reading)
+        directory = here or (_fetched(argument, environ, reading) if fetch else None)
         if directory is None:
             raise UserError(
-                f"{argument} is not in {caches.hub(environ)}; fetch it, or give a directory or a config.json"
+                f"{argument} is not in {cache}; fetch it, or give a directory or a config.json"
+                f"{checkpoint.other_commit(argument, cache)}"
             )
-        return _in_directory(model, directory, known)
+        return _in_directory(model, directory, known, reading)
     path = Path(argument).expanduser()
     if path.is_dir():
-        return _in_directory(model, path, known)
+        return _in_directory(model, path, known, reading)
     if path.suffix == ".json" and path.is_file():
         return Source(model, checkpoint.json_object(path), profile=known)
     if path.exists():
@@ -68,32 +78,46 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True) -> Source:
     raise UserError(f"there is nothing at {model}; give a directory or a config.json that exists")
 
 
-def _in_directory(model: str, directory: Path, known: Profile | None) -> Source:
-    config, beside = directory / _CONFIG, directory / _QUANTIZATION
-    if not config.is_file():
-        raise UserError(f"{directory} has no {_CONFIG}; give the directory that holds it")
+def _in_directory(model: str, directory: Path, known: Profile | None, reading: Reading) -> Source:
+    config, beside = checkpoint.config_file(directory, reading), directory / _QUANTIZATION
+    if config is None:
+        checkpoint.check(str(directory), weights=False, reading=reading)  # says what is missing
+        raise UserError(f"{directory} has no config.json; give the directory that holds it")
     return Source(
         model,
-        checkpoint.json_object(config),
+        checkpoint.config_of(config),
         checkpoint.json_object(beside) if beside.is_file() else None,
         directory,
         known,
+        reading,
     )
 
 
-def _fetched(model: str, environ: Mapping[str, str]) -> Path:
+def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
     """Downloads the two small files into the cache, as vLLM will."""
     environment.check(environ)
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
+    from dgx_vllm.download import faults
+
     cache = caches.hub(environ)
-    try:
+
+    def download() -> str:
         # It fails at once where there is no network; a download would try for half a minute.
-        beside = huggingface_hub.HfApi().file_exists(model, _QUANTIZATION)
-        config = huggingface_hub.hf_hub_download(model, _CONFIG, cache_dir=cache)
-        if beside:
-            huggingface_hub.hf_hub_download(model, _QUANTIZATION, cache_dir=cache)
+        info = huggingface_hub.HfApi().model_info(model, timeout=_SECONDS)
+        names = {each.rfilename for each in info.siblings or ()}
+        if formats.only_gguf(names):
+            raise UserError(f"{model} has GGUF alone: {formats.NO_GGUF}")
+        wanted = {formats.config_name(names, reading), *({_QUANTIZATION, formats.HF_CONFIG} & names)}
+        for name in sorted(wanted):
+            path = huggingface_hub.hf_hub_download(model, name, cache_dir=cache)
+        return path
+
+    try:
+        config = within(_SECONDS, download)
+    except UserError:
+        raise
     except HFValidationError as error:
         raise UserError(
             f"{model!r} is neither a directory or file that exists nor a Hugging Face id such as owner/name; "
@@ -101,9 +125,8 @@ def _fetched(model: str, environ: Mapping[str, str]) -> Path:
         ) from error
     # Errors of the network are those of huggingface_hub's HTTP library, and which one that is changes.
     except Exception as error:
-        cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"{model} is not in {cache} and its {_CONFIG} cannot be fetched ({cause}); "
+            f"{model} is not in {cache} and its config cannot be fetched ({faults.cause(error)}); "
             "give a local directory or a config.json",
             FAILURE,
         ) from error
