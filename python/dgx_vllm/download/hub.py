@@ -17,6 +17,8 @@ from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.formats import AUTO, Reading
 
+# Seconds that a small answer may take in all beyond what each of its parts may.
+_GRACE = 30
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -27,7 +29,7 @@ def listing(model: str, revision: str, reading: Reading = AUTO, seconds: float |
         model: the Hugging Face id.
         revision: a branch, tag or commit.
         reading: how vLLM is told to read them.
-        seconds: to wait for the whole answer; by default what a read may take.
+        seconds: to wait for each part of the answer; by default as for any other.
 
     Raises:
         UserError: there are none, vLLM cannot load them, or the hub does not say how large they are.
@@ -36,7 +38,8 @@ def listing(model: str, revision: str, reading: Reading = AUTO, seconds: float |
     limit = seconds or constants.HF_HUB_DOWNLOAD_TIMEOUT
     # Without a timeout of its own this request would wait for ever.
     info = within(
-        limit, lambda: HfApi().model_info(model, revision=revision, files_metadata=True, timeout=limit)
+        limit + _GRACE,
+        lambda: HfApi().model_info(model, revision=revision, files_metadata=True, timeout=limit),
     )
     siblings = {each.rfilename: each for each in info.siblings or ()}
     names = formats.wanted(siblings, reading)
@@ -67,7 +70,7 @@ def content(listing: Listing, file: File, start: int) -> Iterator[Any]:
     address = hf_hub_url(listing.model, file.name, revision=listing.commit)
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     stream = get_session().stream("GET", address, headers=headers, timeout=timeout)
-    response = within(timeout, stream.__enter__)
+    response = within(timeout + _GRACE, stream.__enter__)
     try:
         hf_raise_for_status(response)
         yield response
@@ -89,7 +92,7 @@ def place(listing: Listing, file: File, storage: Storage) -> None:
         if uses_xet() or not storage.blob(file).exists():
             download()
         else:  # a question, and a link
-            within(constants.HF_HUB_DOWNLOAD_TIMEOUT, download)
+            within(constants.HF_HUB_DOWNLOAD_TIMEOUT + _GRACE, download)
     except RuntimeError as error:  # all that hf-xet raises
         raise BrokenOffError(f"hf-xet: {error}") from error
 
