@@ -26,6 +26,7 @@ _BY_KIND: dict[str, st.SearchStrategy[str]] = {
     "json": _OBJECT | st.lists(st.integers(), max_size=2).map(json.dumps),
     "json-object": _OBJECT,
     "json-or-text": _OBJECT | _WORD.filter(lambda word: not word.startswith("{")),
+    "lora-module": st.just("a=b") | st.just('{"name": "a", "path": "b"}'),
     "text": _TEXT.filter(lambda word: word != "--"),  # argparse drops `--flag=--`, in vLLM as here
 }
 
@@ -67,6 +68,10 @@ def test_the_model_may_stand_anywhere() -> None:
     ("words", "found"),
     [
         (["--max_model_len", "4k"], {"max-model-len": "4k"}),
+        (["--max_model-len", "4k"], {"max-model-len": "4k"}),
+        (["--max-model-len", "1_000"], {"max-model-len": "1_000"}),
+        (["--tokenizer", "None"], {"tokenizer": "None"}),
+        (["--tensor", "2"], {"tensor-parallel-size": "2"}),
         (["--max-model-len=4096"], {"max-model-len": "4096"}),
         (["--no-enable-prefix-caching"], {"enable-prefix-caching": False}),
         (["--device-memory-utilization", "0.5"], {"gpu-memory-utilization": "0.5"}),
@@ -89,6 +94,10 @@ def test_the_model_may_stand_anywhere() -> None:
             {"compilation-config": {"pass_config": {"fuse_norm_quant": True}}},
         ),
         (
+            ["-cc.cudagraph_capture_sizes+", "1", "-cc.cudagraph_capture_sizes+=2"],
+            {"compilation-config": {"cudagraph_capture_sizes": ["1", "2"]}},
+        ),
+        (
             ["-cc.cudagraph_capture_sizes+", "1,2"],
             {"compilation-config": {"cudagraph_capture_sizes": ["1", "2"]}},
         ),
@@ -105,6 +114,8 @@ def test_spellings(words: list[str], found: dict[str, Value]) -> None:
     ("words", "said"),
     [
         (["--max-modle-len", "1"], "did you mean --max-model-len"),
+        (["--tp", "2"], "no flag --tp; did you mean --tensor-parallel-size?"),
+        (["--help"], "--help is no setting"),
         (["--nonesuch"], "vllm serve --help=all"),
         (["--specultive-config.method", "mtp"], "did you mean --speculative-config"),
         (["--port"], "--port"),
@@ -115,7 +126,7 @@ def test_spellings(words: list[str], found: dict[str, Value]) -> None:
         (["--speculative-config", "{not json"], "must be valid JSON"),
         (["--enforce-eager=yes"], "--enforce-eager"),
         (["-O"], "-O"),
-        (["-O4"], "no flag --O4"),
+        (["-O4"], "--optimization-level: '4' is not one of its values"),
         (["-O", "4"], "-O"),
         (["--port.number", "1"], "has no fields"),
     ],

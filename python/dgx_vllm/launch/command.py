@@ -16,7 +16,7 @@ from dgx_vllm.launch import environment, exposure, flags, imports, layers, limit
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Guarded, Memory, guarded
 from dgx_vllm.launch.protection import Protection
-from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source, layer, rank
+from dgx_vllm.launch.settings import Layer, Overruled, Setting, Source, layer, rank, without_unset
 from dgx_vllm.machine import Machine
 from dgx_vllm.profile import Profile
 from dgx_vllm.speculators import Speculator
@@ -171,7 +171,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     environment.check(request.environ, known_variables, machine.vllm.version)
     ranked = [
         layers.from_flags(request.flags),
-        layer(request.config, Source.CONFIG_FILE, f"--config {request.flags.get('config')}"),
+        layer(request.config, Source.CONFIG_FILE, f"--config {_config_path(request)}"),
         layer(layers.extra_args(request.environ), Source.EXTRA_ARGS, environment.EXTRA_ARGS),
         layers.from_environment(request.environ, machine),
         layers.from_profile(request.profile, machine),
@@ -180,6 +180,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     ]
     _check_dense(ranked, request.dense_dtype)
     winners, overruled = rank(ranked)
+    winners = without_unset(winners, overruled)
     winners, more, notes = _give_way(winners, machine)
     winners = layers.with_speculator(winners, request.speculator)
     winners, drafts = speculation.settle(winners)
@@ -224,6 +225,10 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         protection=request.protection,
         speculator=request.speculator,
     )
+
+
+def _config_path(request: Request) -> object:
+    return request.flags.get("config") or layers.extra_args(request.environ).get("config")
 
 
 def _check_dense(ranked: Sequence[Layer], dtype: Dtype | None) -> None:
@@ -309,10 +314,19 @@ def _argv(settings: Layer, machine: Machine) -> tuple[str, ...]:
     tail = [
         word
         for name, setting in sorted(settings.items())
-        if name not in ("model", _UNLOGGED) and setting.source is not Source.CONFIG_FILE
+        if name not in ("model", _UNLOGGED) and not _left_to_the_file(setting, machine)
         for word in _words(setting)
     ]
     return (*head, *tail, *_quiet(settings), "--middleware", _MIDDLEWARE)
+
+
+def _left_to_the_file(setting: Setting, machine: Machine) -> bool:
+    """Whether vLLM takes the setting from the file of --config.
+
+    `vllm serve` 0.32.0 ignores `false` there: the remedy for vllm#51401 reaches the module's parser alone.
+    So the command says it once more.
+    """
+    return setting.source is Source.CONFIG_FILE and not (machine.vllm.has_command and setting.value is False)
 
 
 def _quiet(settings: Layer) -> Sequence[str]:

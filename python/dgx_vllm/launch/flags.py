@@ -1,6 +1,7 @@
 """vLLM's own `serve` flags: reading them from words, checking their values, writing them back."""
 
 import argparse
+import contextlib
 import difflib
 import functools
 import itertools
@@ -20,10 +21,12 @@ Value = bool | str | tuple[str, ...] | dict[str, Any]
 Values = dict[str, Value]
 """Values by flag name: the flag's first long name without its dashes, such as `max-model-len`."""
 
-# vLLM's parser rewrites these before it reads its flags; it has no flag -O.
-_LEVEL = re.compile(r"-O=?([0-3])")
+# vLLM's parser rewrites this before it reads its flags; it has no flag -O.
+_LEVEL = "-O"
 _LEVEL_FLAG = "--optimization-level"
-_SIZE = re.compile(r"\d+[KMGT]?|\d+(\.\d+)?[kmgt]")
+_HELP = "--help"
+_SUFFIXED = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])")
+_STRINGS = re.compile(r'("(?:[^"\\]|\\.)*")')
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -33,10 +36,15 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     names: tuple[str, ...]
     arity: Literal["none", "one", "optional", "many", "repeat"]
-    kind: Literal["text", "int", "float", "size", "size-or-auto", "json", "json-object", "json-or-text"] = (
-        "text"
-    )
+    kind: Literal[
+        "text", "int", "float", "size", "size-or-auto", "json", "json-object", "json-or-text", "lora-module"
+    ] = "text"
     choices: tuple[str, ...] = ()
+    # Whether capitals and dashes stand for small letters and underscores in a choice.
+    folds: bool = False
+    # Whether `None` and the empty word stand for no value, and whether that differs from the default.
+    nullable: bool = False
+    null_is_a_value: bool = False
 
     @property
     def name(self) -> str:
@@ -46,6 +54,10 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def negation(self) -> str | None:
         """The `--no-…` spelling, where vLLM has one."""
         return next((name for name in self.names[1:] if name.startswith("--no-")), None)
+
+    def unset(self, value: Value) -> bool:
+        """Whether the value is a word that stands for none."""
+        return self.nullable and value in ("", "None")
 
     def check(self, value: Value, origin: str) -> None:
         """Refuses a value that vLLM's parser would refuse.
@@ -68,12 +80,14 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return
         if isinstance(value, tuple) and self.arity in ("one", "optional"):
             raise UserError(f"{origin} takes one value, not {len(value)}")
+        if self.unset(value):
+            return
         for word in (value,) if isinstance(value, str) else value:
             self._check_word(word, origin)
 
     def _check_word(self, word: str, origin: str) -> None:
-        # vLLM's own converter for the backend flags lowers case and takes dashes for underscores.
-        if self.choices and word not in self.choices and word.lower().replace("-", "_") not in self.choices:
+        folded = word.lower().replace("-", "_") if self.folds else word
+        if self.choices and word not in self.choices and folded not in self.choices:
             hint = nearest(word, self.choices) or f"choose from {', '.join(self.choices)}"
             raise UserError(f"{origin}: {word!r} is not one of its values; {hint}")
         wanted = {
@@ -83,7 +97,8 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "size-or-auto": ("a whole number such as 4096, 4k or 4K, or auto", lambda: size(word, auto=True)),
             "json": ("valid JSON", lambda: json.loads(word)),
             "json-object": ('a JSON object such as {"name": 1}', lambda: _object(word)),
-            "json-or-text": ("valid JSON", lambda: json.loads(word) if word[:1] == "{" else None),
+            "json-or-text": ("valid JSON", lambda: json.loads(word) if is_object(word) else None),
+            "lora-module": ('name=path or {"name": "...", "path": "..."}', lambda: _lora_module(word)),
             "text": ("", lambda: None),
         }
         what, convert = wanted[self.kind]
@@ -111,8 +126,30 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _object(word: str) -> None:
-    if not isinstance(json.loads(word), dict):
+    if not isinstance(json.loads(expanded(word)), dict):
         raise ValueError(word)
+
+
+def _lora_module(word: str) -> None:
+    if not word or word == "None" or ("=" in word and "," not in word):
+        return
+    module = json.loads(word)
+    if not isinstance(module, dict) or not {"name", "path"} <= module.keys():
+        raise ValueError(word)
+
+
+def is_object(word: str) -> bool:
+    """Whether vLLM takes a text for a JSON object where it could be either."""
+    return word.strip()[:1] == "{" and word.strip()[-1:] == "}"
+
+
+def expanded(word: str) -> str:
+    """JSON with numbers for bare sizes such as 80m, as vLLM takes it for the configs that are its classes."""
+    parts = _STRINGS.split(word)
+    parts[::2] = [
+        re.sub(rf"\b{_SUFFIXED.pattern}\b", lambda found: str(size(found[0])), part) for part in parts[::2]
+    ]
+    return "".join(parts)
 
 
 class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,6 +176,28 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UserError(f"{origin}: vLLM {self.version} has no flag --{name.lstrip('-')}; {hint}")
         return flag
 
+    def resolve(self, word: str) -> tuple[Flag, str] | None:
+        """The flag that vLLM's parser takes a word for, and the name that was meant.
+
+        Args:
+            word: such as `--max_model_len`, `-tp`, or the unmistakable beginning of a name.
+        """
+        spelt = _dashed(word)
+        named = {name: flag for flag in self.flags for name in flag.names}
+        if spelt in named:
+            return named[spelt], spelt
+        found = [name for name in (*named, _HELP) if spelt.startswith("--") and name.startswith(spelt)]
+        return (named[found[0]], found[0]) if len(found) == 1 and found[0] in named else None
+
+    def unknown(self, word: str, origin: str) -> UserError:
+        """The error for a word that begins like a flag and is none of vLLM's."""
+        name = word.lstrip("-").replace("_", "-")
+        flag = self.get(name)
+        names = [flag.name for flag in self.flags]
+        hint = f"did you mean --{flag.name}?" if flag else nearest(name, names, "--")
+        hint = hint or "see `dgx-vllm exec vllm serve --help=all`"
+        return UserError(f"{origin}: vLLM {self.version} has no flag --{word.lstrip('-')}; {hint}")
+
     def parse(self, words: Sequence[str], origin: str = "") -> tuple[list[str], Values]:
         """Reads words as `vllm serve` would.
 
@@ -152,44 +211,27 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             UserError: an unknown flag, a missing value, or one of the wrong kind.
         """
-        plain, fields = self._split_fields(_with_level(words), origin)
+        plain, fields = _split_fields(_spelt(words), origin)
         parser = _parser(self, f"{origin}: " if origin else "")
         found = argparse.Namespace(values={})
         _, rest = parser.parse_known_args(plain, found)
         for word in rest:
             if word.startswith("-") and word != "-":
-                self.require(word.split("=")[0], origin or word.split("=")[0])
+                name = word.split("=")[0]
+                raise self.unknown(name, origin or name)
         values: Values = found.values
-        for name, given in fields.items():
-            # vLLM appends the collected fields last, so they replace a whole value given beside them.
-            values[name] = given
+        # vLLM appends the collected fields last, so they replace a whole value given beside them.
+        together: dict[str, dict[str, Any]] = {}
+        for base, given in fields.items():
+            meant = self.resolve(base)
+            if meant is None:
+                raise self.unknown(base, origin or base)
+            _merge(together.setdefault(meant[0].name, {}), given)
+        values.update(together)
         for name, value in values.items():
             flag = self.require(name, origin)
             flag.check(value, f"{origin} {flag.names[0]}".strip())
         return rest, values
-
-    def _split_fields(self, words: list[str], origin: str) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Takes `--flag.field value` and `--flag.field=value` out of the words."""
-        plain: list[str] = []
-        fields: dict[str, dict[str, Any]] = {}
-        while words:
-            word = words.pop(0)
-            head, equals, text = word.partition("=")
-            base, dot, path = head.partition(".")
-            if not (word.startswith("-") and dot) or _is_number(word):
-                plain.append(word)
-                continue
-            flag = self.require(base, origin or head)
-            if not equals:
-                if not words:
-                    raise UserError(f"{origin or head} needs a value")
-                text = words.pop(0)
-            value: Any = json.dumps(text.split(",")) if path.endswith("+") else text
-            overlay(
-                fields.setdefault(flag.name, {}),
-                _nest(path.removesuffix("+").split("."), _field_value(value)),
-            )
-        return plain, fields
 
 
 def size(word: str, auto: bool = False) -> int:
@@ -200,23 +242,68 @@ def size(word: str, auto: bool = False) -> int:
     """
     if auto and (word == "-1" or word.lower() == "auto"):
         return -1
-    if not _SIZE.fullmatch(word):
-        raise ValueError(word)
-    if word[-1] in _DECIMAL:
-        return int(float(word[:-1]) * _DECIMAL[word[-1]])
-    return int(word[:-1]) * _BINARY[word[-1]] if word[-1] in _BINARY else int(word)
+    found = _SUFFIXED.fullmatch(word.strip())
+    if found is None:
+        return int(word)
+    number, suffix = found.groups()
+    if suffix in _DECIMAL:
+        return int(float(number) * _DECIMAL[suffix])
+    return int(number) * _BINARY[suffix]
 
 
-def _with_level(words: Sequence[str]) -> list[str]:
-    """`-O3`, `-O=3` and `-O 3` as the flag that they stand for."""
+def _dashed(word: str) -> str:
+    """A word with dashes for underscores in its flag's name, as vLLM reads it."""
+    if not word.startswith("--"):
+        return word
+    head, equals, value = word.partition("=")
+    name, dot, path = head.partition(".")
+    return f"{name.replace('_', '-')}{dot}{path}{equals}{value}"
+
+
+def _spelt(words: Sequence[str]) -> list[str]:
+    """The words with names in vLLM's spelling; `-O3`, `-O=3` and `-O 3` become the flag that they mean."""
     found: list[str] = []
     for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
-        level = _LEVEL.fullmatch(word)
-        if level:
-            found += [_LEVEL_FLAG, level[1]]
+        if word == _LEVEL:
+            found.append(_LEVEL_FLAG if following in ("0", "1", "2", "3") else word)
+        elif word.startswith(_LEVEL):
+            found += [_LEVEL_FLAG, word.removeprefix(_LEVEL).removeprefix("=")]
         else:
-            found.append(_LEVEL_FLAG if word == "-O" and _LEVEL.fullmatch(word + following) else word)
+            found.append(_dashed(word))
     return found
+
+
+def _split_fields(words: list[str], origin: str) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Takes `--flag.field value` and `--flag.field=value` out of the words."""
+    plain: list[str] = []
+    fields: dict[str, dict[str, Any]] = {}
+    while words:
+        word = words.pop(0)
+        head, equals, text = word.partition("=")
+        base, dot, path = head.partition(".")
+        if not (word.startswith("-") and dot) or is_number(word):
+            plain.append(word)
+            continue
+        if not equals:
+            if not words:
+                raise UserError(f"{origin or head} needs a value")
+            text = words.pop(0)
+        value: Any = json.dumps(text.split(",")) if path.endswith("+") else text
+        given = _nest(path.removesuffix("+").split("."), _field_value(value))
+        _merge(fields.setdefault(base, {}), given)
+    return plain, fields
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    """Adds fields that were given one by one; lists grow, as `--flag.field+ value` has it."""
+    for key, value in above.items():
+        old = below.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            _merge(old, value)
+        elif isinstance(value, list) and isinstance(old, list):
+            below[key] = old + value
+        else:
+            below[key] = value
 
 
 def overlay(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,6 +356,13 @@ class _Record(argparse.Action):
             found[name] = True if values is None else values
 
 
+class _Refuse(argparse.Action):
+    """What vLLM's parser knows and no setting is; the beginning of its name may stand for nothing else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.error(f"{self.option_strings[0]} is no setting")
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}{message}")
@@ -278,16 +372,12 @@ class _Parser(argparse.ArgumentParser):
 def _parser(table: FlagTable, prog: str) -> argparse.ArgumentParser:
     nargs: dict[str, Any] = {"none": 0, "one": None, "optional": "?", "many": "+", "repeat": None}
     parser = _Parser(prog=prog, add_help=False)
+    parser.add_argument(_HELP, action=_Refuse, nargs=0)
     for flag in table.flags:
         parser.add_argument(
-            *_spellings(flag), action=_Record, flag=flag, nargs=nargs[flag.arity], default=argparse.SUPPRESS
+            *flag.names, action=_Record, flag=flag, nargs=nargs[flag.arity], default=argparse.SUPPRESS
         )
     return parser
-
-
-def _spellings(flag: Flag) -> list[str]:
-    underscored = [f"--{name[2:].replace('-', '_')}" for name in flag.names if name.startswith("--")]
-    return list(dict.fromkeys([*flag.names, *underscored]))
 
 
 @functools.cache
@@ -302,11 +392,12 @@ def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def _field_value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return size(text) if _SIZE.fullmatch(text) else text
+    for convert in (json.loads, size):
+        with contextlib.suppress(ValueError):
+            return convert(text)
+    return text
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word is a negative number with a decimal point; vLLM itself takes it for a field's name."""
     return bool(re.fullmatch(r"-\d*\.\d+", word))

@@ -58,22 +58,29 @@ def _is_flag(action: argparse.Action) -> bool:
 
 def _flag(action: argparse.Action) -> dict[str, Any]:
     row: dict[str, Any] = {"names": list(action.option_strings), "arity": _arity(action)}
-    kind = _kind(action.type)
+    kind = "lora-module" if type(action).__name__ == "LoRAParserAction" else _kind(action.type)
     if row["arity"] != "none" and kind != "text":
         row["kind"] = kind
     choices = action.choices or _closed().get(row["names"][0])
     if choices:
         row["choices"] = [str(choice) for choice in choices if choice is not None]
-    return row
+        # What only vLLM's code knows as closed, it reads in either case.
+        row["folds"] = not action.choices or _folds(action.type)
+    if row["arity"] == "one" and getattr(action.type, "__name__", "") == "_optional_type":
+        row["nullable"] = True
+        row["null_is_a_value"] = action.default is not None
+    return {key: value for key, value in row.items() if value is not False}
 
 
 @functools.cache
 def _closed() -> dict[str, list[str]]:
     """Values that vLLM's parser takes as text and its code as one of a few, some of them without a word."""
+    from vllm.config.vllm import OptimizationLevel
     from vllm.model_executor.layers.quantization import QuantizationMethods
     from vllm.v1.attention.backends.registry import AttentionBackendEnum
 
     return {
+        "--optimization-level": [str(int(level)) for level in OptimizationLevel],
         "--quantization": list(get_args(QuantizationMethods)),
         "--attention-backend": ["auto", *(backend.name.lower() for backend in AttentionBackendEnum)],
     }
@@ -87,10 +94,7 @@ def _arity(action: argparse.Action) -> str:
 
 def _kind(convert: Any) -> str:
     """The name of what a flag's value must parse as."""
-    inner = {
-        id(cell.cell_contents): cell.cell_contents for cell in getattr(convert, "__closure__", None) or ()
-    }
-    names = [getattr(convert, "__name__", "")] + [getattr(value, "__name__", "") for value in inner.values()]
+    names = list(_converters(convert))
     if "human_readable_int_or_auto" in names:
         return "size-or-auto"
     if "human_readable_int" in names:
@@ -106,6 +110,18 @@ def _kind(convert: Any) -> str:
     if "float" in names:
         return "float"
     return "text"
+
+
+def _converters(convert: Any, depth: int = 3) -> Iterator[str]:
+    """The names of a converter and of those that it wraps."""
+    yield getattr(convert, "__name__", "")
+    for cell in getattr(convert, "__closure__", None) or () if depth else ():
+        if callable(cell.cell_contents):
+            yield from _converters(cell.cell_contents, depth - 1)
+
+
+def _folds(convert: Any) -> bool:
+    return getattr(convert, "__name__", "") == "<lambda>" and convert("A-b") == "a_b"
 
 
 _READ = re.compile(r"""(?:environ\s*(?:\.get\s*\(|\[)|getenv\s*\()\s*["'](VLLM_[A-Z0-9_]+)["']""")

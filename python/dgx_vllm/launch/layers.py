@@ -40,7 +40,8 @@ def requested_revision(
     values: Values, environ: Mapping[str, str], config: Values, profile: Values
 ) -> str | None:
     """The revision of the model that was asked for, likewise; then the profile's."""
-    return _first(*(each.get("revision") for each in (values, config, extra_args(environ), profile)))
+    found = _first(*(each.get("revision") for each in (values, config, extra_args(environ), profile)))
+    return None if found is None or flags.load().require("revision", "").unset(found) else found
 
 
 def requested_reading(values: Values, environ: Mapping[str, str], config: Values, profile: Values) -> Reading:

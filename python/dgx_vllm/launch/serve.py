@@ -87,7 +87,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
 def _request(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Request:
     rest, values = flags.load().parse(words)
     values = _with_model(values, rest)
-    path = values.get("config")
+    path = values.get("config") or layers.extra_args(environ).get("config")
     config = config_file.read(path) if isinstance(path, str) else {}
     model = layers.requested_model(values, environ, config)
     chosen = _profile(options.profile, model)

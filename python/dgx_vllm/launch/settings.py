@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dgx_vllm.errors import UserError
+from dgx_vllm.launch import flags
 from dgx_vllm.launch.flags import Value, Values, overlay
 
 
@@ -71,7 +73,11 @@ def rank(layers: Sequence[Layer]) -> tuple[Layer, list[Overruled]]:
     """For each name the setting of the highest source, and what it overruled.
 
     Fields of a JSON flag given one by one are laid over the whole value below them, so that
-    `--speculative-config.num_speculative_tokens 3` changes a profile's drafts and keeps its method.
+    `--speculative-config.num_speculative_tokens 3` changes a profile's drafts and keeps its method. A
+    file's are not: vLLM sees nothing but the file's own.
+
+    Raises:
+        UserError: a file gives single fields of a flag that is given above it too; vLLM takes the file's.
     """
     winners: Layer = {}
     overruled: list[Overruled] = []
@@ -80,7 +86,16 @@ def rank(layers: Sequence[Layer]) -> tuple[Layer, list[Overruled]]:
         above = setting
         if below is not None:
             base = _fields(below.value)
-            if isinstance(setting.value, dict) and base is not None:
+            if below.source is Source.CONFIG_FILE and isinstance(below.value, dict):
+                raise UserError(
+                    f"{setting.origin} would lose to the fields of {below.name} in {below.origin}, which "
+                    f"vLLM reads last; write them there as `{below.name}: {json.dumps(below.value)}`"
+                )
+            if (
+                isinstance(setting.value, dict)
+                and base is not None
+                and setting.source is not Source.CONFIG_FILE
+            ):
                 above = replace(
                     setting,
                     value=overlay(base, setting.value),
@@ -91,6 +106,27 @@ def rank(layers: Sequence[Layer]) -> tuple[Layer, list[Overruled]]:
         winners[setting.name] = above
     # A setting may have been overruled by one that was itself overruled: name the one that counts.
     return winners, [_explained(each.loser, winners[each.loser.name]) for each in overruled]
+
+
+def without_unset(winners: Layer, overruled: Sequence[Overruled]) -> Layer:
+    """The settings but those by which vLLM takes its own default, such as `--tokenizer None`.
+
+    Raises:
+        UserError: one of them is to take back what a file gives, which vLLM reads itself.
+    """
+    table = flags.load()
+    unset = set[str]()
+    for name, each in winners.items():
+        flag = table.require(name, each.origin)
+        if flag.unset(each.value) and not flag.null_is_a_value:
+            unset.add(name)
+    for pair in overruled:
+        if pair.loser.name in unset and pair.loser.source is Source.CONFIG_FILE:
+            raise UserError(
+                f"{pair.winner.origin} cannot take back {pair.loser.name} from {pair.loser.origin}; "
+                "delete it there"
+            )
+    return {name: each for name, each in winners.items() if name not in unset}
 
 
 def _explained(loser: Setting, winner: Setting) -> Overruled:
