@@ -1,5 +1,6 @@
 """Machines to plan for, and the command line run in a process of its own against a stand-in for vLLM."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -15,6 +16,14 @@ from processes import PATIENCE
 
 from dgx_vllm import machine, meminfo
 from dgx_vllm.machine import GIB, Gpu, Machine, Vllm
+
+
+@pytest.fixture(scope="session")
+def vllm_parser() -> argparse.ArgumentParser:
+    """The installed vLLM's own parser of serve's flags."""
+    from vllm.entrypoints.launchers.cli_args import create_parser_for_docs
+
+    return create_parser_for_docs()
 
 
 @pytest.fixture

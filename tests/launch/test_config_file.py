@@ -150,7 +150,7 @@ def test_an_empty_value_takes_vllms_default_for_a_profiles(spark: Machine, file:
 
 def test_an_empty_value_cannot_take_back_what_the_file_gives(spark: Machine, file: Path) -> None:
     with pytest.raises(UserError, match="delete it there"):
-        planned(spark, file, "tokenizer: a/b\n", {"tokenizer": "None"}, {})
+        planned(spark, file, "tokenizer-revision: abc\n", {"tokenizer-revision": "None"}, {})
 
 
 def test_a_file_that_the_environment_names_is_read(dgx_vllm: Run, file: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_model_may_stand_anywhere() -> None:
         (["--max_model_len", "4k"], {"max-model-len": "4k"}),
         (["--max_model-len", "4k"], {"max-model-len": "4k"}),
         (["--max-model-len", "1_000"], {"max-model-len": "1_000"}),
-        (["--tokenizer", "None"], {"tokenizer": "None"}),
+        (["--tokenizer-revision", "None"], {"tokenizer-revision": "None"}),
         (["--tensor", "2"], {"tensor-parallel-size": "2"}),
         (["--max-model-len=4096"], {"max-model-len": "4096"}),
         (["--no-enable-prefix-caching"], {"enable-prefix-caching": False}),

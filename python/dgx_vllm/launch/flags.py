@@ -18,6 +18,18 @@ from dgx_vllm.errors import UserError
 Value = bool | str | tuple[str, ...] | dict[str, Any]
 """A switch, one value, several, or the fields of a JSON flag given one by one (`--flag.field value`)."""
 
+#: Fields of earlier versions that are found in published commands, and their names of today.
+_RENAMED = {
+    "compilation-config.level": "mode",
+    "compilation-config.full_cuda_graph": "cudagraph_mode",
+    "compilation-config.use_cudagraph": "cudagraph_mode",
+    "compilation-config.use_inductor": "backend",
+    "compilation-config.pass_config.enable_fusion": "fuse_norm_quant and fuse_act_quant",
+    "compilation-config.pass_config.enable_attn_fusion": "fuse_attn_quant",
+    "compilation-config.pass_config.enable_noop": "eliminate_noops",
+    "compilation-config.pass_config.enable_fi_allreduce_fusion": "fuse_allreduce_rms",
+}
+
 Values = dict[str, Value]
 """Values by flag name: the flag's first long name without its dashes, such as `max-model-len`."""
 
@@ -40,6 +52,8 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "text", "int", "float", "size", "size-or-auto", "json", "json-object", "json-or-text", "lora-module"
     ] = "text"
     choices: tuple[str, ...] = ()
+    # What the JSON objects of the flag may hold, fields within fields by dots; nothing where all is free.
+    fields: tuple[str, ...] = ()
     # Whether capitals and dashes stand for small letters and underscores in a choice.
     folds: bool = False
     # Whether `None` and the empty word stand for no value, and whether that differs from the default.
@@ -77,6 +91,7 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if isinstance(value, dict):
             if not self.kind.startswith("json"):
                 raise UserError(f"{origin} has no fields; give it one value")
+            self._check_fields(value, origin)
             return
         if isinstance(value, tuple) and self.arity in ("one", "optional"):
             raise UserError(f"{origin} takes one value, not {len(value)}")
@@ -106,6 +121,30 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             convert()
         except ValueError as error:
             raise UserError(f"{origin} must be {what}, not {word!r}") from error
+        if self.fields and is_object(word):
+            self._check_fields(json.loads(expanded(word)), origin)
+
+    def _check_fields(self, given: Mapping[str, Any], origin: str, above: str = "") -> None:
+        """Refuses fields that vLLM's own class for the flag's value lacks."""
+        for key, value in given.items() if self.fields else ():
+            # Of the drafts' config alone vLLM takes dashes for underscores.
+            path = above + (key.replace("-", "_") if self.name == "speculative-config" else key)
+            if path not in self.fields:
+                raise UserError(f"{origin}: vLLM {load().version} has no field {path}; {self._instead(path)}")
+            if isinstance(value, dict) and any(known.startswith(f"{path}.") for known in self.fields):
+                self._check_fields(value, origin, f"{path}.")
+
+    def _instead(self, path: str) -> str:
+        """What to give for a field that there is not."""
+        renamed = _RENAMED.get(f"{self.name}.{path}")
+        if renamed:
+            return f"give {renamed} instead"
+        above, _, name = path.rpartition(".")
+        level = [known for known in self.fields if known.rpartition(".")[0] == above]
+        moved = [known for known in self.fields if known.rpartition(".")[2] == name]
+        spelt = path.replace("-", "_")
+        hint = "" if spelt not in level else f"did you mean {spelt}?"
+        return hint or nearest(path, [*moved, *level]) or f"known: {', '.join(sorted(level))}"
 
     def words(self, value: Value) -> list[str]:
         """The command-line words that give the flag this value."""

@@ -5,14 +5,16 @@ it no longer matches the installed vLLM.
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib.metadata
 import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 def main() -> None:
@@ -69,7 +71,8 @@ def _flag(action: argparse.Action) -> dict[str, Any]:
     if row["arity"] == "one" and getattr(action.type, "__name__", "") == "_optional_type":
         row["nullable"] = True
         row["null_is_a_value"] = action.default is not None
-    return {key: value for key, value in row.items() if value is not False}
+    row["fields"] = list(_fields(dataclass_of(row["names"][0], action.type)))
+    return {key: value for key, value in row.items() if value not in (False, [])}
 
 
 @functools.cache
@@ -118,6 +121,50 @@ def _converters(convert: Any, depth: int = 3) -> Iterator[str]:
     for cell in getattr(convert, "__closure__", None) or () if depth else ():
         if callable(cell.cell_contents):
             yield from _converters(cell.cell_contents, depth - 1)
+
+
+def dataclass_of(name: str, convert: Any) -> Any:
+    """The class that a JSON flag's value becomes, None where it stays what it is."""
+    import vllm.config
+    from vllm.entrypoints.launchers.cli_args import LoRAModulePath
+
+    # vLLM's parser takes these as plain JSON, and its code as fields of the class.
+    later = {
+        "--speculative-config": vllm.config.SpeculativeConfig,
+        "--diffusion-config": vllm.config.DiffusionConfig,
+        "--watermark-config": vllm.config.WatermarkConfig,
+        "--lora-modules": LoRAModulePath,
+    }
+    return later.get(name) or next(_wrapped_dataclasses(convert), None)
+
+
+def _wrapped_dataclasses(convert: Any, depth: int = 3) -> Iterator[Any]:
+    yield from (each for each in getattr(convert, "__defaults__", None) or () if is_dataclass(each))
+    for cell in getattr(convert, "__closure__", None) or () if depth else ():
+        if callable(cell.cell_contents):
+            yield from _wrapped_dataclasses(cell.cell_contents, depth - 1)
+
+
+def _fields(of: Any, above: str = "") -> Iterator[str]:
+    """The fields that vLLM's class takes, those of classes within it by dots."""
+    from vllm.config.utils import is_init_field
+    from vllm.engine.arg_utils import get_type_hints as alternatives
+
+    hints = get_type_hints(of, include_extras=True) if of else {}
+    for field in dataclasses.fields(of) if of else ():
+        if not is_init_field(of, field.name):
+            continue
+        yield above + field.name
+        kinds = alternatives(hints[field.name])
+        closed = [each for each in kinds if is_dataclass(each) and _is_closed(each)]
+        free = any(each is dict or get_origin(each) is dict for each in kinds)
+        # What vLLM fills in itself, such as the model's config, is nobody's to spell out.
+        if closed and not free and not field.name.endswith(("model_config", "parallel_config")):
+            yield from _fields(closed[0], f"{above}{field.name}.")
+
+
+def _is_closed(of: Any) -> bool:
+    return getattr(of, "__pydantic_config__", {}).get("extra") == "forbid"
 
 
 def _folds(convert: Any) -> bool:

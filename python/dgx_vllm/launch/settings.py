@@ -112,7 +112,8 @@ def without_unset(winners: Layer, overruled: Sequence[Overruled]) -> Layer:
     """The settings but those by which vLLM takes its own default, such as `--tokenizer None`.
 
     Raises:
-        UserError: one of them is to take back what a file gives, which vLLM reads itself.
+        UserError: one of them is to take back what a file gives, which vLLM reads itself; or it is the host,
+            without which vLLM listens on every interface.
     """
     table = flags.load()
     unset = set[str]()
@@ -120,6 +121,11 @@ def without_unset(winners: Layer, overruled: Sequence[Overruled]) -> Layer:
         flag = table.require(name, each.origin)
         if flag.unset(each.value) and not flag.null_is_a_value:
             unset.add(name)
+    if "host" in unset:
+        raise UserError(
+            f"{winners['host'].origin} gives no host, and vLLM would listen on every interface; "
+            "give 0.0.0.0 for that, or leave it out for 127.0.0.1"
+        )
     for pair in overruled:
         if pair.loser.name in unset and pair.loser.source is Source.CONFIG_FILE:
             raise UserError(
