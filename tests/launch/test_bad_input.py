@@ -212,9 +212,9 @@ def test_more_tokens_than_the_model_has_positions_for(dgx_vllm: Run, checkpoint:
     (checkpoint / "config.json").write_text('{"max_position_embeddings": 1024}')
     refused(dgx_vllm(*words), "--max-model-len 2k", "1024 tokens", "lower it")
     assert dgx_vllm(*words, environ={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}).status == 0
-    config = {"max_position_embeddings": 1024, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
-    (checkpoint / "config.json").write_text(json.dumps(config))
-    assert dgx_vllm(*words).status == 0
+    for more in ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, {"model_max_length": 8192}):
+        (checkpoint / "config.json").write_text(json.dumps({"max_position_embeddings": 1024, **more}))
+        assert dgx_vllm(*words).status == 0
 
 
 # --- models ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from dgx_vllm import dense, driver
@@ -50,6 +51,7 @@ class Request:
         profile: the profile to apply, if any.
         config: the settings of the file that `--config` names.
         model_config: the model's config.json where it is on this machine.
+        place: the model's directory where it is on this machine.
         memory: what the memory guard goes by, None where it has nothing to guard.
         protection: when the running server refuses work and when it is ended.
         dense_dtype: what `--dense-dtype` says.
@@ -63,6 +65,7 @@ class Request:
     profile: Profile | None = None
     config: Values = field(default_factory=dict)
     model_config: Mapping[str, Any] | None = None
+    place: Path | None = None
     memory: Memory | None = None
     protection: Protection = field(default_factory=Protection)
     dense_dtype: Dtype | None = None
@@ -189,7 +192,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         raise UserError("the model is empty; name one, or leave it out for the demo")
     gdn = _has_gdn(request)
     long = request.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
-    limits.check(winners, machine, gdn, request.model_config, longer=long)
+    limits.check(winners, machine, gdn, request.model_config, long, request.place)
     secret.check_api_keys(request.environ, winners.get("api-key"))
     if not machine.vllm.has_command:
         _check_module(winners, machine)

@@ -1,9 +1,12 @@
 """Limits: the values and combinations that cannot work, found before anything is started."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from dgx_vllm import drafts
+from dgx_vllm.checkpoint import json_object
+from dgx_vllm.context_length import encoder, longest
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import speculation
 from dgx_vllm.launch.flags import size
@@ -32,6 +35,7 @@ def check(
     gated_delta_net: bool,
     config: Mapping[str, Any] | None = None,
     longer: bool = False,
+    place: Path | None = None,
 ) -> None:
     """Refuses what cannot work.
 
@@ -41,6 +45,7 @@ def check(
         gated_delta_net: whether the model has GDN layers.
         config: the model's config.json, None where it is not here.
         longer: whether vLLM was told to allow more tokens than the model was made for.
+        place: the model's directory, None where it is not here.
 
     Raises:
         UserError: names the setting, where it was given, and what it may be.
@@ -54,7 +59,7 @@ def check(
     speculation.check(settings, machine, gated_delta_net, config)
     if config is not None:
         if not longer:
-            _check_length(settings, config)
+            _check_length(settings, config, place)
         _check_quantization(settings, config)
 
 
@@ -90,20 +95,39 @@ def _check_drafts(settings: Layer, gated_delta_net: bool) -> None:
     drafts.check(count, gated_delta_net, setting.origin)
 
 
-def _check_length(settings: Layer, config: Mapping[str, Any]) -> None:
-    """A model without a rule for stretching its positions has no more of them than its config says."""
+def _check_length(settings: Layer, config: Mapping[str, Any], place: Path | None) -> None:
+    """As vLLM does once it has read the config, with all that a minute of imports goes before."""
     setting = settings.get("max-model-len")
-    text = config.get("text_config")
-    fields = text if isinstance(text, dict) else config
-    longest = fields.get("max_position_embeddings")
-    rope = fields.get("rope_parameters")
-    stretched = fields.get("rope_scaling") or (rope.get("factor") if isinstance(rope, dict) else None)
-    if setting is None or not isinstance(longest, int) or stretched or "hf-overrides" in settings:
+    # Overrides change the config in ways that vLLM's code decides.
+    if setting is None or "hf-overrides" in settings:
         return
-    if size(setting.text, auto=True) > longest:
+    disabled = settings.get("disable-sliding-window")
+    found = longest(
+        config,
+        windowed=not (disabled and disabled.value is True),
+        tokenizer=_tokenizer(settings, config, place),
+        encoder=encoder(place) if place else None,
+    )
+    if found and size(setting.text, auto=True) > found.allowed:
         raise UserError(
-            f"{_named(setting)} is more than the {longest} tokens that the model can do; lower it"
+            f"{_named(setting)} is more than the {found.allowed} tokens that the model can do "
+            f"({found.key}); lower it"
         )
+
+
+def _tokenizer(settings: Layer, config: Mapping[str, Any], place: Path | None) -> dict[str, Any] | None:
+    """The tokenizer's config where vLLM has it limit the model: a pooling model with absolute positions."""
+    runner = settings["runner"].text if "runner" in settings else "auto"
+    names = config.get("architectures")
+    generates = runner == "generate" or (
+        runner == "auto"
+        and isinstance(names, list)
+        and any("ForCausalLM" in str(name) or "ForConditionalGeneration" in str(name) for name in names)
+    )
+    if generates or config.get("position_embedding_type") != "absolute" or "tokenizer" in settings:
+        return None
+    path = place / "tokenizer_config.json" if place else None
+    return json_object(path) if path and path.is_file() else None
 
 
 def _check_quantization(settings: Layer, config: Mapping[str, Any]) -> None:

@@ -115,6 +115,7 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         profile=chosen,
         config=config,
         model_config=model_config,
+        place=checkpoint.place(resolved, environ, pinned) if resolved else None,
         memory=Memory(
             meminfo.available(), reserve, _survey(subject, environ, pinned, chosen, reading), budget
         )

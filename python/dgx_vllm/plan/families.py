@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dgx_vllm.context_length import tokens
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan import nemotron_h, vision
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
@@ -130,7 +131,7 @@ def _decoder(family: str, traits: Traits, fields: Fields, config: Mapping[str, A
         layers=layers,
         hidden=hidden,
         vocabulary=vocabulary,
-        max_tokens=fields.whole("max_position_embeddings", default=0) or None,
+        max_tokens=tokens(fields.values),
         widest=max(
             attention.widest,
             delta_net.widest if delta_net else 0,

@@ -95,6 +95,16 @@ _TEXT_PARTS = (
 )
 
 
+def language_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that vLLM takes for the language model's, without what is around it."""
+    inner: Any = config
+    while inner is not None:
+        config = inner
+        parts = (config.get(name) for name in _TEXT_PARTS)
+        inner = next((part for part in parts if isinstance(part, Mapping) and part), None)
+    return config
+
+
 def text_part(model: str, config: Mapping[str, Any]) -> Fields:
     """The fields of the language model, which multimodal configs hold in a part of their own.
 

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from dgx_vllm import context_length
+from dgx_vllm.context_length import tokens
 from dgx_vllm.plan import dtypes
 from dgx_vllm.plan.architecture import Architecture, Attention, Unknown
 from dgx_vllm.plan.fields import Fields, text_part
@@ -30,7 +32,6 @@ PER_TOKEN = (
 )
 #: How many draft layers follow the model's own.
 DRAFT_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
-LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 
 #: What vLLM takes for multi-head latent attention (is_deepseek_mla), if there is a kv_lora_rank.
 LATENT = (
@@ -56,7 +57,14 @@ _MORE = re.compile(
 #: Every field that is read here; `defaults` asks a config's class for those that a config.json leaves out.
 FIELDS = (
     *(*LAYERS, *HIDDEN, *VOCABULARY, *HEADS, *KV_HEADS, *HEAD_SIZE, *EXPERTS, *PER_TOKEN, *DRAFT_LAYERS),
-    *(*LENGTHS, "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "layer_types"),
+    *(
+        *context_length.KEYS,
+        "kv_lora_rank",
+        "qk_rope_head_dim",
+        "qk_nope_head_dim",
+        "v_head_dim",
+        "layer_types",
+    ),
     *("sliding_window", "multi_query", "new_decoder_architecture", "attention_k_eq_v", "per_layer_config"),
 )
 
@@ -89,7 +97,7 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
         layers=layers or 0,
         hidden=hidden or 0,
         vocabulary=vocabulary or 0,
-        max_tokens=fields.found(*LENGTHS),
+        max_tokens=tokens(config),
         widest=4 * (hidden or 0),
         attention=attention,
         experts=experts if per_token else 0,

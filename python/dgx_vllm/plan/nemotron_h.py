@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from dgx_vllm.context_length import tokens
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
 from dgx_vllm.plan.fields import Fields
@@ -74,7 +75,7 @@ def read(fields: Fields) -> Architecture:
         layers=len(kinds),
         hidden=hidden,
         vocabulary=vocabulary,
-        max_tokens=fields.whole("max_position_embeddings", default=0) or None,
+        max_tokens=tokens(fields.values),
         widest=max(attention.widest, mamba.widest, inner, moe.widest if moe else 0),
         attention=tuple(
             Attention(count, attention.kv_heads, attention.head_size)
