@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from pinning import apt, child, fetch, lock_message, plan, store
+from pinning import apt, child, fetch, lock_message, plan, progress, store
 from pinning.failure import UserError, exit_with
 from pinning.pins import Pin, Seed, read
 
@@ -96,8 +96,9 @@ def _fetch(pins: list[Pin], seeds: list[Seed]) -> None:
         registries.append(f"{' and '.join(source.shown for source in found)} by apt")
     if any(pin.kind == "pypi" for pin in files):
         registries.append("the index of pip")
-    megabytes = sum(pin.size for pin in files) / 1e6
-    _say(f"fetching {len(files)} pinned files, {megabytes:.0f} MB, from {' and '.join(registries)}")
+    noun = "1 pinned file" if len(files) == 1 else f"{len(files)} pinned files"
+    size = progress.amount(sum(pin.size for pin in files))
+    _say(f"fetching {noun}, {size}, from {' and '.join(registries)}")
     fetch.fetch(pins, seeds, codename)
 
 

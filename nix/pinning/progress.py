@@ -8,6 +8,18 @@ import threading
 import time
 
 
+def amount(size: float) -> str:
+    """Bytes as one reads them, in the largest unit of which there is one.
+
+    Args:
+        size: in bytes.
+    """
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.{1 if unit == 1e9 else 0}f} {name}"
+    return f"{size:.0f} bytes"
+
+
 class Progress:
     """Counts files and bytes of `total_bytes`; safe to call from several threads."""
 
@@ -26,8 +38,8 @@ class Progress:
             seconds = max(time.monotonic() - self._start, 0.1)
             line = (
                 f"[{self._done_files}/{self._files}] "
-                f"{self._done_bytes / 1e6:.0f} of {self._bytes / 1e6:.0f} MB, "
-                f"{self._done_bytes / 1e6 / seconds:.0f} MB/s  {name}"
+                f"{amount(self._done_bytes)} of {amount(self._bytes)}, "
+                f"{amount(self._done_bytes / seconds)}/s  {name}"
             )
             width = shutil.get_terminal_size().columns - 1
             sys.stderr.write(f"\r\033[K{line[:width]}" if self._terminal else f"{line}\n")

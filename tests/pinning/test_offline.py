@@ -9,6 +9,8 @@ import pytest
 from machine import Machine, alive
 from processes import PATIENCE, until
 
+from pinning.progress import amount
+
 
 def failed(machine: Machine, done: subprocess.CompletedProcess[str], status: int = 1) -> str:
     """The one line of a failure, after checking what every failure owes."""
@@ -30,9 +32,32 @@ def test_what_is_missing_is_fetched_and_nix_runs(machine: Machine) -> None:
 
 def test_says_what_is_fetched_from_where(machine: Machine) -> None:
     first = machine.run().stderr.splitlines()[0]
-    assert first.startswith(
-        "offline: fetching 10 pinned files, 0 MB, from http://mirror.test/debian/ by apt and "
-    )
+    size = sum(pin.size for pin in (*machine.pins.files, *(seed.package for seed in machine.pins.seeds)))
+    assert first.startswith("offline: fetching 10 pinned files, ")
+    assert f", {size / 1e3:.0f} kB, from http://mirror.test/debian/ by apt and " in first
+
+
+def test_one_small_file_is_one_of_its_size(machine: Machine) -> None:
+    machine.run()
+    wheel = next(pin for pin in machine.pins.files if pin.name == "small")
+    (machine.root / "store" / Path(wheel.store_path).name).unlink()
+    first = machine.run().stderr.splitlines()[0]
+    assert first.startswith(f"offline: fetching 1 pinned file, {wheel.size} bytes, from ")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (78_400, "78 kB"),
+        (3.4e9, "3.4 GB"),
+        (47e6, "47 MB"),
+    ],
+)
+def test_an_amount_is_in_a_unit_that_says_something(size: float, shown: str) -> None:
+    assert amount(size) == shown
 
 
 def test_what_the_store_has_is_not_fetched(machine: Machine) -> None:
