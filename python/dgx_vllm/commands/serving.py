@@ -17,6 +17,9 @@ MODEL is a Hugging Face id, a local checkpoint or a profile's name; without one 
 Every flag of `vllm serve` is accepted. Settings come from flags, then from the file of --config, from
 VLLM_EXTRA_ARGS, from the environment (MODEL, HOST, PORT, GPU_MEMORY_UTIL, MAX_MODEL_LEN, MAX_NUM_SEQS,
 TENSOR_PARALLEL_SIZE), from the model's profile, and from defaults; --dry-run shows which one counts.
+
+vLLM's flags: --help=all shows them all, --help=listgroup their groups, --help=GROUP one group such as
+CacheConfig, and --help=NAME one flag such as max-model-len.
 """
 
 

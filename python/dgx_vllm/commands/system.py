@@ -175,7 +175,7 @@ def version() -> None:
         print(f"dgx-vllm {dgx_vllm.__version__} (vLLM is not installed)")
 
 
-@app.command(name="help", rich_help_panel=_PANEL)
+@app.command(name="help", rich_help_panel=_PANEL, context_settings={"ignore_unknown_options": True})
 def show_help(
     context: typer.Context,
     command: Annotated[

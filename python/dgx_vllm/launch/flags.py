@@ -211,7 +211,7 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         flag = self.get(name)
         if flag is None:
             names = [flag.name for flag in self.flags]
-            hint = nearest(name.lstrip("-"), names, "--") or "see `dgx-vllm exec vllm serve --help=all`"
+            hint = nearest(name.lstrip("-"), names, "--") or "see `dgx-vllm serve --help=all`"
             raise UserError(f"{origin}: vLLM {self.version} has no flag --{name.lstrip('-')}; {hint}")
         return flag
 

@@ -1,0 +1,186 @@
+"""`serve --help=…`: the launcher's own options and vLLM's flags, one, a group of them, or all."""
+
+import difflib
+import importlib.util
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from typer.core import TyperOption
+
+from dgx_vllm.errors import UserError
+from dgx_vllm.flag_help import text
+from dgx_vllm.flag_help.text import Group
+from dgx_vllm.launch import flags
+from dgx_vllm.launch.flags import Flag
+
+_LISTS = ("listgroup", "listgroups", "groups")
+_VALUES = {
+    "text": "TEXT",
+    "int": "N",
+    "float": "X",
+    "size": "N",
+    "size-or-auto": "N|auto",
+    "json": "JSON",
+    "json-object": "JSON",
+    "json-or-text": "JSON|TEXT",
+}
+_NOTES = {
+    "size": "Takes 4096, 4k (4000) or 4K (4096).",
+    "size-or-auto": "Takes 4096, 4k (4000), 4K (4096) or auto.",
+    "json-object": "One field at a time: {flag}.FIELD VALUE, or {flag}.FIELD+ VALUE for an item of a list.",
+}
+# Where the launcher's default is another than vLLM's.
+_OURS = {"--host": "127.0.0.1", "--port": "8888"}
+_INDENT = "    "
+_MOST = 100
+
+
+def show(wanted: str, options: Iterable[object]) -> None:
+    """Prints the help that was asked for.
+
+    Args:
+        wanted: `all`, `listgroup`, a group of vLLM's, or a flag or a part of its name.
+        options: the command's own parameters.
+
+    Raises:
+        UserError: nothing is called so.
+    """
+    print("\n".join(lines(wanted, [each for each in options if isinstance(each, TyperOption)])))
+
+
+def lines(wanted: str, own: Sequence[TyperOption]) -> list[str]:
+    """What `show` prints."""
+    word = wanted.lower().strip().lstrip("-").replace("_", "-").partition(".")[0]
+    if word.replace("-", "") in _LISTS:
+        return _listed()
+    if word == "all":
+        return [
+            *_heading("dgx-vllm", "The launcher's own options."),
+            *(line for each in own for line in _own(each)),
+            *(line for group in text.groups() for line in _group(group)),
+        ]
+    for group in text.groups():
+        if word in (group.name.lower(), group.name.lower().removesuffix("config")) and not _exact(word, own):
+            return _group(group)
+    return _flags(word, wanted, own)
+
+
+def _flags(word: str, wanted: str, own: Sequence[TyperOption]) -> list[str]:
+    """The flag of that name, else all whose names hold the word."""
+    exact = _exact(word, own)
+    mine = [each for each in own if word and any(word in name for name in each.opts)]
+    vllms = [
+        (group, flag)
+        for group in text.groups()
+        for name in group.flags
+        if word and (flag := flags.load().get(name)) and any(word in each for each in flag.names)
+    ]
+    if not mine and not vllms:
+        known = [name.lstrip("-") for group in text.groups() for name in group.flags]
+        known += [name.lstrip("-") for each in own for name in each.opts] + [
+            each.name for each in text.groups()
+        ]
+        close = difflib.get_close_matches(word, known, n=3)
+        hint = f"did you mean --help={' or --help='.join(close)}?" if close else "see --help=listgroup"
+        raise UserError(f"--help={wanted}: no flag and no group is called so; {hint}")
+    if not exact:
+        return [
+            *(line for each in mine for line in _own(each)),
+            *(line for group, flag in vllms for line in _flag(group, flag)),
+        ]
+    found = [line for each in mine if each in exact for line in _own(each)]
+    found += [line for group, flag in vllms if flag in exact for line in _flag(group, flag)]
+    others = [each.opts[0] for each in mine if each not in exact]
+    others += [flag.names[0] for _, flag in vllms if flag not in exact]
+    return found + ([*_wrapped(f"Similar: {', '.join(others)}", ""), ""] if others else [])
+
+
+def _exact(word: str, own: Sequence[TyperOption]) -> list[object]:
+    """The flags that are called so, in any of their spellings."""
+    found: list[object] = [each for each in own if word in (name.lstrip("-") for name in each.opts)]
+    flag = flags.load().get(word)
+    return [*found, flag] if flag else found
+
+
+def _listed() -> list[str]:
+    """The groups, with the number of flags and what vLLM says of each."""
+    found = []
+    width = max(len(group.name) for group in text.groups())
+    for group in text.groups():
+        said = _summary(group) or "flags of no group"
+        found += _wrapped(f"{group.name:{width}}  {len(group.flags):3}  {said}", " " * (width + 7))
+    return [
+        *found,
+        "",
+        "The flags of one: dgx-vllm serve --help=GROUP. One flag: --help=NAME. Everything: --help=all.",
+    ]
+
+
+def _group(group: Group) -> list[str]:
+    named = (flag for name in group.flags if (flag := flags.load().get(name)))
+    return [*_heading(group.name, _summary(group)), *(line for flag in named for line in _flag(group, flag))]
+
+
+def _heading(name: str, said: str) -> list[str]:
+    return [_bold(name), *_wrapped(said, ""), ""]
+
+
+def _own(option: TyperOption) -> list[str]:
+    value = option.metavar or ("" if option.is_flag else "VALUE")
+    return [_bold(f"{', '.join(option.opts)} {value}".rstrip()), *_wrapped(option.help or "", _INDENT), ""]
+
+
+def _flag(group: Group, flag: Flag) -> list[str]:
+    """One of vLLM's: its spellings, its text, its values and its default."""
+    name = flag.names[0]
+    said = text.described(group.flags.get(name, ""), _package()).splitlines()
+    found = [_bold(f"{', '.join(flag.names)} {_value(flag)}".rstrip())]
+    found += [line for each in said for line in _wrapped(each, _INDENT)]
+    if flag.choices:
+        found += _wrapped(f"One of: {', '.join(flag.choices)}", _INDENT)
+    if flag.kind in _NOTES:
+        found += _wrapped(_NOTES[flag.kind].format(flag=name), _INDENT)
+    if name in _OURS:
+        found += _wrapped(f"Default here: {_OURS[name]}", _INDENT)
+    elif name in group.defaults:
+        default = group.defaults[name]
+        shown = ("on" if default else "off") if isinstance(default, bool) else default
+        found += _wrapped(f"vLLM's default: {shown}", _INDENT)
+    return [*found, ""]
+
+
+def _value(flag: Flag) -> str:
+    if flag.arity == "none":
+        return ""
+    value = "NAME" if flag.choices else _VALUES[flag.kind]
+    return {"optional": f"[{value}]", "many": f"{value} ...", "repeat": f"{value} (repeat it)"}.get(
+        flag.arity, value
+    )
+
+
+def _summary(group: Group) -> str:
+    return text.described(group.place, _package()).partition("\n")[0]
+
+
+def _package() -> Path:
+    """The installed vLLM's; help on it is shown without its text where there is none."""
+    found = importlib.util.find_spec("vllm")
+    return Path(found.origin).parent if found and found.origin else Path("/nonexistent")
+
+
+def _wrapped(line: str, indent: str) -> list[str]:
+    width = min(shutil.get_terminal_size().columns, _MOST)
+    return textwrap.wrap(
+        line,
+        width,
+        initial_indent=indent if indent == _INDENT else "",
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+
+
+def _bold(line: str) -> str:
+    return f"\x1b[1m{line}\x1b[0m" if sys.stdout.isatty() else line
