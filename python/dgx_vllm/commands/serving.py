@@ -113,6 +113,63 @@ def serve(
 
 
 @app.command(rich_help_panel=_PANEL)
+def ps(
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Show services that do not run, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """List the servers and services that run here."""
+    from dgx_vllm.running import command
+
+    command.ps(os.environ, everything=everything, as_json=as_json)
+
+
+_Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME", help="A name that `ps` shows, a port or a model; by default the only one that runs."
+    ),
+]
+
+
+@app.command(rich_help_panel=_PANEL)
+def status(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A name that `ps` shows, a port or a model; by default all."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Say how servers and services do; the exit status is 1 unless each one is ready and answers."""
+    from dgx_vllm.running import command
+
+    raise typer.Exit(command.status(name, os.environ, as_json=as_json))
+
+
+@app.command(rich_help_panel=_PANEL)
+def logs(
+    name: _Name = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines to begin with.")
+    ] = 100,
+) -> None:
+    """Show the end of a server's log; a service's is in the journal."""
+    from dgx_vllm.running import command
+
+    raise typer.Exit(command.logs(name, os.environ, follow=follow, lines=lines))
+
+
+@app.command(rich_help_panel=_PANEL)
+def stop(name: _Name = None) -> None:
+    """Stop a server or service, and wait until it has ended."""
+    from dgx_vllm.running import command
+
+    raise typer.Exit(command.stop(name, os.environ))
+
+
+@app.command(rich_help_panel=_PANEL)
 def health(
     ready_file: Annotated[
         Path, typer.Option(metavar="FILE", help="What `dgx-vllm serve --ready-file` was given.")

@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO
 
 from dgx_vllm.launch.outlet import Outlet
@@ -30,9 +30,14 @@ _ECHO = re.compile(r"Engine core initialization failed|EngineDeadError|See stack
 
 
 class Log:
-    """Reads a process's output streams, from threads of their own, and passes each byte on at once."""
+    """Reads a process's output streams, from threads of their own, and passes each byte on at once.
 
-    def __init__(self) -> None:
+    Args:
+        keep: called with the same bytes, in those threads.
+    """
+
+    def __init__(self, keep: Callable[[bytes], None] | None = None) -> None:
+        self._keep = keep
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._threads: list[threading.Thread] = []
         self._explained: set[str] = set()
@@ -56,6 +61,8 @@ class Log:
         rest = b""
         while chunk := os.read(stream.fileno(), _CHUNK):
             to.log(chunk)
+            if self._keep:
+                self._keep(chunk)
             *lines, rest = (rest[-_CHUNK:] + chunk).split(b"\n")
             for line in lines:
                 text = line.decode(errors="replace")

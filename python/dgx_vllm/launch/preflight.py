@@ -37,10 +37,14 @@ COMMANDS = (
     "health",
     "help",
     "install-service",
+    "logs",
     "plan",
     "profiles",
     "prune",
+    "ps",
     "serve",
+    "status",
+    "stop",
     "version",
 )
 

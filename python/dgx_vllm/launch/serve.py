@@ -167,6 +167,6 @@ def _run(launch: Launch, environ: Mapping[str, str], ready_file: Path | None) ->
     notifier = Notifier(environ, ready_file)
     for note in launch.notes:
         report.say(f"dgx-vllm: {note}")
-    with own.registered(launch, environ) as registration:
+    with own.registered(launch, environ) as (registration, log):
         notifier.tell(registration)
-        return Server(launch, environ, notifier, report.Progress(), ready_file).run()
+        return Server(launch, environ, notifier, report.Progress(), ready_file, log.write).run()

@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -42,6 +42,7 @@ class Server:
         notifier: told when the server is ready and when it ends.
         progress: what the user is shown.
         ready_file: the notifier's; what else is for its readers lies beside it.
+        keep: called with each part of the log, for whoever asks for it later.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Server:
         notifier: Notifier,
         progress: Progress,
         ready_file: Path | None = None,
+        keep: Callable[[bytes], None] | None = None,
     ) -> None:
         self._launch = launch
         self._control = Control(ready_file) if asks_for_certificates(launch) else None
@@ -60,7 +62,7 @@ class Server:
         self._watch = Watch(launch, self._environ)
         self._notifier = notifier
         self._progress = progress
-        self._log = Log()
+        self._log = Log(keep)
         self._child: subprocess.Popen[bytes] | None = None
         self._asked: signal.Signals | None = None
         self._killed = False

@@ -9,20 +9,23 @@ from typing import Any
 
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.endpoint import endpoint
+from dgx_vllm.running import kept
+from dgx_vllm.running.kept import Kept
 from dgx_vllm.running.registry import Entry, Registration
 
 _MODELS = ("model", "tokenizer", "hf-config-path", "spec-model")
 
 
 @contextlib.contextmanager
-def registered(launch: Launch, environ: Mapping[str, str]) -> Iterator[Registration]:
-    """Makes the server known while this lasts.
+def registered(launch: Launch, environ: Mapping[str, str]) -> Iterator[tuple[Registration, Kept]]:
+    """Makes the server known, and keeps the end of its log, while this lasts.
 
     Args:
         launch: what is about to run.
         environ: the launcher's environment.
     """
     where = endpoint(launch, launch.environ(environ))
+    log = Kept(kept.path(launch, environ))
     registration = Registration(
         Entry(
             pid=os.getpid(),
@@ -34,13 +37,15 @@ def registered(launch: Launch, environ: Mapping[str, str]) -> Iterator[Registrat
             key_file=os.path.abspath(where.key_file) if where.key_file else None,
             has_key=where.key is not None,
             started=time.time(),
+            log=log.name,
         ),
         environ,
     )
     try:
-        yield registration
+        yield registration, log
     finally:
         registration.close()
+        log.close()
 
 
 def _uses(launch: Launch) -> Iterator[str]:

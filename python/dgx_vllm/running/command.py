@@ -1,0 +1,180 @@
+"""`dgx-vllm ps`, `status`, `stop` and `logs`."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.running import kept, registry, report, servers, units
+from dgx_vllm.running.report import Status
+from dgx_vllm.running.servers import Server
+
+_TICK_SECONDS = 0.2
+_SAY_SECONDS = 10.0
+
+
+def ps(environ: Mapping[str, str], *, everything: bool, as_json: bool) -> None:
+    """Lists what runs.
+
+    Args:
+        environ: the process's environment.
+        everything: services that do not run, too.
+        as_json: an array of `servers.Server` instead of a table.
+    """
+    known = servers.known(environ)
+    shown = [each for each in known if everything or each.runs or each.state == "failed"]
+    if as_json:
+        report.dump(shown)
+    elif shown:
+        report.table(shown)
+    else:
+        stopped = sum(not each.runs for each in known)
+        rest = f" ({stopped} services are stopped: dgx-vllm ps --all)" if stopped else ""
+        print(f"{servers.NONE}{rest}")
+
+
+def status(name: str | None, environ: Mapping[str, str], *, as_json: bool) -> int:
+    """Says how servers and services do.
+
+    Args:
+        name: which one, None for all.
+        environ: the process's environment.
+        as_json: an array of `report.Status` instead of text.
+
+    Returns:
+        0 where each of them is ready and answers, else 1.
+    """
+    from dgx_vllm.running import health  # httpx; the others need none
+
+    known = servers.known(environ)
+    meant = known if name is None else [servers.one(name, known)]
+    shown = [Status.of(each, health.ask(each, environ)) for each in meant]
+    if as_json:
+        report.dump(shown)
+    elif shown:
+        report.details(shown)
+    else:
+        print(servers.NONE)
+    return 0 if shown and all(each.health is not None and each.health.healthy for each in shown) else FAILURE
+
+
+def stop(name: str | None, environ: Mapping[str, str]) -> int:
+    """Stops one server and waits until it has ended.
+
+    Args:
+        name: which one, None for the only one that runs.
+        environ: the process's environment.
+
+    Returns:
+        The exit status, systemctl's where a service was meant.
+
+    Raises:
+        UserError: no such server, or it is another user's.
+    """
+    server = servers.one(name, servers.known(environ))
+    if server.unit is not None:
+        return _stop_service(server)
+    assert server.pid is not None
+    try:
+        os.kill(server.pid, signal.SIGTERM)
+    except PermissionError as error:
+        raise UserError(f"{server.name} belongs to another user; run it with sudo", FAILURE) from error
+    except ProcessLookupError:
+        raise UserError(f"{server.name} runs in another container; stop it there", FAILURE) from None
+    began = time.monotonic()
+    following = _SAY_SECONDS
+    while any(each.pid == server.pid for each in registry.entries(environ)):
+        time.sleep(_TICK_SECONDS)
+        if time.monotonic() - began > following:
+            following += _SAY_SECONDS
+            print(
+                f"dgx-vllm: {server.name} finishes its requests; a second `dgx-vllm stop` ends it at once",
+                file=sys.stderr,
+            )
+    print(f"{server.name} has stopped")
+    return 0
+
+
+def _stop_service(server: Server) -> int:
+    assert server.unit is not None
+    user = server.kind == "user"
+    if not server.runs:
+        print(f"{server.name} does not run")
+        return 0
+    # Its own words, and its question for a password where there is a terminal, are shown as they are.
+    status = subprocess.run(units.systemctl(user, "stop", server.unit)).returncode
+    if status == 0:
+        manager = "systemctl --user" if user else "sudo systemctl"
+        again = (
+            f"; it starts again with the {'session' if user else 'machine'}: {manager} disable {server.unit}"
+        )
+        print(f"{server.name} has stopped{again if server.boots else ''}")
+    elif not user and os.geteuid() != 0:
+        print(f"dgx-vllm: a service of the system: sudo dgx-vllm stop {server.name}", file=sys.stderr)
+    return status
+
+
+def logs(name: str | None, environ: Mapping[str, str], *, follow: bool, lines: int) -> int:
+    """Shows the end of a server's log.
+
+    Args:
+        name: which one, None for the only one.
+        environ: the process's environment.
+        follow: go on with what comes, until Ctrl-C.
+        lines: how many to begin with.
+
+    Returns:
+        0; a service's log is journalctl's, which takes this process's place.
+
+    Raises:
+        UserError: no such server, or its log is kept nowhere.
+    """
+    known = servers.known(environ)
+    past = kept.of_port(name, environ)
+    try:
+        server = servers.one(name, known)
+    except UserError:
+        if past is None:
+            raise
+        return _print(past, lines, None, environ)
+    if server.unit is not None:
+        return _journal(server, follow, lines)
+    if server.log is None or not Path(server.log).exists():
+        raise UserError(f"{server.name} keeps no log here; its terminal, or what started it, has it", FAILURE)
+    return _print(Path(server.log), lines, server.pid if follow else None, environ)
+
+
+def _journal(server: Server, follow: bool, lines: int) -> int:
+    assert server.unit is not None
+    words = ["--unit", server.unit, f"--lines={lines}", *(["--follow"] if follow else ["--no-pager"])]
+    command = units.journalctl(server.kind == "user", *words)
+    program = shutil.which(command[0])
+    if program is None:
+        raise UserError("there is no journalctl on PATH", FAILURE)
+    sys.stdout.flush()
+    os.execv(program, command)
+
+
+def _print(file: Path, lines: int, pid: int | None, environ: Mapping[str, str]) -> int:
+    """The file's last lines; with a process, also what comes until it ends."""
+    _write(kept.last(file, lines))
+    if pid is None:
+        return 0
+    reader = kept.Reader(file)
+    while any(each.pid == pid for each in registry.entries(environ)):
+        _write(reader.more())
+        time.sleep(_TICK_SECONDS)
+    _write(reader.more())
+    return 0
+
+
+def _write(content: bytes) -> None:
+    if content:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()

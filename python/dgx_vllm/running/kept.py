@@ -1,0 +1,128 @@
+"""The end of a server's log in a file: what one terminal has shown, `dgx-vllm logs` shows in another."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from dgx_vllm.launch.command import Launch
+from dgx_vllm.running import registry
+
+LIMIT = 4 << 20
+"""Bytes after which a file is put aside, and the one put aside before is dropped."""
+
+
+def path(launch: Launch, environ: Mapping[str, str]) -> str | None:
+    """The file of a server on this port or socket; None where systemd's journal has the log, or nothing can.
+
+    It stays when the server ends, until the next one on that port.
+    """
+    place = registry.directory(environ)
+    if place is None or "JOURNAL_STREAM" in environ:
+        return None
+    socket = launch.text("uds")
+    name = Path(socket).name if socket else str(launch.port)
+    return str(place.parent / "logs" / f"{name}.log")
+
+
+def aside(file: Path) -> Path:
+    """The file that holds what came before."""
+    return file.with_name(f"{file.name}.1")
+
+
+class Kept:
+    """Writes a log into a file of limited size. A log that cannot be kept is no reason not to serve.
+
+    Args:
+        file: where; a file of an earlier server is put aside.
+        limit: bytes of one file.
+    """
+
+    def __init__(self, file: str | None, limit: int = LIMIT) -> None:
+        self._file = Path(file) if file else None
+        self._limit = limit
+        self._to: int | None = None
+        self._size = 0
+        self._lock = threading.Lock()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._turn()
+
+    @property
+    def name(self) -> str | None:
+        """The file's name, None where nothing is kept."""
+        return str(self._file) if self._to is not None else None
+
+    def write(self, chunk: bytes) -> None:
+        """Adds to the log; from any thread."""
+        with self._lock:
+            if self._to is None:
+                return
+            if self._size + len(chunk) > self._limit:
+                self._turn()
+            if self._to is not None:
+                with contextlib.suppress(OSError):
+                    self._size += os.write(self._to, chunk)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._to is not None:
+                os.close(self._to)
+                self._to = None
+
+    def _turn(self) -> None:
+        """Begins a new file."""
+        assert self._file is not None
+        if self._to is not None:
+            os.close(self._to)
+            self._to = None
+        with contextlib.suppress(OSError):
+            if self._file.exists():
+                self._file.replace(aside(self._file))
+            flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC | os.O_TRUNC
+            self._to, self._size = os.open(self._file, flags, 0o600), 0
+
+
+def of_port(name: str | None, environ: Mapping[str, str]) -> Path | None:
+    """The log of the last server on a port, whether or not it still runs; None where there is none."""
+    place = registry.directory(environ)
+    if name is None or place is None or not name.isdecimal():
+        return None
+    file = place.parent / "logs" / f"{name}.log"
+    return file if file.is_file() else None
+
+
+def last(file: Path, lines: int) -> bytes:
+    """The last lines of a log, with what was put aside where one file has too few."""
+    content = b""
+    for each in (file, aside(file)):
+        with contextlib.suppress(OSError):
+            content = each.read_bytes() + content
+        if content.count(b"\n") >= lines:
+            break
+    kept = content.splitlines(keepends=True)[-lines:] if lines > 0 else []
+    return b"".join(kept)
+
+
+class Reader:
+    """Reads what is added to a log, across files.
+
+    Args:
+        file: the log; what it holds already is left out.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._path = file
+        self._file = file.open("rb")
+        self._file.seek(0, os.SEEK_END)
+
+    def more(self) -> bytes:
+        """What has come since the last call."""
+        content = self._file.read()
+        with contextlib.suppress(OSError):
+            if not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                self._file = self._path.open("rb")
+                content += self._file.read()
+        return content
