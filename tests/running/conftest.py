@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from faking import Systemd
 
 #: Its file is {"system": {unit: properties}, "user": {...}}; a missing manager fails as systemd's does.
 _PROGRAM = """#!{python}
@@ -36,14 +37,6 @@ elif words[0] == "stop":
     if state.get("denied"):
         sys.exit("Failed to stop: Access denied")
 """
-
-Systemd = Callable[..., list[tuple[str, bool, list[str]]]]
-
-
-def unit(command: str, **properties: object) -> dict[str, object]:
-    """What `systemctl show` says of a unit whose ExecStart is that command."""
-    words = f"{{ path=/x ; argv[]={command} ; ignore_errors=no ; start_time=[n/a] ; pid=0 ; status=0/0 }}"
-    return {"ExecStart": words, "ActiveState": "inactive", "SubState": "dead", "MainPID": 0, **properties}
 
 
 @pytest.fixture

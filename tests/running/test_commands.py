@@ -13,7 +13,7 @@ from threading import Thread
 
 import msgspec
 import pytest
-from conftest import Systemd, unit  # type: ignore[import-not-found]
+from faking import Systemd, unit
 
 from dgx_vllm.running import kept, registry, report
 from dgx_vllm.running.registry import Entry

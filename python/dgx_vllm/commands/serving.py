@@ -113,6 +113,55 @@ def serve(
 
 
 @app.command(rich_help_panel=_PANEL)
+def chat(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="A name that `ps` shows or a model; by default the only one that runs."
+        ),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="A server elsewhere, such as http://spark:8888.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The key that the server asks for; VLLM_API_KEY by default."),
+    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="How the model should behave.")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", metavar="TEXT", help="Ask this alone; what is piped in follows it."),
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The longest answer; by default the model's.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="X", help="0 for the likeliest answer; by default the model's."),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say how many tokens an answer had, and how fast.")
+    ] = False,
+) -> None:
+    """Talk to a running server: on a terminal until Ctrl-D, else one question from standard input.
+
+    Ctrl-C stops an answer. /help shows the commands of a chat. A server is started by `dgx-vllm serve MODEL`.
+    """
+    from dgx_vllm.chat import command
+
+    command.chat(
+        model,
+        os.environ,
+        url=url,
+        key_file=api_key_file,
+        system=system,
+        prompt=prompt,
+        options={"max_tokens": max_tokens, "temperature": temperature},
+        verbose=verbose,
+    )
+
+
+@app.command(rich_help_panel=_PANEL)
 def ps(
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="Show services that do not run, too.")

@@ -27,6 +27,7 @@ COMMANDS = (
     "bench-decode",
     "bench-kernels",
     "calibrate",
+    "chat",
     "check-config",
     "check-environment",
     "doctor",

@@ -1,0 +1,1 @@
+"""A conversation with a running server, in a terminal or a pipe."""

@@ -1,0 +1,52 @@
+"""`dgx-vllm chat`."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dgx_vllm.chat.screen import Screen
+from dgx_vllm.chat.session import Session
+from dgx_vllm.chat.target import find
+from dgx_vllm.errors import UserError
+
+
+def chat(
+    model: str | None,
+    environ: Mapping[str, str],
+    *,
+    url: str | None,
+    key_file: Path | None,
+    system: str | None,
+    prompt: str | None,
+    options: Mapping[str, Any],
+    verbose: bool,
+) -> None:
+    """Talks to a server: on a terminal until Ctrl-D, else one question from the prompt and standard input.
+
+    Args:
+        model: see `target.find`.
+        environ: the process's environment.
+        url: likewise.
+        key_file: likewise.
+        system: how the model should behave.
+        prompt: one question, asked without a conversation; what is piped in follows it.
+        options: fields of each request; those that are None are left to the server.
+        verbose: say how many tokens an answer had.
+
+    Raises:
+        UserError: whatever is the user's to mend, and whatever the server refuses.
+    """
+    piped = not sys.stdin.isatty()
+    question = "\n\n".join(filter(None, [prompt, sys.stdin.read().strip() if piped else None]))
+    if not question and (piped or prompt is not None):
+        raise UserError("there is no question: standard input is empty")
+    target = find(model, url, key_file, environ)
+    given = {name: value for name, value in options.items() if value is not None}
+    with closing(target.client):
+        session = Session(target, Screen(environ), system, given, verbose)
+        if question:
+            session.ask(question)
+        else:
+            session.converse()
