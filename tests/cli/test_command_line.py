@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from dgx_vllm.cli import app
+from dgx_vllm.commands import hint
 
 Run = Callable[..., tuple[int, str, str]]
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
@@ -98,3 +99,9 @@ def test_a_reader_that_leaves_early_is_no_fault(environment: dict[str, str]) -> 
     )
     assert done.stdout.strip() == "141"
     assert done.stderr == ""
+
+
+def test_hints_name_commands_that_exist() -> None:
+    named = {command.split()[0] for command in hint._ELSEWHERE.values()}
+    assert named <= set(COMMANDS)
+    assert not set(hint._ELSEWHERE) & set(COMMANDS)

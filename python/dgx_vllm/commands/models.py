@@ -13,6 +13,37 @@ app = typer.Typer()
 _PANEL = "Models"
 
 
+_Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIRECTORY", help="A Hugging Face cache; by default yours and those of services."),
+]
+
+
+@app.command(name="list", rich_help_panel=_PANEL)
+def list_models(
+    cache: _Cache = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """List the downloaded models, with their sizes and when they were last used."""
+    from dgx_vllm.models import command
+
+    command.list_models(os.environ, cache=cache, as_json=as_json)
+
+
+@app.command(rich_help_panel=_PANEL)
+def rm(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Hugging Face ids or profiles' names.")
+    ],
+    cache: _Cache = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove downloaded models; what a running server uses and what other models share stays."""
+    from dgx_vllm.models import command
+
+    raise typer.Exit(command.remove(models, os.environ, cache=cache, yes=yes))
+
+
 @app.command(rich_help_panel=_PANEL)
 def profiles() -> None:
     """List the profiles and whether each fits this machine."""

@@ -1,0 +1,150 @@
+"""`dgx-vllm list` and `dgx-vllm rm`."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from dgx_vllm import cached, caches, profile
+from dgx_vllm.cached import CachedModel
+from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.launch.flags import nearest
+from dgx_vllm.models import shelf
+from dgx_vllm.models.shelf import Model
+from dgx_vllm.plan.units import gb
+from dgx_vllm.running import servers
+from dgx_vllm.running.report import duration
+
+Found = tuple[Model, CachedModel]
+
+
+def list_models(environ: Mapping[str, str], *, cache: Path | None, as_json: bool) -> None:
+    """Lists the downloaded models, of this user and of services.
+
+    Args:
+        environ: the process's environment.
+        cache: look into this Hugging Face cache alone.
+        as_json: an array of `shelf.Model` instead of a table.
+    """
+    found = _found(environ, cache)
+    if as_json:
+        rows = [model for held in found.values() for model, _ in held]
+        print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        return
+    shown = False
+    for hub, held in found.items():
+        if held:
+            if shown:
+                print()
+            shown = True
+            print(f"{hub}: {gb(cached.size(hub))} in {len(held)} model{'s' if len(held) > 1 else ''}")
+            _table([model for model, _ in held])
+    if not shown:
+        print(f"no model is in {cache or caches.hub(environ)}; fetch one: dgx-vllm download MODEL")
+
+
+def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | None, yes: bool) -> int:
+    """Removes models after a question, and frees what no other model shares.
+
+    Args:
+        names: Hugging Face ids or profiles' names.
+        environ: the process's environment.
+        cache: look into this Hugging Face cache alone.
+        yes: do not ask.
+
+    Returns:
+        0 where they are gone, 1 where the answer was no.
+
+    Raises:
+        UserError: one is not here, is in use or belongs to somebody else; nothing was removed then.
+    """
+    found = _found(environ, cache)
+    meant = [_meant(name, found) for name in dict.fromkeys(names)]
+    for model, held in meant:
+        _check(model, held)
+    for model, _ in meant:
+        shared = (
+            f", of which {gb(model.size - model.freed)} stay with other models"
+            if model.freed < model.size
+            else ""
+        )
+        print(f"{model.name}: {gb(model.size)}{shared}, last used {_ago(model)} ({model.cache})")
+    if not yes and not _agreed(len(meant)):
+        print("nothing was removed")
+        return FAILURE
+    for model, held in meant:
+        cached.remove(held)
+        shutil.rmtree(held.folder.parent / ".locks" / held.folder.name, ignore_errors=True)
+        print(f"{model.name} is removed, {gb(model.freed)} are free again")
+    return 0
+
+
+def _found(environ: Mapping[str, str], cache: Path | None) -> dict[Path, list[Found]]:
+    known = servers.known(environ)
+    if cache is not None:
+        if not shelf.is_there(cache.expanduser()):
+            raise UserError(f"--cache {cache}: there is no such directory that can be read")
+        return {cache.expanduser(): shelf.models(cache.expanduser(), known)}
+    unreadable = {each.cache for each in known if each.cache and not shelf.is_there(Path(each.cache))}
+    if unreadable and os.geteuid() != 0:
+        print("dgx-vllm: models of services are not shown: sudo dgx-vllm list", file=sys.stderr)
+    return {hub: shelf.models(hub, known) for hub in shelf.hubs(environ, known)}
+
+
+def _meant(name: str, found: Mapping[Path, Sequence[Found]]) -> Found:
+    known = profile.by_model(name)
+    wanted = known.model if known else name
+    if known and known.checkpoint:
+        raise UserError(f"{name} comes with dgx-vllm and cannot be removed alone")
+    held = [each for models in found.values() for each in models if each[0].name == wanted]
+    if len(held) == 1:
+        return held[0]
+    if held:
+        places = " and ".join(model.cache for model, _ in held)
+        raise UserError(f"{wanted} is in {places}; say which one: --cache DIRECTORY")
+    close = nearest(wanted, [model.name for models in found.values() for model, _ in models])
+    raise UserError(f"{wanted} is not here; {close or 'dgx-vllm list shows what is'}", FAILURE)
+
+
+def _check(model: Model, held: CachedModel) -> None:
+    if model.servers:
+        names = ", ".join(model.servers)
+        raise UserError(
+            f"{model.name} is in use by {names}; stop it first: dgx-vllm stop {model.servers[0]}", FAILURE
+        )
+    if shelf.is_downloading(held):
+        raise UserError(f"{model.name} is being downloaded; stop that first", FAILURE)
+    for path in (held.folder.parent, held.folder, *(each.path for each in held.snapshots)):
+        if not os.access(path, os.W_OK):
+            raise UserError(f"{path} cannot be written by this user; run it with sudo", FAILURE)
+
+
+def _agreed(count: int) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError("to remove without a question, give --yes")
+    print(f"Remove {'it' if count == 1 else 'them'}? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _table(models: Sequence[Model]) -> None:
+    columns = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("model", "size", "last used", "profile", ""):
+        columns.add_column(header, overflow="fold", justify="right" if header == "size" else "left")
+    for each in models:
+        notes = [f"in use by {', '.join(each.servers)}"] if each.servers else []
+        notes += [f"not whole: {each.missing}"] if each.missing else []
+        columns.add_row(each.name, gb(each.size), _ago(each), each.profile or "", "; ".join(notes))
+    console = Console(highlight=False)
+    # Piped into a file or a pager, a table keeps its lines whole.
+    (console if console.is_terminal else Console(highlight=False, width=1000)).print(columns)
+
+
+def _ago(model: Model) -> str:
+    return f"{duration(time.time() - model.used)} ago"
