@@ -324,6 +324,19 @@ def test_a_log_is_followed_until_the_server_ends(
     assert reader.wait(300) == 0
 
 
+def test_no_line_is_lost_between_the_end_and_what_follows(tmp_path: Path) -> None:
+    log = kept.Kept(str(tmp_path / "log"), limit=30)
+    log.write(b"before\n")
+    reader = kept.Reader(tmp_path / "log")
+    seen = reader.last(10)
+    for number in range(50):
+        log.write(f"line {number}\n".encode())
+        if number % 3 == 0:
+            seen += reader.more()
+    seen += reader.more()
+    assert seen.decode().splitlines() == ["before", *(f"line {number}" for number in range(50))]
+
+
 def test_a_server_without_a_log(run: Run, systemd: Systemd, plain: Plain) -> None:
     plain()
     status, _, err = run("logs")

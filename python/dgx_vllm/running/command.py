@@ -162,10 +162,10 @@ def _journal(server: Server, follow: bool, lines: int) -> int:
 
 def _print(file: Path, lines: int, pid: int | None, environ: Mapping[str, str]) -> int:
     """The file's last lines; with a process, also what comes until it ends."""
-    _write(kept.last(file, lines))
+    reader = kept.Reader(file)
+    _write(reader.last(lines))
     if pid is None:
         return 0
-    reader = kept.Reader(file)
     while any(each.pid == pid for each in registry.entries(environ)):
         _write(reader.more())
         time.sleep(_TICK_SECONDS)

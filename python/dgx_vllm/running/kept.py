@@ -94,35 +94,31 @@ def of_port(name: str | None, environ: Mapping[str, str]) -> Path | None:
     return file if file.is_file() else None
 
 
-def last(file: Path, lines: int) -> bytes:
-    """The last lines of a log, with what was put aside where one file has too few."""
-    content = b""
-    for each in (file, aside(file)):
-        with contextlib.suppress(OSError):
-            content = each.read_bytes() + content
-        if content.count(b"\n") >= lines:
-            break
-    kept = content.splitlines(keepends=True)[-lines:] if lines > 0 else []
-    return b"".join(kept)
-
-
 class Reader:
-    """Reads what is added to a log, across files.
+    """Reads a log, and then what is added to it, across files.
 
     Args:
-        file: the log; what it holds already is left out.
+        file: the log.
     """
 
     def __init__(self, file: Path) -> None:
         self._path = file
         self._file = file.open("rb")
-        self._file.seek(0, os.SEEK_END)
+
+    def last(self, lines: int) -> bytes:
+        """The last lines so far, with what was put aside where one file has too few; to be called first."""
+        content = self._file.read()
+        if content.count(b"\n") < lines:
+            with contextlib.suppress(OSError):
+                content = aside(self._path).read_bytes() + content
+        return b"".join(content.splitlines(keepends=True)[-lines:]) if lines > 0 else b""
 
     def more(self) -> bytes:
         """What has come since the last call."""
         content = self._file.read()
         with contextlib.suppress(OSError):
             if not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                content += self._file.read()  # what came before the file was put aside
                 self._file = self._path.open("rb")
                 content += self._file.read()
         return content
