@@ -45,16 +45,19 @@ def rm(
 
 
 @app.command(rich_help_panel=_PANEL)
-def profiles() -> None:
+def profiles(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
     """List the profiles and whether each fits this machine."""
     from dgx_vllm import machine, profile
+    from dgx_vllm.launch import as_json as programs
     from dgx_vllm.launch import report
 
     try:
         here = machine.detect()
     except UserError:
         here = None  # the list is of use without vLLM as well
-    report.profiles(profile.builtin(), here)
+    (programs if as_json else report).profiles(profile.builtin(), here)
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -42,6 +42,7 @@ def serve(
             "--dry-run", help="Print the command, the environment and each value's source; start nothing."
         ),
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON for programs.")] = False,
     ready_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the address as JSON to FILE once a token can be had."),
@@ -98,6 +99,7 @@ def serve(
     options = Options(
         profile=profile,
         dry_run=dry_run,
+        as_json=as_json,
         ready_file=ready_file,
         api_key_file=api_key_file,
         python_path=python_path,

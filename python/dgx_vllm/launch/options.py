@@ -13,6 +13,7 @@ class Options:
     Args:
         profile: the name or file of the profile to apply.
         dry_run: print instead of start.
+        as_json: print it for programs.
         ready_file: see `notify.Notifier`.
         api_key_file: a file whose one line is the key that clients must give.
         python_path: a directory of Python modules for the server.
@@ -27,6 +28,7 @@ class Options:
 
     profile: str | None = None
     dry_run: bool = False
+    as_json: bool = False
     ready_file: Path | None = None
     api_key_file: Path | None = None
     python_path: Path | None = None

@@ -9,6 +9,7 @@ from dgx_vllm.download import environment as hub_environment
 from dgx_vllm.errors import UserError
 from dgx_vllm.formats import Reading
 from dgx_vllm.launch import (
+    as_json,
     command,
     config_file,
     environment,
@@ -51,13 +52,18 @@ def serve(
     Raises:
         UserError: whatever is the user's to mend.
     """
+    if options.as_json and not options.dry_run:
+        raise UserError("--json is for --dry-run; a running server's state is in `dgx-vllm status --json`")
     here = machine.detect()
     environ = secret.with_api_key(environ, options.api_key_file)
     launch = decide(words, environ, options, here)
     if here.driver:
         driver.link(here.driver, environ)
     if options.dry_run:
-        report.dry_run(launch, here)
+        if options.as_json:
+            as_json.dry_run(launch)
+        else:
+            report.dry_run(launch, here)
         return 0
     if options.profile is None and launch.settings["model"].source <= Source.PROFILE:
         report.suggestions(profile.builtin(), here)
