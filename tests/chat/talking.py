@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -66,7 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         for piece in pieces:
             if isinstance(piece, threading.Event):
                 # Writing shows whether anybody still reads.
-                while not piece.wait(0.05):
+                while not piece.is_set():
+                    time.sleep(0.05)
                     self.wfile.write(b": waiting\n\n")
             elif isinstance(piece, dict):
                 self._event(piece)
