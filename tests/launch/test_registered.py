@@ -21,6 +21,7 @@ def test_a_server_is_in_the_registry_while_it_runs(
     assert (found.model, found.served) == (str(checkpoint), "fake")
     assert found.uses == (str(checkpoint), "org/tokens")
     assert (found.key_file, found.has_key) == (str(key), True)
+    assert found.server is not None
     assert found.ready is not None
     assert found.ready - found.started >= 0
     assert running.end(signal.SIGTERM).status == 0

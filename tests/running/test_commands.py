@@ -215,6 +215,15 @@ def test_status_asks_the_server(run: Run, systemd: Systemd, plain: Plain, answer
     assert "health   /health answers 503" in out
 
 
+def test_status_where_another_server_answers(
+    run: Run, systemd: Systemd, plain: Plain, answering: type[_Handler]
+) -> None:
+    plain(port=answering.port, server="mine")  # type: ignore[attr-defined]
+    status, out, _ = run("status")
+    assert status == 1
+    assert "health   another server answers" in out
+
+
 def test_status_of_one_that_does_not_answer(run: Run, systemd: Systemd, plain: Plain) -> None:
     plain(port=9)
     status, out, _ = run("status")

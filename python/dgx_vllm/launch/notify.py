@@ -54,7 +54,7 @@ class Notifier:
         """
         self._send(f"READY=1\nSTATUS=serving {ready.model} at {ready.endpoint.where}")
         if self._registration:
-            self._registration.ready(ready.model)
+            self._registration.ready(ready.model, ready.endpoint.server, ready.endpoint.control)
         if self._file:
             told = {"url": ready.endpoint.url, "model": ready.model, "pid": pid}
             if ready.endpoint.server:

@@ -9,7 +9,7 @@ import httpx
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import secret
-from dgx_vllm.launch.endpoint import Endpoint
+from dgx_vllm.launch.endpoint import Endpoint, ForeignServerError
 from dgx_vllm.running.report import Health
 from dgx_vllm.running.servers import Server
 
@@ -33,7 +33,14 @@ def endpoint(server: Server, environ: Mapping[str, str], key_file: Path | None =
     key: str | None = (environ.get("VLLM_API_KEY") or "").strip() or None
     if given is not None and (key_file is not None or os.access(given, os.R_OK)):
         key = secret.with_api_key({}, given)["VLLM_API_KEY"]
-    return Endpoint(server.url, server.socket, key, str(given) if given else None)
+    return Endpoint(
+        server.url,
+        server.socket,
+        key,
+        str(given) if given else None,
+        server=server.server,
+        control=server.control if server.control and os.access(server.control, os.W_OK) else None,
+    )
 
 
 def ask(server: Server, environ: Mapping[str, str]) -> Health | None:
@@ -41,11 +48,14 @@ def ask(server: Server, environ: Mapping[str, str]) -> Health | None:
     if server.url is None or server.state != "ready":
         return None
     try:
-        with endpoint(server, environ).client(_SECONDS) as client:
-            client.get("/health").raise_for_status()
+        where = endpoint(server, environ)
+        with where.client(_SECONDS) as client:
+            where.own(client.get("/health")).raise_for_status()
             answer = client.get("/metrics")
     except httpx.HTTPStatusError as error:
         return Health(healthy=False, problem=f"/health answers {error.response.status_code}")
+    except ForeignServerError as error:
+        return Health(healthy=False, problem=str(error))
     except (httpx.HTTPError, httpx.InvalidURL, UserError) as error:
         return Health(healthy=False, problem=f"no answer ({error})")
     if answer.status_code != httpx.codes.OK:

@@ -30,6 +30,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         started: when the launcher started, in seconds since 1970.
         ready: when the first token was produced, likewise; None until then.
         log: the file that holds the end of its log.
+        server: the word by which its answers are told from another server's, known once it is ready.
+        control: the Unix socket on which it asks for no certificate, likewise.
     """
 
     pid: int
@@ -44,6 +46,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     ready: float | None = None
     log: str | None = None
+    server: str | None = None
+    control: str | None = None
 
 
 class Registration:
@@ -65,9 +69,11 @@ class Registration:
                 self._file = place / f"{entry.pid}-{secrets.token_hex(4)}.json"
                 self._write()
 
-    def ready(self, served: str) -> None:
-        """Notes that the server answers, under the name that requests give."""
-        self._entry = msgspec.structs.replace(self._entry, served=served, ready=time.time())
+    def ready(self, served: str, server: str | None = None, control: str | None = None) -> None:
+        """Notes that the server answers, and how; see `Entry`."""
+        self._entry = msgspec.structs.replace(
+            self._entry, served=served, ready=time.time(), server=server, control=control
+        )
         with contextlib.suppress(OSError):
             self._write()
 

@@ -41,6 +41,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         log: the file with the end of a plain server's log.
         uses: the models that it uses.
         cache: the Hugging Face cache of a service, null for a plain server.
+        server: what its answer to /health has in the header dgx-vllm-server; null until it is known.
+        control: a Unix socket on which a server that wants certificates of clients asks for none.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     log: str | None = None
     uses: tuple[str, ...] = ()
     cache: str | None = None
+    server: str | None = None
+    control: str | None = None
 
     @property
     def runs(self) -> bool:
@@ -142,6 +146,8 @@ def _process(entry: Entry) -> Server:
         has_key=entry.has_key,
         log=entry.log,
         uses=entry.uses,
+        server=entry.server,
+        control=entry.control,
     )
 
 
@@ -179,4 +185,6 @@ def _service(unit: Unit, download: Unit | None) -> Server:
         has_key=unit.has_key,
         uses=(unit.model,) if unit.model else (),
         cache=unit.cache,
+        server=told.server if told else None,
+        control=told.control if told else None,
     )

@@ -39,6 +39,8 @@ class Told(msgspec.Struct, frozen=True):
     model: str
     pid: int
     socket: str | None = None
+    server: str | None = None
+    control: str | None = None
 
 
 @dataclass(frozen=True)
