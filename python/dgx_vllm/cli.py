@@ -13,7 +13,6 @@ from dgx_vllm.errors import FAILURE, INTERRUPTED, UserError
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     context_settings=HELP,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -47,7 +46,7 @@ def main() -> None:
     # Rich would end with status 1 where whoever reads has gone.
     Console.on_broken_pipe = _raise  # type: ignore[method-assign, assignment]
     try:
-        status: Any = app(standalone_mode=False)
+        status: Any = app(standalone_mode=False, prog_name="dgx-vllm")
     except UserError as error:
         _fail(str(error), error.status)
     except typer.TyperException as error:

@@ -105,3 +105,30 @@ def test_hints_name_commands_that_exist() -> None:
     named = {command.split()[0] for command in hint._ELSEWHERE.values()}
     assert named <= set(COMMANDS)
     assert not set(hint._ELSEWHERE) & set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("dgx-vllm st", ["status", "stop"]),
+        ("dgx-vllm serve --max-mod", ["--max-model-len"]),
+        ("dgx-vllm serve --watch", ["--watchdog"]),
+        ("dgx-vllm chat --u", ["--url"]),
+        ("dgx-vllm list --max", []),
+    ],
+)
+def test_a_shell_completes_commands_and_flags(
+    environment: dict[str, str], typed: str, offered: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dgx_vllm.cli"],
+        env={
+            **environment,
+            "_DGX_VLLM_COMPLETE": "complete_bash",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(typed.split()) - 1),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == offered

@@ -47,3 +47,15 @@ class PassOn(TyperCommand):
                 show.show(wanted, self.params)
                 context.exit()
         return super().parse_args(context, args)
+
+    def shell_complete(self, context: typer.Context, incomplete: str) -> list[Any]:  # type: ignore[override]
+        """The command's own options, then vLLM's flags."""
+        from typer._click.shell_completion import CompletionItem
+
+        from dgx_vllm.launch import flags
+
+        found = super().shell_complete(context, incomplete)
+        if not incomplete.startswith("--"):
+            return found
+        names = (name for flag in flags.load().flags for name in flag.names if name.startswith(incomplete))
+        return [*found, *(CompletionItem(name) for name in names)]
