@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -47,6 +47,7 @@ def main() -> None:
     Console.on_broken_pipe = _raise  # type: ignore[method-assign, assignment]
     try:
         status: Any = app(standalone_mode=False, prog_name="dgx-vllm")
+        sys.stdout.flush()  # here, where a reader that is gone is caught
     except UserError as error:
         _fail(str(error), error.status)
     except typer.TyperException as error:
@@ -60,11 +61,20 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _end_unread()
+    except SystemExit as ended:  # Click, too, has a status of its own for it
+        if isinstance(ended.__context__, BrokenPipeError):
+            _end_unread()
+        raise
     except OSError as error:
         _fail(str(error), FAILURE)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end_unread() -> NoReturn:
+    """Ends as SIGPIPE would; Python's own last flush must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(141)
 
 
 def _raise(_console: Console) -> None:
