@@ -11,7 +11,7 @@ The JSON of `--json` is one object:
     gpu       bool, whether the driver shows a GPU.
     versions  object: `dgx-vllm`, `vllm`, `python`; null for what is not installed.
     findings  array of objects:
-        area     str: gpu, kernels, backends, memory, clocks, storage, network, settings
+        area     str: gpu, kernels, backends, memory, clocks, storage, network, settings, history
         subject  str, what was looked at; with the area it names the finding
         status   str: ok; warn, it serves worse than it could; fail, it cannot serve; unknown, not to be seen
         value    str, what was seen, in words

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dgx_vllm
-from dgx_vllm.doctor import backends, clocks, gpu, memory, modules, network, nvml, settings, storage
+from dgx_vllm.doctor import backends, clocks, gpu, history, memory, modules, network, nvml, settings, storage
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
@@ -75,6 +75,7 @@ def examine(place: Place, ask: bool = False) -> Examination:
         ("storage", lambda: storage.findings(place)),
         ("network", lambda: network.findings(place)),
         ("settings", lambda: settings.findings(place)),
+        ("history", lambda: history.findings(place)),
     ]
     findings = [finding for area, check in checks for finding in _run(area, check)]
     return Examination(tuple(findings), isinstance(seen, Gpu), place.vllm.version if place.vllm else None)

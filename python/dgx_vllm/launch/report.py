@@ -19,6 +19,7 @@ from dgx_vllm.launch.endpoint import Ready
 from dgx_vllm.launch.settings import Overruled, Setting, Source
 from dgx_vllm.machine import GIB, Machine
 from dgx_vllm.profile import Profile
+from dgx_vllm.starts import Start
 
 # A terminal is redrawn often enough to look alive; a journal gets a line now and then.
 _TERMINAL_SECONDS = 5.0
@@ -111,6 +112,11 @@ class Progress:
         how = f"with status {returncode}" if returncode >= 0 else f"by {signal.Signals(-returncode).name}"
         why = f": {cause.rstrip('.')}; its log above says more" if cause else "; its log above says why"
         self._say(f"dgx-vllm: the server ended by itself {how}{why}")
+
+    def changed(self, before: Start, changes: Sequence[str]) -> None:
+        """What is no longer as it was when this model was last served."""
+        if changes:
+            self._say(f"dgx-vllm: it was last served on {before.day}; since then: {'; '.join(changes)}")
 
     def ready(self, ready: Ready, seconds: float) -> None:
         """The server answered that many seconds after its start."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from dgx_vllm import signals
+from dgx_vllm import signals, starts
 from dgx_vllm.admission.names import CONTROL, SERVER
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch import drafted, limits
@@ -138,6 +138,7 @@ class Server:
             if self._watch.ready:
                 self._notifier.ready(self._watch.ready, os.getpid())
                 self._progress.ready(self._watch.ready, time.monotonic() - began)
+                starts.record(starts.now(self._launch.called), self._environ)
                 limit = self._launch.protection.watchdog
                 if limit:
                     where = self._watch.ready.endpoint
@@ -203,6 +204,10 @@ class Server:
         if self._asked:
             return 128 + signal.SIGINT if self._asked is signal.SIGINT else 0
         self._progress.died(returncode, self._log.cause())
+        if not self._watch.ready:
+            before = starts.last(self._environ, self._launch.called)
+            if before:
+                self._progress.changed(before, starts.changes(before, starts.now(before.model)))
         if returncode < 0:
             return 128 - returncode
         return returncode or 1
