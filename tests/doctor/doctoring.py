@@ -1,8 +1,7 @@
 """What the doctor's tests share: machines made of files, a fake NVML, and GPU code made by hand."""
 
-import ctypes
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -206,7 +205,7 @@ def fake_vllm(directory: Path, platform: str = "cuda", **modules: bytes) -> Vllm
     )
     if platform == "cuda":
         made = {
-            "_C_stable_libtorch": library(cubin("sm_120f", packed=True), cubin("sm_120"), cubin("sm_90a")),
+            "_C_stable_libtorch": library(cubin("sm_120f"), cubin("sm_120"), cubin("sm_90a")),
             "_moe_C_stable_libtorch": library(cubin("sm_120f")),
             "vllm_flash_attn/_vllm_fa2_C": library(cubin("sm_80"), ptx(80)),
             **modules,
@@ -257,21 +256,14 @@ def free_port() -> int:
 # GPU code, laid out as dgx_vllm.doctor.fatbin documents it.
 
 
-def cubin(arch: str, packed: bool = False, note: bool = True) -> bytes:
-    """A fatbin entry with machine code, its note compressed with it if `packed`."""
-    code = elf(note_section(arch) if note else [(b".text", b"")])
-    return _entry(2, int(arch.removeprefix("sm_").rstrip("af")), code, compress if packed else None)
+def cubin(arch: str) -> bytes:
+    """A fatbin entry with machine code."""
+    return _entry(2, arch.removeprefix("sm_"), elf([(b".text", b"")]))
 
 
-def ptx(number: int) -> bytes:
+def ptx(arch: int | str) -> bytes:
     """A fatbin entry with PTX."""
-    return _entry(1, number, b".version 9.0\n.target sm_80\n", None)
-
-
-def note_section(arch: str) -> list[tuple[bytes, bytes]]:
-    """ptxas's note in a cubin."""
-    text = b"ptxas\0Cuda compilation tools, release 13.0, V13.0.88\0-arch " + arch.encode() + b" -m 64 \0"
-    return [(b".note.nv.tkinfo", struct.pack("<III", 12, len(text), 2000) + b"NVIDIA Corp\0" + text)]
+    return _entry(1, str(arch), b".version 9.0\n.target sm_80\n")
 
 
 def library(*entries: bytes) -> bytes:
@@ -301,27 +293,13 @@ def elf(sections: Sequence[tuple[bytes, bytes]]) -> bytes:
     return head + body + b"".join(headers)
 
 
-def compress(content: bytes) -> bytes | None:
-    """With Zstandard; None where the library is missing."""
-    try:
-        zstd = ctypes.CDLL("libzstd.so.1")
-    except OSError:
-        return None
-    zstd.ZSTD_compress.restype = ctypes.c_size_t
-    buffer = ctypes.create_string_buffer(len(content) + 1024)
-    size = zstd.ZSTD_compress(
-        buffer, ctypes.c_size_t(len(buffer)), content, ctypes.c_size_t(len(content)), ctypes.c_int(3)
-    )
-    return buffer.raw[:size]
-
-
-def _entry(kind: int, number: int, content: bytes, packer: Callable[[bytes], bytes | None] | None) -> bytes:
-    packed = packer(content) if packer else None
-    payload = content if packed is None else packed
-    padded = payload + bytes(-len(payload) % 8)
+def _entry(kind: int, arch: str, content: bytes) -> bytes:
+    number = arch.rstrip("af")
+    padded = content + bytes(-len(content) % 8)
     header = bytearray(64)
     struct.pack_into("<HHIQ", header, 0, kind, 0x101, len(header), len(padded))
-    struct.pack_into("<I", header, 16, 0 if packed is None else len(packed))
-    struct.pack_into("<I", header, 28, number)
-    struct.pack_into("<Q", header, 56, 0 if packed is None else len(content))
+    struct.pack_into("<I", header, 28, int(number))
+    # As nvcc 13.0.88 sets them: bits that every entry has, and the one for the suffix.
+    flags = 0x1000011 | {"": 0, "a": 1 << 20, "f": 1 << 21}[arch.removeprefix(number)]
+    struct.pack_into("<Q", header, 40, flags)
     return bytes(header) + padded

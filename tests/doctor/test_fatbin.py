@@ -1,22 +1,21 @@
-"""GPU code in libraries: the note in the cubin says what the entry's number hides."""
+"""GPU code in libraries: the flags of an entry say what its number hides."""
 
-import ctypes
+import struct
 from pathlib import Path
 
 import pytest
-from doctoring import compress, cubin, elf, library, ptx
+from doctoring import cubin, elf, library, ptx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.doctor import fatbin
 from dgx_vllm.doctor.fatbin import Architectures, architectures
 from dgx_vllm.doctor.modules import runnable
 
 
-def read(tmp_path: Path, content: bytes, major: int = 12) -> Architectures:
+def read(tmp_path: Path, content: bytes) -> Architectures:
     path = tmp_path / "module.so"
     path.write_bytes(content)
-    return architectures(path, major)
+    return architectures(path)
 
 
 def test_same_number_different_architectures(tmp_path: Path) -> None:
@@ -24,25 +23,33 @@ def test_same_number_different_architectures(tmp_path: Path) -> None:
     assert held.cubins == {"sm_120": 1, "sm_120f": 1, "sm_120a": 1, "sm_121a": 1}
 
 
-@pytest.mark.skipif(compress(b"") is None, reason="no libzstd here")
-def test_compressed(tmp_path: Path) -> None:
-    assert read(tmp_path, library(cubin("sm_120f", packed=True))).cubins == {"sm_120f": 1}
+def test_other_generations_and_ptx_have_their_suffix_too(tmp_path: Path) -> None:
+    """On the old tree, sm_90a counted as sm_90 and PTX of one chip as PTX for every later one."""
+    held = read(tmp_path, library(cubin("sm_90a"), cubin("sm_90a"), ptx(80), ptx("90a"), ptx("120f")))
+    assert held.cubins == {"sm_90a": 2}
+    assert held.ptx == {"compute_80": 1, "compute_90a": 1, "compute_120f": 1}
+    assert runnable(held, (12, 1))[1] == ["compute_120f", "compute_80"]
 
 
-@pytest.mark.skipif(compress(b"") is None, reason="no libzstd here")
-def test_compressed_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fatbin, "_zstd", lambda: None)
-    assert read(tmp_path, library(cubin("sm_120f", packed=True))).cubins == {"sm_120?": 1}
-
-
-def test_other_generations_and_ptx_are_counted_by_number(tmp_path: Path) -> None:
-    held = read(tmp_path, library(cubin("sm_90a"), cubin("sm_90a"), ptx(80)))
-    assert held.cubins == {"sm_90": 2}
-    assert held.ptx == {"compute_80": 1}
-
-
-def test_cubin_without_note(tmp_path: Path) -> None:
-    assert read(tmp_path, library(cubin("sm_120", note=False))).cubins == {"sm_120?": 1}
+@pytest.mark.parametrize(
+    ("kind", "number", "flags", "arch"),
+    [
+        (2, 121, 0x1000011, "sm_121"),
+        (2, 121, 0x1100011, "sm_121a"),
+        (2, 120, 0x1200011, "sm_120f"),
+        (2, 90, 0x108011, "sm_90a"),  # compressed
+        (1, 121, 0x208011, "compute_121f"),
+        (2, 121, 0x1300011, "sm_121?"),
+    ],
+)
+def test_headers_that_nvcc_makes(tmp_path: Path, kind: int, number: int, flags: int, arch: str) -> None:
+    """Flags as nvcc 13.0.88 writes them, but for the last, which has both suffixes."""
+    entry = bytearray(72)
+    struct.pack_into("<HHIQ", entry, 0, kind, 0x101, 64, 8)
+    struct.pack_into("<I", entry, 28, number)
+    struct.pack_into("<Q", entry, 40, flags)
+    held = read(tmp_path, library(bytes(entry)))
+    assert held.cubins + held.ptx == {arch: 1}
 
 
 def test_library_without_gpu_code(tmp_path: Path) -> None:
@@ -67,7 +74,7 @@ def test_damage_never_surprises(tmp_path_factory: pytest.TempPathFactory, tail: 
     path = tmp_path_factory.mktemp("damaged") / "module.so"
     path.write_bytes(library(cubin("sm_120"))[: 64 + len(tail)] + tail)
     try:
-        architectures(path, 12)
+        architectures(path)
     except ValueError as error:
         assert str(error)  # noqa: PT017 - any other exception fails the test
 
@@ -89,7 +96,3 @@ def test_what_runs(capability: tuple[int, int], runs: list[str]) -> None:
     cubins, ptx_names = runnable(held, capability)
     assert list(cubins) == runs
     assert ptx_names == ["compute_80"]
-
-
-def test_libzstd_is_looked_for_by_soname() -> None:
-    assert fatbin._zstd() is None or isinstance(fatbin._zstd(), ctypes.CDLL)

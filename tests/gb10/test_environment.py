@@ -90,7 +90,7 @@ def test_programs_and_libraries_are_for_arm(site: Path) -> None:
 
 @pytest.mark.parametrize("name", ["kernels", "bounds"])
 def test_the_kernels_are_for_this_gpu_alone(site: Path, name: str) -> None:
-    found = fatbin.architectures(site / f"dgx_vllm/kernels/libdgx_{name}.so", 12)
+    found = fatbin.architectures(site / f"dgx_vllm/kernels/libdgx_{name}.so")
     assert set(found.cubins) == {"sm_121a"}
     assert not found.ptx
 

@@ -55,12 +55,17 @@ def named(target: str, *words: str) -> Iterator[str]:
 
 @each_target
 @pytest.mark.parametrize("name", ["kernels", "bounds"])
-def test_every_cubin_is_for_the_architecture_specific_target(target: str, name: str) -> None:
-    """By ptxas's own note: an entry's header says 121 for sm_121 and sm_121a alike."""
-    major = int(target.removeprefix("sm_").removesuffix("a")) // 10
-    found = fatbin.architectures(library(target, name), major)
+def test_every_cubin_is_for_the_architecture_specific_target(target: str, name: str, tmp_path: Path) -> None:
+    """By an entry's flags, whose number is 121 for sm_121 and sm_121a alike, and by ptxas's own note."""
+    made = library(target, name)
+    found = fatbin.architectures(made)
     assert set(found.cubins) == {target}
     assert not found.ptx
+    subprocess.run(["cuobjdump", "--extract-elf", "all", str(made.resolve())], cwd=tmp_path, check=True)
+    cubins = [path.read_bytes() for path in tmp_path.glob("*.cubin")]
+    assert len(cubins) == found.cubins[target]
+    notes = {note.decode() for cubin in cubins for note in re.findall(rb"-arch (sm_\w+)", cubin)}
+    assert notes == {target}
 
 
 @each_target

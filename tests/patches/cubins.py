@@ -25,7 +25,7 @@ class Cubin:
 
     @cached_property
     def target(self) -> str:
-        """The `-arch` that ptxas was given: the header of the fatbin has no suffix, this note has."""
+        """The `-arch` that ptxas was given, by its own note; `doctor.fatbin` reads the fatbin's header."""
         with self.path.open("rb") as file:
             note = ELFFile(file).get_section_by_name(".note.nv.tkinfo").data()
         found = re.search(rb"-arch (sm_\w+)", note)

@@ -1,11 +1,16 @@
 """The NVFP4 and FP8 kernels of vLLM's wheel: compiled for GB10, with the instructions that it has."""
 
 import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from cubins import Cubin, has_family_features, runs_on
 
+from dgx_vllm.doctor.fatbin import architectures
+
 GB10 = (12, 1)
+EXTENSIONS = ("_C_stable_libtorch", "_moe_C_stable_libtorch")
 # cvt.rn.satfinite.e2m1x2.f32
 CONVERSION = re.compile(r"\bF2FP\.SATFINITE\.E2M1\.F32\.")
 NVFP4_MMA = re.compile(r"\bOMMA\.SF\.16864\.F32\.E2M1\.E2M1\.UE4M3\.4X\b")
@@ -86,3 +91,13 @@ def test_gemms_multiply_on_the_tensor_cores(gb10_cubins: list[Cubin], family: st
     found = kernels(gb10_cubins, pattern)
     assert found, f"no kernel {pattern} that runs on GB10"
     assert [kernel for cubin, kernel in found if not instruction.search(cubin.sass[kernel])] == []
+
+
+def test_the_doctor_counts_what_ptxas_has_noted(gb10_site: Path, gb10_cubins: list[Cubin]) -> None:
+    """The suffix by the fatbin's flags, for wheels that others have compiled."""
+    held: Counter[str] = Counter()
+    for extension in EXTENSIONS:
+        held += architectures(gb10_site / f"vllm/{extension}.abi3.so").cubins
+    noted = Counter(cubin.target for cubin in gb10_cubins)
+    assert {target for target in held if target.startswith("sm_12")} == set(noted)
+    assert all(held[target] >= count for target, count in noted.items())

@@ -1,5 +1,6 @@
 """Memory: how much, whose, how much of it is page cache, swap, and the limits of control groups."""
 
+import re
 from pathlib import PurePosixPath
 
 from dgx_vllm.doctor.finding import Finding, Status
@@ -10,6 +11,9 @@ from dgx_vllm.machine import GIB
 
 # Swapping that is more than leftovers of a start.
 _SWAPPED = GIB
+
+# Of Ubuntu's kernels for NVIDIA and its generic ones, those that the reports name.
+_WITH_HANDOVER = re.compile(r"7\.0\.0-(1019|31)(?!\d)")
 
 _AREA = "memory"
 
@@ -31,6 +35,7 @@ def findings(place: Place, gpu: Gpu | str) -> list[Finding]:
         _page_cache(info, unified),
         _swap(info, unified),
         _cgroup(place, info, unified),
+        *_handover(place, info, unified),
     ]
 
 
@@ -119,6 +124,37 @@ def _cgroup(place: Place, info: dict[str, int], unified: bool) -> Finding:
     if limit is not None and limit < info["MemTotal"]:
         return Finding(_AREA, "control group", Status.OK, f"limit of {_gib(limit)} GiB", data=data)
     return Finding(_AREA, "control group", Status.OK, "no limit", data=data)
+
+
+def _handover(place: Place, info: dict[str, int], unified: bool) -> list[Finding]:
+    """Kexec handover (KHO): kernels that keep memory for the next kernel and forget that it is in use.
+
+    Seen on Sparks with the kernels 7.0.0-1019 and 7.0.0-31: CmaFree above CmaTotal, 26 GiB less memory, and
+    NCCL cannot register its own. kho=off mended it, and so did 6.17.0-1032
+    (MiaAI-Lab/DeepSeek-V4-Flash-DSpark#259, eugr/spark-vllm-docker#389, #392).
+    """
+    total, free = info.get("CmaTotal"), info.get("CmaFree")
+    kernel = (place.read("/proc/sys/kernel/osrelease") or "").strip()
+    off = "kho=off" in (place.read("/proc/cmdline") or "").split()
+    wrong = total is not None and free is not None and free > total
+    suspect = unified and not off and bool(_WITH_HANDOVER.match(kernel))
+    if not wrong and not suspect:
+        return []
+    seen = (
+        f"CmaFree {_gib(free or 0)} GiB is above CmaTotal {_gib(total or 0)} GiB"
+        if wrong
+        else "no sign of it yet"
+    )
+    return [
+        Finding(
+            _AREA,
+            "kexec handover",
+            Status.WARN,
+            f"kernel {kernel or 'unknown'}: {seen}; with KHO, Sparks lost 26 GiB of memory and NCCL failed",
+            "boot a 6.17 kernel, or with kho=off (GRUB_CMDLINE_LINUX in /etc/default/grub, sudo update-grub)",
+            {"kernel": kernel, "cma_total": total, "cma_free": free, "kho_off": off},
+        )
+    ]
 
 
 def _limit(place: Place) -> int | None:

@@ -46,19 +46,28 @@ def runnable(held: Architectures, capability: tuple[int, int]) -> tuple[dict[str
     Returns:
         The cubins by architecture, the best first, and the PTX that the driver could compile. The rules are
         the CUDA programming guide's (section Compute Capabilities): machine code runs on the same major
-        capability from its minor one on, `a` code on exactly its capability, `f` code on its family, and
-        plain PTX on every later one. Whether a cubin with a question mark is of these kinds is unknown; it
-        counts as plain.
+        capability from its minor one on, `a` code on exactly its capability, `f` code on its family; plain
+        PTX runs on every later one, PTX with a suffix where code with it would. A question mark counts as
+        plain.
     """
     major, minor = capability
-    cubins = {}
-    for arch, count in held.cubins.items():
-        number = int(arch.removeprefix("sm_").rstrip("af?"))
-        same = number // 10 == major and number % 10 <= minor
-        if same and (not arch.endswith("a") or number % 10 == minor):
-            cubins[arch] = count
-    ptx = [name for name in held.ptx if int(name.removeprefix("compute_")) <= major * 10 + minor]
+
+    def same(number: int, suffix: str) -> bool:
+        within = number // 10 == major and number % 10 <= minor
+        return within and (suffix != "a" or number % 10 == minor)
+
+    cubins = {arch: count for arch, count in held.cubins.items() if same(*_parsed(arch.removeprefix("sm_")))}
+    ptx = []
+    for name in held.ptx:
+        number, suffix = _parsed(name.removeprefix("compute_"))
+        if same(number, suffix) if suffix in ("a", "f") else number <= major * 10 + minor:
+            ptx.append(name)
     return dict(sorted(cubins.items(), key=lambda item: _rank(item[0]), reverse=True)), sorted(ptx)
+
+
+def _parsed(arch: str) -> tuple[int, str]:
+    number = arch.rstrip("af?")
+    return int(number), arch.removeprefix(number)
 
 
 def _rank(arch: str) -> tuple[bool, int, str]:
@@ -69,7 +78,7 @@ def _rank(arch: str) -> tuple[bool, int, str]:
 def _module(name: str, path: Path, capability: tuple[int, int]) -> Finding:
     short = Path(name).name.removesuffix("_stable_libtorch")
     try:
-        held = architectures(path, capability[0])
+        held = architectures(path)
     except (OSError, ValueError) as error:
         return Finding(_AREA, short, Status.FAIL, f"cannot be read: {error}", _REBUILD)
     cubins, ptx = runnable(held, capability)

@@ -36,11 +36,10 @@ def refusal() -> str | None:
 def _foreign(library: Path, major: int, minor: int) -> str | None:
     """What a library is for, where that is not a GPU of this compute capability."""
     try:
-        held = fatbin.architectures(library, major).cubins
+        held = fatbin.architectures(library).cubins
     except (OSError, ValueError) as error:
         return f"the kernel library {library} cannot be read: {error}"
-    # The question mark stands for the letter where this Python has no Zstandard.
-    if not held.keys().isdisjoint({f"sm_{major}{minor}a", f"sm_{major}{minor}?"}):
+    if f"sm_{major}{minor}a" in held:
         return None
     return (
         f"the kernel library {library} is for {', '.join(sorted(held)) or 'no GPU'}, not sm_{major}{minor}a"
