@@ -263,11 +263,11 @@ def _check_weights(directory: Path, found: Collection[str], reading: Reading) ->
     if not formats.patterns(found, reading):
         return  # a plugin's format
     index, taken = _taken(directory, found, reading)
-    missing = [name for name in taken if name not in found]
-    for name in missing:
+    for name in taken:
         _refuse_dangling(directory / name)
     # An index may name files of another format, or in folders, which vLLM does not look for.
-    missing += [name for name in taken if name not in _listed(directory, found, reading)]
+    listed = _listed(directory, found, reading)
+    missing = [name for name in taken if name not in found or name not in listed]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(

@@ -12,6 +12,8 @@ from dgx_vllm.errors import UserError
 from dgx_vllm.plan import headers, source
 from dgx_vllm.plan.headers import Header
 
+_HALF_BYTES = ("F4",)
+
 
 class Tensors:
     """A checkpoint in a directory.
@@ -68,6 +70,9 @@ class Tensors:
             UserError: its file cannot be read.
         """
         path = self._where[name]
+        if self.tensors[name].dtype in _HALF_BYTES:
+            # safetensors 0.8.0 cannot slice what holds two values a byte.
+            return self.tensor(name)[begin:end]
         try:
             found: torch.Tensor = self._file(path).get_slice(name)[begin:end]
         except (SafetensorError, OSError) as error:

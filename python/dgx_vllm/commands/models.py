@@ -144,8 +144,13 @@ def download(
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Do not look for a newer one where a whole model is here.")
     ] = False,
+    load_format: Annotated[
+        str,
+        typer.Option(metavar="FORMAT", help="As serve will be given it, where there are two copies."),
+    ] = "auto",
 ) -> None:
     """Download MODEL into the Hugging Face cache, or finish what was begun, and verify it."""
     from dgx_vllm.download import command
+    from dgx_vllm.formats import Reading
 
-    command.download(model, os.environ, revision, if_missing)
+    command.download(model, os.environ, revision, if_missing, reading=Reading(load_format))

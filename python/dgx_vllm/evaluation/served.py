@@ -7,6 +7,7 @@ import torch
 
 from dgx_vllm import dense
 from dgx_vllm.dense import Dtype
+from dgx_vllm.errors import UserError
 from dgx_vllm.evaluation.rounding import Rounding, fp8_fitted, nvfp4_fitted
 from dgx_vllm.nvfp4 import BLOCK_SIZE, Nvfp4Tensor, dequantize
 from dgx_vllm.plan import parts
@@ -15,6 +16,8 @@ from dgx_vllm.plan.parts import Part
 from dgx_vllm.tensors import Tensors
 
 _PLAIN = {"BF16": "BF16", "F16": "FP16", "F32": "F32"}
+#: Of what two values share a byte: elements for each of the header's. Only F4's shape counts the values.
+_PACKED = {"U8": 2, "F4": 1}
 #: Elements that are looked at together: 64 MiB in float32.
 _CHUNK = 2**24
 #: Of the sizes of what is quantized. What else stays (`plugin.dense_method`) depends on the machine.
@@ -126,10 +129,13 @@ class Served:
         if stored.dtype in _PLAIN:
             taken = self._option is not None and self._takes(self._option, module)
             precision = self._option.precision if self._option and taken else _PLAIN[stored.dtype]
-        elif stored.dtype == "U8" and scale is not None and scale.shape == (rows, 2 * columns // BLOCK_SIZE):
-            if scale.dtype != "F8_E4M3" or f"{module}.weight_scale_2" not in self.held.tensors:
+        elif stored.dtype in _PACKED and scale is not None:
+            columns *= _PACKED[stored.dtype]
+            if scale.shape != (rows, columns // BLOCK_SIZE) or scale.dtype != "F8_E4M3":
                 return None
-            columns, precision = 2 * columns, "NVFP4"
+            if f"{module}.weight_scale_2" not in self.held.tensors:
+                return None
+            precision = "NVFP4"
         elif stored.dtype == "F8_E4M3" and scale is not None and scale.elements in (1, rows):
             precision = "FP8"
         else:
@@ -138,8 +144,14 @@ class Served:
 
     def _stored(self, module: str, begin: int, end: int) -> torch.Tensor:
         weight = self.held.rows(f"{module}.weight", begin, end)
-        if weight.dtype == torch.uint8:
+        if weight.dtype in (torch.uint8, torch.float4_e2m1fn_x2):
+            weight = weight.view(torch.uint8)
             scale = self.held.rows(f"{module}.weight_scale", begin, end)
+            if scale.float().isnan().any():
+                raise UserError(
+                    f"{module}.weight_scale of {self.held.model} holds NaN, as ModelOpt writes for weights "
+                    "that are all zero; the layer gives NaN when it is served: quantize again without it"
+                )
             scale_2 = self.held.tensor(f"{module}.weight_scale_2").reshape(())
             return dequantize(Nvfp4Tensor(weight, scale, scale_2))
         if weight.dtype == torch.float8_e4m3fn:
