@@ -118,7 +118,6 @@ def test_vllm_is_not_imported_for_it(environment: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.engine
 def test_the_table_and_the_texts_are_the_installed_vllms(environment: dict[str, str]) -> None:
     """Writes groups.json anew, and holds each text against what vLLM's own parser says."""
     code = (
