@@ -26,6 +26,7 @@ _VALUES = {
     "json": "JSON",
     "json-object": "JSON",
     "json-or-text": "JSON|TEXT",
+    "lora-module": "NAME=PATH|JSON",
 }
 _NOTES = {
     "size": "Takes 4096, 4k (4000) or 4K (4096).",
@@ -155,7 +156,7 @@ def _flag(group: Group, flag: Flag) -> list[str]:
 def _value(flag: Flag) -> str:
     if flag.arity == "none":
         return ""
-    value = "NAME" if flag.choices else _VALUES[flag.kind]
+    value = "NAME" if flag.choices else _VALUES.get(flag.kind, "VALUE")
     return {"optional": f"[{value}]", "many": f"{value} ...", "repeat": f"{value} (repeat it)"}.get(
         flag.arity, value
     )
