@@ -7,6 +7,7 @@
 { lib }:
 let
   matrix = import ./matrix.nix;
+  hub = import ./hub.nix;
   configured = configuration: import ./evaluate.nix { inherit lib configuration; };
   declared = names: lib.genAttrs names (_: { });
   sound = instances: {
@@ -21,10 +22,10 @@ let
   };
 
   # An option for each field but those that the module works out: from `settings`, from the other instances, from the package.
-  options = instance: removeAttrs instance [ "name" "command" "settingsFile" "conflicts" ];
+  options = instance: removeAttrs instance [ "name" "command" "settingsFile" "conflicts" "reading" ];
 
   # An instance without what one configuration of one instance cannot have.
-  alone = instance: instance // { settingsFile = null; conflicts = [ ]; command = "/nix/store/none/bin/dgx-vllm"; };
+  alone = instance: instance // { settingsFile = null; conflicts = [ ]; reading = hub.reading ({ settings = { }; } // instance); command = "/nix/store/none/bin/dgx-vllm"; };
   expected = instance: lib.mapAttrs'
     (file: unit: lib.nameValuePair (lib.removeSuffix ".service" file) {
       inherit (unit) environment;

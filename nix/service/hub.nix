@@ -26,7 +26,7 @@ let
     (name: builtins.concatMap (given "--${dashed name}") (if builtins.isList settings.${name} then settings.${name} else [ settings.${name} ]))
     (builtins.attrNames settings);
   # Of other flags a value may begin like JSON and be none, as a chat template does.
-  objects = [ "--lora-modules" "--default-mm-loras" "--speculative-config" "-sc" ];
+  objects = [ "--lora-modules" "--default-mm-loras" "--speculative-config" "-sc" "--model-loader-extra-config" ];
   given = flag: value:
     let fields = if builtins.elem flag objects && builtins.isString value && builtins.match "[[:space:]]*[{].*" value != null then builtins.fromJSON value else value; in
     if builtins.isAttrs fields then builtins.concatMap (name: given "${flag}.${dashed name}" fields.${name}) (builtins.attrNames fields)
@@ -42,12 +42,20 @@ let
     let name = named flag value; in
     (builtins.elem flag repositories || builtins.match "--default-mm-loras[.].*" flag != null)
       && ! builtins.elem name [ model "" ] && ! isPath name && ! (flag == "--generation-config" && builtins.elem name [ "auto" "vllm" ])
-    || builtins.elem flag revisions && value != "main";
+    || builtins.elem flag revisions && value != "main"
+    || flag == "--model-loader-extra-config.pattern"; # names of a sharded state's files, which the download is not told
 in
 {
   # Whether a model is one that `dgx-vllm download` fetches.
   isFetched = model: model != null && ! isPath model && builtins.match ".*://.*" model == null
     && ! builtins.any (profile: builtins.elem model [ profile.name profile.model ]) whole;
+
+  # The words that tell `dgx-vllm download` how vLLM will read the model, and so which of its files.
+  reading = { settings, extraArgs, ... }: builtins.concatMap
+    (flag:
+      let values = builtins.filter (each: each.flag == flag) (set settings ++ argued extraArgs); in
+      if values == [ ] then [ ] else [ flag (builtins.elemAt values (builtins.length values - 1)).value ])
+    [ "--load-format" "--config-format" ];
 
   # Whether an instance names what no download unit fetches. The model's own other revision counts too: vLLM was
   # not tried on one without the hub.

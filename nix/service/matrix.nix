@@ -1,7 +1,7 @@
 # Instances that the check `service` renders in Nix and in Python, and what the assertions say of bad ones.
 let
   defaults = {
-    model = null; download = false; revision = null; offline = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
+    model = null; download = false; revision = null; reading = [ ]; offline = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
     environment = { }; environmentFile = null; apiKeyFile = null; pythonPath = null; openMetrics = false; hfTokenFile = null; user = null; group = null;
     cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; memoryShed = null; memoryFloor = null; denseDtype = null; mtp = null; watchdog = 120;
     extraArgs = [ ]; openFirewall = false; autoStart = true;
@@ -13,6 +13,7 @@ let
     model = "nvidia/Qwen3.6-35B-A3B-NVFP4";
     download = true;
     revision = "v1.0";
+    reading = [ "--load-format" "mistral" ];
     offline = true;
     profile = "/root/own.toml";
     host = "::";
@@ -42,6 +43,7 @@ let
     ++ map (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { })) (builtins.attrNames single)
     ++ [
       { denseDtype = "nvfp4"; }
+      { model = single.model; download = true; inherit (single) reading; extraArgs = single.reading; }
       { model = single.model; download = true; revision = "v1.0"; }
       { model = "/home/alice/50%full"; extraArgs = [ "--tokenizer=/home/alice/100%t" ]; }
       { model = single.model; download = true; conflicts = [ "a" "main-too" "z" ]; }
@@ -80,6 +82,7 @@ let
     { settings.default-mm-loras = { image = "o/lora"; }; }
     { extraArgs = [ "--default-mm-loras={\"image\": \"o/lora\"}" ]; }
     { settings.generation-config = "o/other"; }
+    { extraArgs = [ "--load-format" "sharded_state" "--model-loader-extra-config" "{\"pattern\": \"part-*\"}" ]; }
   ];
   content = map (instance: { inherit model; } // instance) [
     { }
@@ -162,6 +165,11 @@ in
   fetched = builtins.listToAttrs (map (model: { name = model; value = hub.isFetched model; }) models);
   needed = map (instance: hub.isNeeded (defaults // instance)) asking;
   unneeded = map (instance: hub.isNeeded (defaults // instance)) content;
+  readings = map (instance: { settings = { }; extraArgs = [ ]; } // instance // { reading = hub.reading (defaults // instance); }) [
+    { }
+    { settings = { load-format = "safetensors"; max-model-len = 1; }; }
+    { settings.load_format = "safetensors"; extraArgs = [ "--load-format=mistral" "--config_format" "mistral" "--enforce-eager" ]; }
+  ];
   hub = map (instance: { settings = { }; extraArgs = [ ]; } // instance // { needed = hub.isNeeded (defaults // instance); }) (asking ++ content);
 
   refused = builtins.mapAttrs (_: assertionsOf "119.7GB") configured;

@@ -40,6 +40,7 @@
           inherit (instance) memoryReserve memoryBudget memoryShed memoryFloor denseDtype mtp watchdog extraArgs download revision offline;
           command = lib.getExe instance.package;
           settingsFile = settingsFile name instance;
+          reading = (import ./hub.nix).reading instance;
           conflicts = import ./conflicts.nix { inherit name; instances = enabled; };
         };
 

@@ -116,7 +116,7 @@ in
   ${download} = {
     unit = { Description = "download of ${literal instance.model}"; After = [ online ]; Wants = [ online ]; } // fixed.download.unit;
     service = fixed.download.service // shared // {
-      ExecStart = words ([ instance.command "download" "--if-missing" ] ++ flag "--revision" instance.revision ++ [ instance.model ]);
+      ExecStart = words ([ instance.command "download" "--if-missing" ] ++ flag "--revision" instance.revision ++ instance.reading ++ [ instance.model ]);
     } // some "LoadCredential" token;
     environment = variables;
   };

@@ -13,7 +13,6 @@ WARNING = (
     [
         (["--host", "0.0.0.0"], {}, "0.0.0.0"),
         (["--host", "::"], {}, "::"),
-        (["--host="], {}, "every address"),
         (["--host", "spark.example.org"], {}, "spark.example.org"),
         ([], {"HOST": "0.0.0.0"}, "0.0.0.0"),
         ([], {"VLLM_EXTRA_ARGS": "--host 10.0.0.1"}, "10.0.0.1"),

@@ -154,6 +154,13 @@ def test_the_command_takes_what_serve_takes() -> None:
     assert "--port" not in command
 
 
+def test_the_download_is_told_how_the_model_is_read(made: Make, tmp_path: Path) -> None:
+    config = tmp_path / "vllm.yaml"
+    config.write_text("config-format: mistral\n")
+    found = made("org/m", "--load-format", "mistral", wish=replace(WISH, config=config))
+    assert found[DOWNLOAD].endswith("--if-missing --load-format mistral --config-format mistral org/m")
+
+
 def test_a_directory_of_modules_is_given_whole_and_shown_to_the_server(
     made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

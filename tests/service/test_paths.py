@@ -29,7 +29,7 @@ NO_PLACES = {
     *("ir-op-priority", "kernel-config", "kv-cache-dtype-skip-layers", "kv-events-config"),
     *("limit-mm-per-prompt", "load-format", "lora-target-modules", "mamba-backend", "master-addr"),
     *("media-io-kwargs", "mm-encoder-attn-backend", "mm-processor-kwargs", "model", "model-impl"),
-    *("numa-bind-cpus", "offload-params", "optimization-level", "otlp-traces-endpoint"),
+    *("numa-bind-cpus", "offload-params", "otlp-traces-endpoint"),
     *("override-generation-config", "pooler-config", "pt-load-map-location", "quantization-config"),
     *("reasoning-config", "reasoning-parser", "response-role", "revision", "root-path", "served-model-name"),
     *("show-hidden-metrics-for-version", "sleep-preserve-parameter-names", "ssl-ciphers", "tokenizer-mode"),
@@ -41,7 +41,9 @@ def test_every_flag_that_may_hold_a_path_is_decided_on() -> None:
     open_ended = {
         flag.name
         for flag in flags.load().flags
-        if flag.arity != "none" and not flag.choices and (flag.kind == "text" or flag.kind.startswith("json"))
+        if flag.arity != "none"
+        and not flag.choices
+        and (flag.kind in ("text", "lora-module") or flag.kind.startswith("json"))
     }
     assert open_ended == set(places.FIELDS) | NO_PLACES
     assert not set(places.FIELDS) & NO_PLACES
@@ -147,8 +149,6 @@ DRAFT = '{"method": "draft_model", "model": "./draft", "num_speculative_tokens":
     [
         (["--lora-modules", '{"name": "a", "path": "adapter"}'], "--lora-modules adapter"),
         (["--lora-modules", "b=/srv/b", "a=./adapter"], "--lora-modules ./adapter"),
-        (["--lora-modules", "a=./b,c"], "--lora-modules: vLLM does not read 'a=./b,c'"),
-        (["--lora-modules", '{"name": "a"}'], "--lora-modules: vLLM does not read"),
         (["--default-mm-loras", '{"image": "./adapter"}'], "--default-mm-loras.image ./adapter"),
         (["--speculative-config", DRAFT], "--speculative-config.model ./draft"),
         (["-sc.model=./draft", "-sc.num_speculative_tokens=2"], "--speculative-config.model ./draft"),
@@ -259,3 +259,10 @@ def test_what_lies_in_a_tmp_that_the_service_does_not_see_is_named(
         assert f"{file.name}: the service has a /tmp of its own" in capsys.readouterr().err
         install_service(["org/m", "--ssl-certfile", file.name], os.environ, replace(WISH, user=True))
         assert "/tmp of its own" not in capsys.readouterr().err
+
+
+def test_a_path_next_to_a_bare_size_is_seen(here: Path) -> None:
+    """vLLM takes 80m for a number in some of its configs."""
+    value = '{"kv_connector": "x", "kv_buffer_size": 80m, "kv_connector_extra_config": {"disk_path": "kv"}}'
+    with pytest.raises(UserError, match="disk_path kv: the service runs in another directory"):
+        paths.check({"kv-transfer-config": Setting("kv-transfer-config", value, Source.FLAG, "--x")})

@@ -131,6 +131,18 @@ def test_nix_and_python_agree_on_what_the_hub_is_asked_for(matrix: Any, tmp_path
         assert hub.is_needed(settings) == entry["needed"], entry
 
 
+@needs_matrix
+def test_nix_and_python_tell_the_download_alike_how_a_model_is_read(matrix: Any, tmp_path: Path) -> None:
+    assert len(matrix["readings"]) > 2
+    for entry in matrix["readings"]:
+        (tmp_path / "settings.yaml").write_text(json.dumps(entry["settings"]))
+        settings = {
+            **layer(config_file.read(str(tmp_path / "settings.yaml")), Source.CONFIG_FILE),
+            **layer(flags.load().parse(entry["extraArgs"])[1], Source.FLAG),
+        }
+        assert list(hub.reading(settings)) == entry["reading"], entry
+
+
 def test_of_two_that_exclude_each_other_one_waits_for_the_end_of_the_other() -> None:
     """By itself Conflicts= starts the one while the other still has the memory and the port."""
     one = units.units(msgspec.structs.replace(MAIN, name="a", conflicts=["b"]))["dgx-vllm-a.service"]

@@ -148,9 +148,14 @@ def download(
         str,
         typer.Option(metavar="FORMAT", help="As serve will be given it, where there are two copies."),
     ] = "auto",
+    config_format: Annotated[
+        str,
+        typer.Option(metavar="FORMAT", help="As serve will be given it, where there are two configs."),
+    ] = "auto",
 ) -> None:
     """Download MODEL into the Hugging Face cache, or finish what was begun, and verify it."""
     from dgx_vllm.download import command
     from dgx_vllm.formats import Reading
 
-    command.download(model, os.environ, revision, if_missing, reading=Reading(load_format))
+    reading = Reading(load_format, config_format)
+    command.download(model, os.environ, revision, if_missing, reading=reading)

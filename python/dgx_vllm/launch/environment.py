@@ -77,8 +77,9 @@ def check(environ: Mapping[str, str], vllm_names: frozenset[str], version: str) 
     Raises:
         UserError: names every such variable and what to use instead.
     """
-    accepted = vllm_names | set(flags.load().environment) | {EXTRA_ARGS} | links.found(environ)
-    ignored = [name for name in sorted(environ) if name.startswith("VLLM_") and name not in accepted]
+    accepted = vllm_names | set(flags.load().environment) | {EXTRA_ARGS}
+    unknown = set(environ) - accepted - links.found(environ)
+    ignored = sorted(name for name in unknown if name.startswith("VLLM_"))
     if ignored:
         advice = "; ".join(_advice(name, accepted) for name in ignored)
         raise UserError(f"vLLM {version} would ignore {', '.join(ignored)}: {advice}")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dgx_vllm.errors import UserError
 from dgx_vllm.launch import flags
 from dgx_vllm.launch.settings import Setting
 
@@ -125,10 +124,7 @@ def found(settings: Mapping[str, Setting]) -> Iterator[Place]:
     """Every word of the settings that names something.
 
     Args:
-        settings: what counts, by name.
-
-    Raises:
-        UserError: an adapter of --lora-modules is neither of the two that vLLM takes.
+        settings: what counts, by name; their values have been checked, see `flags.Flag.check`.
     """
     for setting in settings.values():
         known = FIELDS.get(setting.name, {})
@@ -148,8 +144,8 @@ def found(settings: Mapping[str, Setting]) -> Iterator[Place]:
 
 def _of_word(setting: Setting, word: str, kind: Kind, settings: Mapping[str, Setting]) -> Iterator[Place]:
     if setting.name == "lora-modules":
-        if word:
-            yield Place(setting, "", _adapter(setting, word), kind)
+        if word not in ("", "None"):  # which vLLM passes over
+            yield Place(setting, "", _adapter(word), kind)
         return
     if setting.name == "spec-model":
         kind = _of_draft(settings)
@@ -157,20 +153,11 @@ def _of_word(setting: Setting, word: str, kind: Kind, settings: Mapping[str, Set
         yield Place(setting, "", word, kind)
 
 
-def _adapter(setting: Setting, word: str) -> str:
+def _adapter(word: str) -> str:
     """The path or repository of an adapter, told as vLLM's LoRAParserAction tells it."""
     if "=" in word and "," not in word:
         return word.partition("=")[2]
-    try:
-        fields = json.loads(word)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict) or not isinstance(fields.get("path"), str) or "name" not in fields:
-        raise UserError(
-            f"{setting.origin}: vLLM does not read {word!r}; "
-            'give name=path without a comma, or {"name": "…", "path": "…"}'
-        )
-    return fields["path"]
+    return str(json.loads(word)["path"])  # checked with the flag
 
 
 def _of_draft(settings: Mapping[str, Setting]) -> Kind:
@@ -183,10 +170,12 @@ def _of_draft(settings: Mapping[str, Setting]) -> Kind:
 def _json(setting: Setting) -> Any:
     if isinstance(setting.value, dict):
         return setting.value
-    try:
-        return json.loads(setting.text)
-    except ValueError:  # such as the other half of `json-or-text`
-        return None
+    for text in (setting.text, flags.expanded(setting.text)):
+        try:
+            return json.loads(text)
+        except ValueError:  # such as the other half of `json-or-text`
+            continue
+    return None
 
 
 def _texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:

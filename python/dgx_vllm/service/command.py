@@ -169,6 +169,7 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
         command=_command(environ),
         model=given.model or _configured(launch),
         revision=hub.revision(launch.settings),
+        reading=hub.reading(launch.settings),
         offline=not hub.is_needed(launch.settings),
         profile=wish.profile,
         host=wish.host,

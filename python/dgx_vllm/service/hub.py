@@ -1,7 +1,7 @@
 """The hub: what a server asks of it beyond the model that its download unit has fetched."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from dgx_vllm import caches, checkpoint, profile
@@ -11,6 +11,9 @@ from dgx_vllm.launch.places import Kind
 from dgx_vllm.launch.settings import Setting
 from dgx_vllm.service.instance import Instance
 
+_READING = ("load-format", "config-format")
+#: What the files of a sharded state are called, which the download is not told.
+_OWN_FILES = ("model-loader-extra-config", "pattern")
 _REVISIONS = ("revision", "tokenizer-revision", "code-revision")
 _MAIN = "main"
 
@@ -23,6 +26,15 @@ def revision(settings: Mapping[str, Setting]) -> str | None:
     return settings["revision"].text if "revision" in settings else None
 
 
+def reading(settings: Mapping[str, Setting]) -> tuple[str, ...]:
+    """The words that tell `dgx-vllm download` how vLLM will read the model, and so which of its files.
+
+    Where the files of a sharded state have names of the user's own, the server asks the hub: see `is_needed`.
+    """
+    given = ((f"--{name}", settings[name].text) for name in _READING if name in settings)
+    return tuple(word for pair in given for word in pair)
+
+
 def is_needed(settings: Mapping[str, Setting]) -> bool:
     """Whether the settings name what no download unit fetches: another repository, or another revision.
 
@@ -30,8 +42,12 @@ def is_needed(settings: Mapping[str, Setting]) -> bool:
     """
     if any(settings[name].text != _MAIN for name in _REVISIONS if name in settings):
         return True
+    found = list(places.found(settings))
+    if any((place.setting.name, place.field) == _OWN_FILES for place in found):
+        return True
     model = settings["model"].text
-    return any(name != model and not checkpoint.looks_like_path(name) for name in _repositories(settings))
+    others = {place.word for place in found if place.kind is Kind.REPOSITORY} - {model}
+    return any(not checkpoint.looks_like_path(name) for name in others)
 
 
 def check(settings: Mapping[str, Setting]) -> None:
@@ -70,7 +86,3 @@ def check_offline(instance: Instance, variables: Mapping[str, str], cache: Path)
             f"{model} is not in {place}, and {OFFLINE} in the file of --environment-file forbids "
             f"fetching it; take {OFFLINE} out: a server whose model is there does not ask the hub anyway"
         )
-
-
-def _repositories(settings: Mapping[str, Setting]) -> Iterator[str]:
-    return (place.word for place in places.found(settings) if place.kind is Kind.REPOSITORY)

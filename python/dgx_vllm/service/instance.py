@@ -21,6 +21,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         download: whether a unit of its own downloads the model first.
         profile: the profile to apply instead of the model's own.
         revision: the model's branch, tag or commit; None as the settings say, else `main`.
+        reading: words for the download, which say how vLLM reads the model and so which files it takes.
         offline: whether the server is kept from asking the hub.
         host: the address to listen on, None as the settings say.
         port: the port to listen on, likewise.
@@ -51,6 +52,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
     model: str | None = None
     download: bool = False
     revision: str | None = None
+    reading: Sequence[str] = ()
     offline: bool = False
     profile: str | None = None
     host: str | None = None

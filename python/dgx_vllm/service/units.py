@@ -194,7 +194,7 @@ def _serve(instance: Instance) -> str:
 
 def _download(instance: Instance) -> list[str]:
     words = [instance.command, "download", "--if-missing"]
-    return words + (["--revision", instance.revision] if instance.revision else [])
+    return [*words, *(["--revision", instance.revision] if instance.revision else []), *instance.reading]
 
 
 def _mtp(drafts: int) -> list[str]:
