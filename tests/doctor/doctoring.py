@@ -201,7 +201,9 @@ def fake_vllm(directory: Path, platform: str = "cuda", **modules: bytes) -> Vllm
     package = directory / "vllm"
     package.mkdir(parents=True, exist_ok=True)
     (package / "envs.py").write_text(
-        'environment_variables: dict[str, object] = {"VLLM_USE_TRITON": None, "VLLM_API_KEY": None}\n'
+        "import os\n"
+        'environment_variables: dict[str, object] = {"VLLM_USE_TRITON": None, "VLLM_API_KEY": None, '
+        '"VLLM_PORT": lambda: int(os.getenv("VLLM_PORT", "0"))}\n'
     )
     if platform == "cuda":
         made = {

@@ -253,7 +253,19 @@ AMISS: dict[str, tuple[Change, str, Status, str, str]] = {
         "would ignore VLLM_USE_TRITTON",
         "VLLM_USE_TRITON",
     ),
+    "value that stops vLLM": (
+        environ(VLLM_PORT="tcp://10.0.0.20:8000"),
+        "VLLM_PORT",
+        Status.FAIL,
+        "would stop at VLLM_PORT",
+        "enableServiceLinks: false",
+    ),
 }
+
+
+def test_service_links_are_not_amiss(spark: Place) -> None:
+    change = environ(VLLM_QWEN_SERVICE_HOST="10.0.0.20", VLLM_QWEN_PORT="tcp://10.0.0.20:8000")
+    assert look(change(spark), "ignored").status is Status.OK
 
 
 @pytest.mark.parametrize("name", AMISS)
