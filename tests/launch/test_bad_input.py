@@ -173,31 +173,6 @@ def test_the_installed_vllm_reads_none_of_the_removed_switches() -> None:
     assert known.isdisjoint(removed())
 
 
-# --- drafts ---------------------------------------------------------------------------------------------
-
-DRAFTS = [
-    ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 5}'],
-    ["-sc.method=mtp", "-sc.num_speculative_tokens=7"],
-    ["--spec-method", "mtp", "--spec-tokens", "5"],
-]
-
-
-@pytest.mark.parametrize("words", DRAFTS, ids=" ".join)
-def test_five_drafts_on_gated_delta_net(dgx_vllm: Run, checkpoint: Path, words: list[str]) -> None:
-    said = ["vllm#37035", "at most 4"]
-    refused(dgx_vllm("serve", "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", "--dry-run", *words), *said)
-    # Without a profile it is the checkpoint's config that tells.
-    assert dgx_vllm("serve", str(checkpoint), "--dry-run", *words).status == 0
-    config = {"text_config": {"linear_num_value_heads": 32}}
-    (checkpoint / "config.json").write_text(json.dumps(config))
-    refused(dgx_vllm("serve", str(checkpoint), "--dry-run", *words), *said)
-
-
-def test_four_drafts_pass(dgx_vllm: Run) -> None:
-    words = ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 4}']
-    assert dgx_vllm("serve", "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4", "--dry-run", *words).status == 0
-
-
 def test_a_quantization_that_would_be_ignored(dgx_vllm: Run, checkpoint: Path) -> None:
     refused(dgx_vllm("serve", "--dry-run", "--quantization", "nonsense"), "'nonsense'", "choose from")
     (checkpoint / "config.json").write_text('{"quantization_config": {"quant_method": "modelopt"}}')

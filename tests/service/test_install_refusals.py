@@ -11,8 +11,6 @@ from dgx_vllm import machine
 from dgx_vllm.errors import UserError
 from dgx_vllm.service.command import install_service
 
-FIVE_DRAFTS = ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 5}']
-
 
 @pytest.fixture(autouse=True)
 def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +31,6 @@ def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
         ([], {"memory_reserve": "lots"}, "--memory-reserve 'lots' is no amount of memory"),
         ([], {"host": "1.2.3.4.5"}, "does not resolve"),
         ([], {"run_as": "nobody-here"}, "this machine has no such user"),
-        (FIVE_DRAFTS, {}, "use at most 4"),
         (["--max-modle-len", "1"], {}, "did you mean --max-model-len"),
         (["org/m", "org/n"], {}, "unexpected argument 'org/n'"),
         (["org/m", "--model", "org/n"], {}, "the model is given twice"),

@@ -19,6 +19,7 @@ WISH = Wish(
     environment_file=None,
     api_key_file=None,
     open_metrics=False,
+    allow_known_faults=False,
     hf_token_file=None,
     cache_dir=None,
     memory_reserve=None,

@@ -58,6 +58,13 @@ def serve(
     open_metrics: Annotated[
         bool, typer.Option("--open-metrics", help="Answer /metrics without the key, as Prometheus may ask.")
     ] = False,
+    allow_known_faults: Annotated[
+        bool,
+        typer.Option(
+            "--allow-known-faults",
+            help="Start although a known fault of a kernel may end the server: 5 drafts and more with GDN.",
+        ),
+    ] = False,
     memory_reserve: Annotated[
         str | None,
         typer.Option(metavar="AMOUNT", help="Memory to leave alone; 8GB by default, 1GB on the CPU backend."),
@@ -104,6 +111,7 @@ def serve(
         api_key_file=api_key_file,
         python_path=python_path,
         open_metrics=open_metrics,
+        allow_known_faults=allow_known_faults,
         memory_reserve=memory_reserve,
         memory_budget=memory_budget,
         memory_shed=memory_shed,

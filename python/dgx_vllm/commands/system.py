@@ -51,6 +51,7 @@ def install_service(
     api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="As for serve.")] = None,
     python_path: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="As for serve.")] = None,
     open_metrics: Annotated[bool, typer.Option("--open-metrics", help="As for serve.")] = False,
+    allow_known_faults: Annotated[bool, typer.Option("--allow-known-faults", help="As for serve.")] = False,
     hf_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A Hugging Face token.")] = None,
     cache_dir: Annotated[
         Path | None,
@@ -88,6 +89,7 @@ def install_service(
             api_key_file=api_key_file,
             python_path=python_path,
             open_metrics=open_metrics,
+            allow_known_faults=allow_known_faults,
             hf_token_file=hf_token_file,
             cache_dir=cache_dir,
             memory_reserve=memory_reserve,

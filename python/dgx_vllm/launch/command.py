@@ -13,7 +13,17 @@ from dgx_vllm.admission.names import HEARTBEAT, OPEN_METRICS, SHED
 from dgx_vllm.checkpoint import has_gated_delta_net
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment, exposure, flags, imports, layers, limits, secret, speculation
+from dgx_vllm.launch import (
+    environment,
+    exposure,
+    flags,
+    imports,
+    layers,
+    limits,
+    secret,
+    speculation,
+    unified,
+)
 from dgx_vllm.launch.flags import Values
 from dgx_vllm.launch.memory import Guarded, Memory, guarded
 from dgx_vllm.launch.protection import Protection
@@ -71,6 +81,7 @@ class Request:
     dense_dtype: Dtype | None = None
     python_path: str | None = None
     open_metrics: bool = False
+    allow_known_faults: bool = False
     speculator: Speculator | None = None
 
 
@@ -192,7 +203,10 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         raise UserError("the model is empty; name one, or leave it out for the demo")
     gdn = _has_gdn(request)
     long = request.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
-    limits.check(winners, machine, gdn, request.model_config, long, request.place)
+    notes += limits.check(
+        winners, machine, gdn, request.model_config, long, request.place, request.allow_known_faults
+    )
+    notes += unified.notes(winners, machine)
     secret.check_api_keys(request.environ, winners.get("api-key"))
     if not machine.vllm.has_command:
         _check_module(winners, machine)

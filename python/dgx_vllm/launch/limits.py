@@ -36,7 +36,8 @@ def check(
     config: Mapping[str, Any] | None = None,
     longer: bool = False,
     place: Path | None = None,
-) -> None:
+    insisted: bool = False,
+) -> list[str]:
     """Refuses what cannot work.
 
     Args:
@@ -46,6 +47,10 @@ def check(
         config: the model's config.json, None where it is not here.
         longer: whether vLLM was told to allow more tokens than the model was made for.
         place: the model's directory, None where it is not here.
+        insisted: whether known faults of kernels are the user's own risk.
+
+    Returns:
+        The risks that are let pass.
 
     Raises:
         UserError: names the setting, where it was given, and what it may be.
@@ -55,12 +60,13 @@ def check(
         if setting and not holds(convert(setting.text)):
             raise UserError(f"{_named(setting)} is out of range: it must be {wanted}")
     _check_parallel(settings, machine)
-    _check_drafts(settings, gated_delta_net)
+    risk = _check_drafts(settings, machine, gated_delta_net, insisted)
     speculation.check(settings, machine, gated_delta_net, config)
     if config is not None:
         if not longer:
             _check_length(settings, config, place)
         _check_quantization(settings, config)
+    return [risk] if risk else []
 
 
 def _check_parallel(settings: Layer, machine: Machine) -> None:
@@ -82,17 +88,18 @@ def _check_parallel(settings: Layer, machine: Machine) -> None:
             )
 
 
-def _check_drafts(settings: Layer, gated_delta_net: bool) -> None:
+def _check_drafts(settings: Layer, machine: Machine, gated_delta_net: bool, insisted: bool) -> str | None:
     found = speculation.count(settings)
     if found is None:
-        return
+        return None
     setting, count = found
     if count < 1:
         raise UserError(
             f"{setting.origin} asks for {count} drafts, which is out of range: it must be above 0, "
             "or 0 for none"
         )
-    drafts.check(count, gated_delta_net, setting.origin)
+    method = speculation.method(settings)
+    return drafts.check(count, method, gated_delta_net, machine.platform, setting.origin, insisted)
 
 
 def _check_length(settings: Layer, config: Mapping[str, Any], place: Path | None) -> None:

@@ -18,6 +18,7 @@ class Options:
         api_key_file: a file whose one line is the key that clients must give.
         python_path: a directory of Python modules for the server.
         open_metrics: whether /metrics answers without the key.
+        allow_known_faults: whether known faults of kernels are the user's own risk.
         memory_reserve: an amount of memory to leave alone.
         memory_budget: an amount of memory that the server may take.
         memory_shed: an amount below which new requests are refused.
@@ -33,6 +34,7 @@ class Options:
     api_key_file: Path | None = None
     python_path: Path | None = None
     open_metrics: bool = False
+    allow_known_faults: bool = False
     memory_reserve: str | None = None
     memory_budget: str | None = None
     memory_shed: str | None = None

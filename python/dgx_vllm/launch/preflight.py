@@ -13,7 +13,7 @@ from typing import Any
 from dgx_vllm import caches, driver
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch import certificates, hold, needs
+from dgx_vllm.launch import certificates, descriptors, hold, needs
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.hold import Hold
 from dgx_vllm.machine import GIB, Machine
@@ -91,6 +91,7 @@ def check_engine(launch: Launch, machine: Machine, environ: Mapping[str, str]) -
         )
     if launch.refusal:
         raise UserError(launch.refusal, FAILURE)
+    descriptors.ensure()
     check_disk(launch, environ)
 
 

@@ -21,6 +21,8 @@ from dgx_vllm.launch import (
     preflight,
     report,
     secret,
+    sockets,
+    unified,
 )
 from dgx_vllm.launch.command import Launch, Request
 from dgx_vllm.launch.flags import Values
@@ -81,7 +83,10 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     request = _request(words, environ, options, here)
     hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
     launch = command.plan(request, here, environment.known(here.vllm.package))
-    environment.check_values(launch.environ(environ), here.vllm.package, here.vllm.version)
+    variables = launch.environ(environ)
+    environment.check_values(variables, here.vllm.package, here.vllm.version)
+    unified.check(variables, here)
+    sockets.check(variables, launch.settings)
     imports.check(launch.settings, request.python_path)
     loadable.check(launch, environ)
     if options.api_key_file is None:
@@ -121,7 +126,7 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         profile=chosen,
         config=config,
         model_config=model_config,
-        place=checkpoint.place(resolved, environ, pinned) if resolved else None,
+        place=checkpoint.place(subject, environ, pinned),
         memory=Memory(
             meminfo.available(), reserve, _survey(subject, environ, pinned, chosen, reading), budget
         )
@@ -130,6 +135,7 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         dense_dtype=options.dense_dtype,
         python_path=imports.directory(options.python_path),
         open_metrics=options.open_metrics,
+        allow_known_faults=options.allow_known_faults,
         speculator=speculator,
         protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
     )

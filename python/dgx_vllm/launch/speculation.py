@@ -101,6 +101,13 @@ def count(settings: Mapping[str, Setting]) -> tuple[Setting, int] | None:
     return (whole, number) if whole and isinstance(number, int) else None
 
 
+def method(settings: Mapping[str, Setting]) -> str | None:
+    """What makes the drafts, None where vLLM is to find out."""
+    short = settings.get("spec-method")
+    found = short.text if short else _fields(settings.get(_CONFIG)).get("method")
+    return found if isinstance(found, str) else None
+
+
 def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapping[str, Any] | None) -> None:
     """Refuses what vLLM refuses, or fails in, with the drafts that are asked for.
 
@@ -119,8 +126,8 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapp
         return
     setting, number = drafted
     fields = _fields(settings.get(_CONFIG))
-    method = settings["spec-method"].text if "spec-method" in settings else fields.get("method")
-    if method is None and "spec-model" not in settings and "model" not in fields:
+    made_by = method(settings)
+    if made_by is None and "spec-model" not in settings and "model" not in fields:
         raise UserError(
             f"{setting.origin} says how many drafts, and nothing says what makes them; give --spec-method "
             "mtp for a model with MTP layers, or --spec-model"
@@ -137,7 +144,7 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapp
             f"drafts ({setting.origin}) with prefix caching of GDN layers need a Triton kernel, which the "
             "CPU backend lacks; give --no-enable-prefix-caching"
         )
-    if method == _MTP and config is not None:
+    if made_by == _MTP and config is not None:
         _check_layers(setting, number, config)
 
 

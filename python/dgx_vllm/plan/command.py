@@ -1,5 +1,6 @@
 """`dgx-vllm plan`: from words to the printed plan."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from dgx_vllm import checkpoint, machine, meminfo
 from dgx_vllm.dense import Dtype
-from dgx_vllm.drafts import check as check_drafts
+from dgx_vllm.drafts import risk
 from dgx_vllm.errors import UserError
 from dgx_vllm.launch import flags
 from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source, units
@@ -78,9 +79,13 @@ def plan(
     )
     found = source.find(argument, environ)
     gdn = checkpoint.has_gated_delta_net(found.config)
-    check_drafts(drafts or 0, gdn, "--drafts")
-    if accepted:
-        check_drafts(len(accepted.shares), gdn, "--acceptance")
+    for count, asked in (
+        (drafts or 0, "--drafts"),
+        (len(accepted.shares) if accepted else 0, "--acceptance"),
+    ):
+        known = risk(count, gdn, "cuda")
+        if known:
+            print(f"dgx-vllm: {asked}: {known}; serve wants --allow-known-faults for it", file=sys.stderr)
     planned = outlook.of(model.understand(found), found.profile, wish)
     if plot:
         chart.draw(planned, plot)

@@ -38,6 +38,7 @@ class Wish:
     api_key_file: Path | None
     python_path: Path | None = None
     open_metrics: bool
+    allow_known_faults: bool
     hf_token_file: Path | None
     cache_dir: Path | None
     memory_reserve: str | None
@@ -137,6 +138,7 @@ def _decided(
         api_key_file=wish.api_key_file,
         python_path=wish.python_path,
         open_metrics=wish.open_metrics,
+        allow_known_faults=wish.allow_known_faults,
         memory_reserve=wish.memory_reserve,
         memory_budget=wish.memory_budget,
         memory_shed=wish.memory_shed,
@@ -188,7 +190,8 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
         memory_floor=wish.memory_floor,
         dense_dtype=wish.dense_dtype,
         watchdog=wish.watchdog,
-        extra_args=given.extra,
+        # An option of serve that no other place needs to know.
+        extra_args=(*given.extra, *(["--allow-known-faults"] if wish.allow_known_faults else [])),
     )
 
 

@@ -1,0 +1,28 @@
+"""Descriptors: how many files and sockets the server may have open (`ulimit -n`)."""
+
+import resource
+
+from dgx_vllm.errors import FAILURE, UserError
+
+#: What vLLM itself asks for, without saying so where it gets less.
+WANTED = 65535
+#: Below this an engine does not come up: each of its processes holds about half as many while it starts.
+LEAST = 256
+
+
+def ensure() -> None:
+    """Raises this process's limit, which the server inherits, as far as it may be.
+
+    Raises:
+        UserError: the hard limit is too low for any engine.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
+    if most < LEAST:
+        raise UserError(
+            f"this process may have {most} files open (ulimit -n), and vLLM needs {LEAST} at least; raise "
+            "the hard limit, by `ulimit -Hn`, LimitNOFILE= or the container's --ulimit nofile",
+            FAILURE,
+        )
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
