@@ -43,7 +43,12 @@ let
   described = description: named (builtins.concatStringsSep "-" (builtins.filter (word: builtins.isString word && word != "") (builtins.split "[^A-Za-z0-9+._=-]+" description))) description;
 
   packagesOf = product: {
-    default = named product.launcher.name "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service" product.launcher;
+    default = named product.launcher.name "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service" (product.launcher // {
+      meta = product.launcher.meta // {
+        license = [ { spdxId = "Apache-2.0"; fullName = "Apache License 2.0"; free = true; } ]
+          ++ (if product.host.system == "aarch64-linux" then [ product.cuda.meta.license ] else [ ]); # docs/licences.md has the rest
+      };
+    });
     environment = named "python-with-vllm-${product.vllm.version}" "Python 3.11 with vLLM ${product.vllm.version} and everything it needs" product.environment;
     base = named "base-of-debian-12" "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" product.base.sysroot;
     cc = named "base-gcc-12" "GCC 12 whose output runs on the base" product.base.cc;
@@ -86,7 +91,14 @@ rec {
       packages = shown packages;
       checks = shown checks;
       modules = builtins.attrNames self.nixosModules;
-      templates = builtins.mapAttrs (_: template: { inherit (template) description; files = builtins.attrNames (builtins.readDir template.path); }) self.templates;
+      templates = builtins.mapAttrs
+        (_: template: {
+          inherit (template) description;
+          files = builtins.attrNames (builtins.readDir template.path);
+          # What it asks of nixpkgs.
+          machines = ((import (template.path + "/flake.nix")).outputs { nixpkgs.lib.nixosSystem = asked: { inherit (asked) system; modules = builtins.length asked.modules; }; dgx-vllm = self; }).nixosConfigurations;
+        })
+        self.templates;
     };
     inherit base fetch host launcher umoci curl described testEnvironment sbomTestEnvironment sassTools;
     inherit (packages) image;

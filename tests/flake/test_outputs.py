@@ -58,3 +58,5 @@ def test_a_template_is_a_flake_with_a_configuration(outputs: Any) -> None:
     assert set(outputs["templates"]) == {"default"}
     assert {"flake.nix", "configuration.nix"} <= set(outputs["templates"]["default"]["files"])
     assert outputs["templates"]["default"]["description"]
+    machines = outputs["templates"]["default"]["machines"]
+    assert machines == {"spark": {"system": "aarch64-linux", "modules": 3}}
