@@ -121,7 +121,7 @@ def test_an_example_is_not_the_default(reference: Any) -> None:
 def test_every_field_of_an_instance_has_an_option(reference: Any) -> None:
     """But for those that the module works out."""
     names = {each["name"].rpartition(".")[2] for each in reference["options"]}
-    worked_out = {"name", "command", "settings_file", "conflicts"}
+    worked_out = {"name", "command", "settings_file", "conflicts", "reading"}
     fields = {field.name for field in msgspec.structs.fields(Instance)} - worked_out
     camel = {re.sub("_(.)", lambda found: found[1].upper(), field) for field in fields}
     assert camel <= names
