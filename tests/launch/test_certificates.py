@@ -1,6 +1,5 @@
 """Servers that speak TLS, client certificates among them; and files that no server can use."""
 
-import datetime
 import json
 import signal
 import ssl
@@ -9,50 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from certificates import Certificates, encrypt
 from launching import Run, Start, complete
-
-_PEM = serialization.Encoding.PEM
-_PLAIN = serialization.NoEncryption()
-
-
-class Certificates:
-    """An authority, and what it signs: files in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.authority = self._write("ca", self._key, self._made("authority", self._key, is_authority=True))
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate that its authority has signed, and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        return self._write(
-            name, key, self._made(name, key, is_authority=False)
-        ), self._directory / f"{name}.key"
-
-    def _made(self, name: str, key: ec.EllipticCurvePrivateKey, is_authority: bool) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    def _write(self, name: str, key: ec.EllipticCurvePrivateKey, made: x509.Certificate) -> Path:
-        path = self._directory / f"{name}.crt"
-        path.write_bytes(made.public_bytes(_PEM))
-        pem = key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, _PLAIN)
-        (self._directory / f"{name}.key").write_bytes(pem)
-        return path
 
 
 @pytest.fixture
@@ -131,12 +88,6 @@ def test_a_server_without_a_ready_file_has_a_control_socket_of_its_own(
 # --- files that cannot be served with
 
 
-def _encrypt(path: Path) -> None:
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
-    form, password = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
-    path.write_bytes(key.private_bytes(_PEM, form, password))
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -170,7 +121,7 @@ def test_certificates_that_cannot_be_used_are_told_before_the_model_is_loaded(
     for name in ("server", "other", "secret"):
         certificates.issue(name)
     (tmp_path / "secret.key").write_bytes((tmp_path / "server.key").read_bytes())
-    _encrypt(tmp_path / "secret.key")
+    encrypt(tmp_path / "secret.key")
     refused = dgx_vllm("serve", str(checkpoint), *words)
     assert refused.status in (1, 2)
     assert refused.err.count("\n") == 1

@@ -147,11 +147,9 @@ def stranger() -> Iterator[list[Stranger]]:
         each.close()
 
 
-def test_a_server_is_not_ready_by_anothers_answers(
-    start: Start, stranger: list[Stranger], fake_environment: dict[str, str]
-) -> None:
+def test_a_server_is_not_ready_by_anothers_answers(start: Start, tmp_path: Path) -> None:
     """It has taken the port in the moment between the check and vLLM's own bind."""
-    server = start(stranger_after=0)
+    server = start(stranger=str(tmp_path))
     server.await_file(server.record / "bound.json")
     ended = server.end()
     assert ended.status == 1
@@ -175,9 +173,11 @@ def test_health_of_a_server_whose_address_another_has(
     assert f"another server answers at {server.url}, not the one of {server.ready_file}" in outcome.err
 
 
-def test_anothers_heartbeat_keeps_nobody_alive(start: Start) -> None:
-    server = start("--watchdog", "2", stranger_after=2.0)
+def test_anothers_heartbeat_keeps_nobody_alive(start: Start, tmp_path: Path) -> None:
+    strange = tmp_path / "strange"
+    server = start("--watchdog", "2", stranger=str(strange))
     server.await_ready()
+    strange.touch()
     ended = server.end()
     assert ended.status == 1
     assert "the engine has not answered for" in ended.err

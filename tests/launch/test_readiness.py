@@ -43,7 +43,8 @@ def test_a_probe_that_fails_slows_down_and_gives_up(start: Start) -> None:
     times = [when for when, path in asked(server) if path == "/v1/chat/completions"]
     pauses = [after - before for before, after in itertools.pairwise(times)]
     assert len(times) == 8
-    assert pauses[0] < pauses[2] < pauses[4]
+    least = [0.5, 1, 2, 4, 8, 10, 10]
+    assert all(pause >= wanted for pause, wanted in zip(pauses, least, strict=True)), pauses
     assert json.loads(server.ready_file.read_text())["model"] == "fake"
     outcome = server.end(signal.SIGTERM)
     assert outcome.status == 0

@@ -17,7 +17,7 @@
     fails           what completions are answered by path, [status, headers]; "ids" for those of token ids
     fails_until     how many completions fail so, all if left out
     asgi            it serves by uvicorn, with TLS and the middleware that its flags name
-    stranger_after  seconds until it no longer says whose server it is
+    stranger        a file from whose existence on it does not say whose server it is
     chatter         lines of a hundred bytes that it writes to standard error before it answers
     metrics         what /metrics answers
 
@@ -115,8 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(payload)))
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
-            known = time.monotonic() - _STARTED < _BEHAVIOUR.get("stranger_after", math.inf)
-            if self.path in ("/health", "/dgx-vllm/heartbeat") and known:
+            strange = "stranger" in _BEHAVIOUR and Path(_BEHAVIOUR["stranger"]).exists()
+            if self.path in ("/health", "/dgx-vllm/heartbeat") and not strange:
                 self.send_header("dgx-vllm-server", os.environ.get("DGX_VLLM_SERVER", ""))
             self.end_headers()
             self.wfile.write(payload)
