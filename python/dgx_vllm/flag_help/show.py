@@ -142,6 +142,8 @@ def _flag(group: Group, flag: Flag) -> list[str]:
     found += [line for each in said for line in _wrapped(each, _INDENT)]
     if flag.choices:
         found += _wrapped(f"One of: {', '.join(flag.choices)}", _INDENT)
+    if flag.fields:
+        found += _wrapped(f"Fields: {', '.join(flag.fields)}", _INDENT)
     if flag.kind in _NOTES:
         found += _wrapped(_NOTES[flag.kind].format(flag=name), _INDENT)
     if name in _OURS:
