@@ -15,6 +15,9 @@ import msgspec
 import pytest
 from faking import Systemd, unit
 
+from dgx_vllm.launch import command
+from dgx_vllm.launch.command import Request
+from dgx_vllm.machine import GIB, Machine, Vllm
 from dgx_vllm.running import kept, registry, report
 from dgx_vllm.running.registry import Entry
 
@@ -24,6 +27,9 @@ vllm:num_requests_running{engine="0",model_name="m"} 2.0
 vllm:num_requests_waiting{engine="0",model_name="m"} 1.0
 vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
 """
+
+
+LAPTOP = Machine(Vllm("0.32.0", "cpu", Path("/vllm"), has_command=False), (), 32 * GIB, 8, "/env/bin/python")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -213,6 +219,29 @@ def test_status_asks_the_server(run: Run, systemd: Systemd, plain: Plain, answer
     status, out, _ = run("status", "model")
     assert status == 1
     assert "health   /health answers 503" in out
+
+
+def test_health_of_the_only_server(
+    run: Run, systemd: Systemd, plain: Plain, answering: type[_Handler]
+) -> None:
+    assert run("health")[2] == "dgx-vllm: no server runs here; start one: dgx-vllm serve MODEL\n"
+    plain(port=answering.port)  # type: ignore[attr-defined]
+    assert run("health") == (0, f"{answering.port} is healthy\n", "")  # type: ignore[attr-defined]
+    answering.status = 503
+    status, _, err = run("health")
+    assert status == 1
+    assert "/health answers 503" in err
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_log_is_kept_unless_the_journal_has_it(
+    environment: dict[str, str], tmp_path: Path, journal: bool
+) -> None:
+    """A desktop's terminal inherits JOURNAL_STREAM from a service, and its programs do not write there."""
+    state = os.fstat(2)
+    stream = f"{state.st_dev}:{state.st_ino if journal else state.st_ino + 1}"
+    launch = command.plan(Request({}, {}), LAPTOP, frozenset())
+    assert (kept.path(launch, {**environment, "JOURNAL_STREAM": stream}) is None) == journal
 
 
 def test_status_where_another_server_answers(

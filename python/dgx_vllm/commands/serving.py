@@ -231,10 +231,18 @@ def stop(name: _Name = None) -> None:
 @app.command(rich_help_panel=_PANEL)
 def health(
     ready_file: Annotated[
-        Path, typer.Option(metavar="FILE", help="What `dgx-vllm serve --ready-file` was given.")
-    ],
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What `dgx-vllm serve --ready-file` was given; by default the only server."
+        ),
+    ] = None,
 ) -> None:
     """Say whether a running server is healthy; the exit status is what a health check asks for."""
+    if ready_file is None:
+        from dgx_vllm.running import command
+
+        print(f"{command.health(os.environ)} is healthy")
+        return
     from dgx_vllm import health
 
     print(f"{health.check(ready_file)} is healthy")

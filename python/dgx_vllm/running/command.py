@@ -63,6 +63,23 @@ def status(name: str | None, environ: Mapping[str, str], *, as_json: bool) -> in
     return 0 if shown and all(each.health is not None and each.health.healthy for each in shown) else FAILURE
 
 
+def health(environ: Mapping[str, str]) -> str:
+    """The name of the only server that runs, where it is ready and answers.
+
+    Raises:
+        UserError: it is not, or there is none, or more than one.
+    """
+    from dgx_vllm.running import health as asking
+
+    server = servers.one(None, servers.known(environ))
+    found = asking.ask(server, environ)
+    if found is None:
+        raise UserError(f"{server.name} is {server.state}", FAILURE)
+    if not found.healthy:
+        raise UserError(f"{server.name}: {found.problem}", FAILURE)
+    return server.name
+
+
 def stop(name: str | None, environ: Mapping[str, str]) -> int:
     """Stops one server and waits until it has ended.
 

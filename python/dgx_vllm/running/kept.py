@@ -19,11 +19,20 @@ def path(launch: Launch, environ: Mapping[str, str]) -> str | None:
     It stays when the server ends, until the next one on that port.
     """
     place = registry.directory(environ)
-    if place is None or "JOURNAL_STREAM" in environ:
+    if place is None or _is_journal(2, environ):
         return None
     socket = launch.text("uds")
     name = Path(socket).name if socket else str(launch.port)
     return str(place.parent / "logs" / f"{name}.log")
+
+
+def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
+    """Whether what is written there goes to the journal. A desktop's terminals inherit the variable alone."""
+    try:
+        state = os.fstat(descriptor)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{state.st_dev}:{state.st_ino}"
 
 
 def aside(file: Path) -> Path:
