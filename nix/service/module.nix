@@ -80,15 +80,15 @@
           assertions = import ./assertions.nix {
             inherit (cfg) memory;
             instances = enabled;
-            users = names config.users.users;
-            groups = names config.users.groups;
+            users = names (config.users.users or { }); # of NixOS; a test of the module alone may have none
+            groups = names (config.users.groups or { });
           };
           warnings = import ./warnings.nix {
             instances = enabled;
             isSpark = pkgs.stdenv.hostPlatform.system == "aarch64-linux";
             graphics = config.hardware.graphics.enable or false;
             # Of either branch of NVIDIA's driver; older releases of NixOS tell the first one alone.
-            driver = config.hardware.nvidia.enabled or (builtins.elem "nvidia" config.services.xserver.videoDrivers);
+            driver = config.hardware.nvidia.enabled or (builtins.elem "nvidia" (config.services.xserver.videoDrivers or [ ]));
           };
           systemd.services = builtins.listToAttrs (lib.concatLists (lib.mapAttrsToList services enabled));
           networking.firewall.allowedTCPPorts = lib.mapAttrsToList (_: instance: instance.port) (lib.filterAttrs (_: instance: instance.openFirewall) enabled);
