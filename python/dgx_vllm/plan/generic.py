@@ -78,7 +78,7 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
         config: its config.json.
     """
     fields = text_part(model, config)
-    layers, hidden = fields.found(*LAYERS), fields.found(*HIDDEN)
+    layers, hidden = layer_count(fields), fields.found(*HIDDEN)
     vocabulary = fields.found(*VOCABULARY)
     attention = _attention(fields, layers or 0, hidden or 0)
     experts, per_token = fields.found(*EXPERTS) or 0, fields.found(*PER_TOKEN) or 0
@@ -104,6 +104,13 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
         experts_per_token=per_token if experts else 0,
         unknown=frozenset(what for what, value in told.items() if not value),
     )
+
+
+def layer_count(fields: Fields) -> int | None:
+    """How many layers there are, by a number or by a list of what each is."""
+    lists = (fields.values.get(name) for name in ("layers_block_type", "layer_types"))
+    listed = next((len(each) for each in lists if isinstance(each, list) and each), None)
+    return fields.found(*LAYERS) or listed or len(fields.text("hybrid_override_pattern")) or None
 
 
 def draft(fields: Fields, layers: int) -> Attention | None:

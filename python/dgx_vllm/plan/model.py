@@ -127,7 +127,7 @@ def _weights(
     tensors: Mapping[str, Stored], config: Mapping[str, Any], architecture: Architecture | None = None
 ) -> tuple[Weight, ...]:
     fields = text_part("", config)
-    begin, count = fields.found(*generic.LAYERS) or 0, fields.found(*generic.DRAFT_LAYERS) or 0
+    begin, count = generic.layer_count(fields) or 0, fields.found(*generic.DRAFT_LAYERS) or 0
     beyond = range(begin, begin + count) if begin else range(0)
     experts = architecture.experts if architecture else fields.found(*generic.EXPERTS) or 0
     return weights.stored(tensors, beyond, experts)
@@ -135,7 +135,11 @@ def _weights(
 
 def _fitted(architecture: Architecture, held: tuple[Weight, ...], source: Source) -> Architecture:
     """The architecture with what the files tell of experts and drafts."""
-    if any(each.part is Part.EXPERTS for each in held) and not architecture.experts:
+    if not any(each.part is Part.EXPERTS for each in held):
+        # A field of the family that this model makes no use of.
+        unknown = architecture.unknown - {Unknown.EXPERTS}
+        architecture = replace(architecture, experts=0, experts_per_token=0, unknown=unknown)
+    elif not architecture.experts:
         architecture = replace(architecture, unknown=architecture.unknown | {Unknown.EXPERTS})
     if architecture.draft is None and any(each.draft for each in held):
         fields = text_part(source.model, source.config)

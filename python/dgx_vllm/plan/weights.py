@@ -134,7 +134,7 @@ def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int
         if part in (Part.OTHER, Part.MLP) and main is not None and experts > 1:
             shape = held[main].shape
             part = Part.EXPERTS if len(shape) > 2 and shape[0] == experts else part
-        draft, wide = parts.is_draft(name, beyond), parts.is_wide(name.removesuffix(".weight"))
+        draft, wide = parts.is_draft(name, beyond), parts.is_wide(name)
         offered = parts.is_offered(name)
         found.append(Weight(part, precision, draft, parameters, size, outputs, wide, offered))
     return _summed(found)
