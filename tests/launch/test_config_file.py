@@ -157,3 +157,14 @@ def test_a_file_that_the_environment_names_is_read(dgx_vllm: Run, file: Path) ->
     file.write_text("port: 9000\n")
     outcome = dgx_vllm("serve", "org/model", "--dry-run", environ={"VLLM_EXTRA_ARGS": f"--config {file}"})
     assert row(outcome, "port") == "9000"
+
+
+def test_a_switch_that_is_off_is_not_taken_for_one_that_is_given(
+    dgx_vllm: Run, checkpoint: Path, file: Path
+) -> None:
+    (checkpoint / "tokenizer.json").unlink()
+    words = ["serve", str(checkpoint), "--dry-run", "--config", str(file)]
+    file.write_text("skip-tokenizer-init: true\n")
+    assert dgx_vllm(*words).status == 0
+    file.write_text("no-skip-tokenizer-init: true\n")
+    assert "tokenizer" in dgx_vllm(*words).err

@@ -23,7 +23,7 @@ def has_own_tokenizer(launch: Launch) -> bool:
     """Whether the tokenizer is that of the model that is served."""
     # vLLM takes a verifier's own, whatever --tokenizer says.
     given = "tokenizer" in launch.settings and launch.speculator is None
-    return not given and "skip-tokenizer-init" not in launch.settings
+    return not given and launch.text("skip-tokenizer-init") != "on"
 
 
 def repositories(launch: Launch) -> list[str]:
