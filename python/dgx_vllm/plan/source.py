@@ -12,7 +12,7 @@ from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.formats import AUTO, Reading
 from dgx_vllm.profile import Profile
 
-# What the hub has to answer a plan, which can do without it.
+# Seconds for each part of the hub's answers; all of them together get twice that.
 _SECONDS = 30
 # Older ModelOpt checkpoints hold their quantization here instead of in config.json.
 _QUANTIZATION = "hf_quant_config.json"
@@ -102,10 +102,11 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
     from dgx_vllm.download import faults
 
     cache = caches.hub(environ)
+    seconds = int(environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SECONDS)
 
     def download() -> str:
         # It fails at once where there is no network; a download would try for half a minute.
-        info = huggingface_hub.HfApi().model_info(model, timeout=_SECONDS)
+        info = huggingface_hub.HfApi().model_info(model, timeout=seconds)
         names = {each.rfilename for each in info.siblings or ()}
         if formats.only_gguf(names):
             raise UserError(f"{model} has GGUF alone: {formats.NO_GGUF}")
@@ -115,7 +116,7 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
         return path
 
     try:
-        config = within(_SECONDS, download)
+        config = within(2 * seconds, download)
     except UserError:
         raise
     except HFValidationError as error:
