@@ -5,6 +5,9 @@ import socket
 import threading
 from collections.abc import Iterator
 
+#: Seconds between two letters.
+PAUSE = 0.05
+
 
 @contextlib.contextmanager
 def silent_hub(trickles: bool) -> Iterator[str]:
@@ -14,7 +17,7 @@ def silent_hub(trickles: bool) -> Iterator[str]:
     def answer(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.sendall(b"HTTP/1.1 200 OK\r\nX-Endless: " if trickles else b"")
-            while not ended.wait(0.05):
+            while not ended.wait(PAUSE):
                 if trickles:
                     connection.sendall(b"a")
 

@@ -13,6 +13,7 @@ from fakehub import MODEL, TOKEN, Hub, serving
 from dgx_vllm import cli
 from dgx_vllm.download import command
 from dgx_vllm.errors import UserError
+from dgx_vllm.formats import AUTO, Reading
 
 CONFIG = b'{"model_type": "qwen2"}'
 
@@ -70,13 +71,16 @@ def download(
         revision: str | None = None,
         if_missing: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        reading: Reading = AUTO,
     ) -> Outcome:
         slept: list[float] = []
         environ = {**environment, "HF_ENDPOINT": hub.url}
         status = 0
         said = ""
         try:
-            command.download(model, environ, revision, if_missing, sleep=slept.append, clock=clock)
+            command.download(
+                model, environ, revision, if_missing, sleep=slept.append, clock=clock, reading=reading
+            )
         except UserError as error:
             status, said = error.status, f"dgx-vllm: {error}\n"
         captured = capsys.readouterr()

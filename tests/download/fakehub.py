@@ -12,8 +12,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 MODEL = "org/model"
+VERIFIER = "org/verifier"
 COMMIT = "c0ffee" + "0" * 34
 TOKEN = "hf_TheSecretThatNobodyPrints"
+
+#: Seconds between two bytes of what trickles.
+PAUSE = 0.05
 
 Refusal = tuple[int, str, str]
 """Status, X-Error-Code and X-Error-Message of an answer, as the real hub gives them."""
@@ -39,6 +43,7 @@ class Behaviour:
         corrupt: whether the first byte sent is another one.
         ranges: whether a Range is honoured.
         surplus: bytes sent after the last one, with a Content-Length that covers them.
+        trickles: whether the content comes a byte at a time.
     """
 
     refusal: Refusal | None = None
@@ -47,6 +52,7 @@ class Behaviour:
     corrupt: bool = False
     ranges: bool = True
     surplus: int = 0
+    trickles: bool = False
 
 
 @dataclass
@@ -76,6 +82,7 @@ class Hub:
     url: str = ""
     mirror: str = ""
     mirror_tokens: set[str | None] = field(default_factory=set)
+    verifier: dict[str, bytes] = field(default_factory=dict)
 
     def fails(self, name: str, *behaviours: Behaviour) -> None:
         """The next answers with this file's content, one behaviour for each; then it is served."""
@@ -90,17 +97,38 @@ class Hub:
 
     def blob(self, name: str) -> str:
         """A blob's name in the cache: files of weights are in Git LFS, the others in git."""
-        content = self.files[name]
+        content = self.content(name)
         if is_lfs(name):
             return hashlib.sha256(content).hexdigest()
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
-    def description(self) -> dict[str, Any]:
-        return {"id": MODEL, "sha": COMMIT, "siblings": [self._sibling(name) for name in self.files]}
+    def content(self, name: str) -> bytes:
+        """A file's content; files of the verifier have its name before theirs."""
+        return (
+            self.verifier[name.removeprefix(f"{VERIFIER}/")] if name not in self.files else self.files[name]
+        )
 
-    def _sibling(self, name: str) -> dict[str, Any]:
-        size = len(self.files[name])
-        sibling: dict[str, Any] = {"rfilename": name, "size": size, "blobId": self.blob(name)}
+    def description(self, model: str = MODEL) -> dict[str, Any]:
+        names = self.files if model == MODEL else self.verifier
+        return {"id": model, "sha": COMMIT, "siblings": [self._sibling(model, name) for name in names]}
+
+    def tree(self) -> list[dict[str, Any]]:
+        """The same as huggingface_hub's snapshot_download asks for it."""
+        return [
+            {
+                "type": "file",
+                "path": each["rfilename"],
+                "size": each["size"],
+                "oid": each["blobId"],
+                **({"lfs": {"oid": each["lfs"]["sha256"], **each["lfs"]}} if "lfs" in each else {}),
+            }
+            for each in self.description()["siblings"]
+        ]
+
+    def _sibling(self, model: str, plain: str) -> dict[str, Any]:
+        name = plain if model == MODEL else f"{model}/{plain}"
+        size = len(self.content(name))
+        sibling: dict[str, Any] = {"rfilename": plain, "size": size, "blobId": self.blob(name)}
         if is_lfs(name):
             sibling |= {
                 "blobId": "0" * 40,
@@ -143,15 +171,19 @@ class Handler(BaseHTTPRequestHandler):
         elif hub.mirror and is_lfs(name) and not self.server.is_mirror:
             self._redirect(name)
         else:
-            self._headers(200, name, len(hub.files[name]))
+            self._headers(200, name, len(hub.content(name)))
 
     def do_GET(self) -> None:
         hub = self.server.hub
         address = urlsplit(self.path)
-        if address.path.startswith(f"/api/models/{MODEL}"):
+        if address.path in (f"/api/models/{MODEL}/tree/{COMMIT}", f"/api/models/{MODEL}/tree/main"):
+            self._json(hub.tree())
+        elif address.path.startswith(f"/api/models/{VERIFIER}/revision/"):
+            self._json(hub.description(VERIFIER))
+        elif address.path.startswith(f"/api/models/{MODEL}"):
             hub.listings += 1
             hub.tokens.add(self.headers.get("Authorization"))
-            self._list(address.path, address.query)
+            self._list(address.path)
         elif (name := self._name()) is not None:
             tokens = hub.mirror_tokens if self.server.is_mirror else hub.tokens
             tokens.add(self.headers.get("Authorization"))
@@ -165,7 +197,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         del format, args
 
-    def _list(self, path: str, query: str) -> None:
+    def _list(self, path: str) -> None:
         hub = self.server.hub
         if hub.listing:
             answer = hub.listing.pop(0)
@@ -173,11 +205,17 @@ class Handler(BaseHTTPRequestHandler):
                 self._refuse(answer)
                 return
             body = answer.encode()
-        elif path.endswith(("/revision/main", f"/revision/{COMMIT}")) and "blobs=" in query:
+        elif path.endswith(("/revision/main", f"/revision/{COMMIT}", MODEL)):
             body = json.dumps(hub.description()).encode()
         else:
             self._refuse(NO_REVISION)
             return
+        self._send(body)
+
+    def _json(self, answer: Any) -> None:
+        self._send(json.dumps(answer).encode())
+
+    def _send(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -194,13 +232,19 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour.refusal:
             self._refuse(behaviour.refusal)
             return
-        content = hub.files[name][start:] + b"+" * behaviour.surplus
+        content = hub.content(name)[start:] + b"+" * behaviour.surplus
         self._headers(206 if start else 200, name, len(content))
         if behaviour.corrupt:
             content = bytes([content[0] ^ 1]) + content[1:]
         body = content if behaviour.sent is None else content[: behaviour.sent]
-        self.wfile.write(body)
-        request.sent = len(body)
+        for place in range(0, len(body), 1) if behaviour.trickles else ():
+            self.wfile.write(body[place : place + 1])
+            request.sent += 1
+            if hub.released.wait(PAUSE):
+                return
+        if not behaviour.trickles:
+            self.wfile.write(body)
+            request.sent = len(body)
         if behaviour.held:
             hub.holding.set()
             hub.released.wait(3600)
@@ -218,7 +262,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{hub.blob(name)}"')
         if is_lfs(name):
             self.send_header("X-Linked-Etag", f'"{hub.blob(name)}"')
-            self.send_header("X-Linked-Size", str(len(hub.files[name])))
+            self.send_header("X-Linked-Size", str(len(hub.content(name))))
         self.end_headers()
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -231,10 +275,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _name(self) -> str | None:
-        prefix = f"/{MODEL}/resolve/{COMMIT}/"
         path = unquote(urlsplit(self.path).path)
-        name = path.removeprefix(prefix)
-        return name if path.startswith(prefix) and name in self.server.hub.files else None
+        for model, files, before in (
+            (MODEL, self.server.hub.files, ""),
+            (VERIFIER, self.server.hub.verifier, f"{VERIFIER}/"),
+        ):
+            for revision in (COMMIT, "main"):
+                prefix = f"/{model}/resolve/{revision}/"
+                name = path.removeprefix(prefix)
+                if path.startswith(prefix) and name in files:
+                    return before + name
+        return None
 
 
 @contextmanager

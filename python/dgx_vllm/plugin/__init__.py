@@ -9,6 +9,8 @@ for them (drafts.py, draft_method.py). These and the layers that were left in BF
 for layers from outside, and are vLLM's own until a flag, or `--dense-dtype` (docs/decode.md), asks for them.
 The rest of this page is about the CPU, where the reference path serves every NVFP4 layer.
 
+What vLLM asks the hub without a timeout gets one (hub.py).
+
 vLLM 0.32 reads ModelOpt NVFP4 checkpoints on GPUs only: on its CPU backend no linear kernel is listed for
 NVFP4 and the table of NVFP4 MoE backends is closed. This plugin adds both, so that the checkpoint that a
 GB10 serves also runs on a development machine.

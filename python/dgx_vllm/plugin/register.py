@@ -4,8 +4,8 @@ _registered = False
 
 
 def register() -> None:
-    """Give vLLM layers for `--dense-dtype`, runners and drafts' experts for `--moe-backend dgx` and, on its
-    CPU backend, NVFP4.
+    """Give vLLM bounds for what it asks the hub, layers for `--dense-dtype`, runners and drafts' experts for
+    `--moe-backend dgx` and, on its CPU backend, NVFP4.
 
     vLLM calls this once in every process that it starts, possibly more than once: later calls do nothing.
     """
@@ -16,8 +16,9 @@ def register() -> None:
 
     from vllm.platforms import current_platform
 
-    from dgx_vllm.plugin import drafts, layers, runner
+    from dgx_vllm.plugin import drafts, hub, layers, runner
 
+    hub.register()
     layers.register()
     runner.register()
     drafts.register()
