@@ -96,6 +96,33 @@ def test_the_server_is_found(
     assert piped(alone, "hi", *([word] if word else [])) == (0, "found\n", "")
 
 
+def test_an_adapter_of_the_only_server(
+    talker: Talker, alone: dict[str, str], registered: Callable[..., None]
+) -> None:
+    registered()
+    talker.models = ["model", "adapter"]
+    talker.answers.append(["found"])
+    assert piped(alone, "hi", "adapter") == (0, "found\n", "")
+    assert talker.asked[0]["model"] == "adapter"
+    assert "serves model, adapter, not other; name one of these" in piped(alone, "hi", "other")[2]
+
+
+def test_a_prompt_does_not_wait_for_a_socket(talker: Talker, alone: dict[str, str]) -> None:
+    """As `ssh spark dgx-vllm chat -p hi` has for standard input."""
+    talker.answers.append(["yes"])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            [*COMMAND, "--url", talker.url, "-p", "hi"],
+            env=alone,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert (done.returncode, done.stdout) == (0, "yes\n")
+
+
 def test_a_server_of_a_container_at_the_usual_port(talker: Talker, alone: dict[str, str]) -> None:
     talker.answers.append(["found"])
     assert piped({**alone, "PORT": str(talker.port)}, "hi") == (0, "found\n", "")

@@ -1,5 +1,7 @@
 """`dgx-vllm chat`."""
 
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -38,7 +40,7 @@ def chat(
     Raises:
         UserError: whatever is the user's to mend, and whatever the server refuses.
     """
-    piped = not sys.stdin.isatty()
+    piped = not sys.stdin.isatty() if prompt is None else _holds_a_text()
     question = "\n\n".join(filter(None, [prompt, sys.stdin.read().strip() if piped else None]))
     if not question and (piped or prompt is not None):
         raise UserError("there is no question: standard input is empty")
@@ -50,3 +52,12 @@ def chat(
             session.ask(question)
         else:
             session.converse()
+
+
+def _holds_a_text() -> bool:
+    """Whether standard input is a file or a pipe: ssh's socket would stay open for ever."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)

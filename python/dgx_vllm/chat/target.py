@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch import secret
 from dgx_vllm.launch.endpoint import Endpoint
 from dgx_vllm.running import health, servers
+from dgx_vllm.running.servers import Server
 
 _SECONDS = 10.0
 _DEFAULT_PORT = "8888"
@@ -58,11 +59,22 @@ def find(model: str | None, url: str | None, key_file: Path | None, environ: Map
             if isinstance(error.__cause__, httpx.ConnectError):
                 raise UserError(f"{servers.NONE}, or name one elsewhere: --url URL", FAILURE) from error
             raise
-    server = servers.one(model, known)
+    server, name = _meant(model, known)
     if server.state != "ready" or server.url is None:
         raise UserError(f"{server.name} is {server.state}; see dgx-vllm status {server.name}", FAILURE)
     client = health.endpoint(server, environ, key_file).client(_SECONDS)
-    return _asked(client, server.socket or server.url, server.served)
+    return _asked(client, server.socket or server.url, name or server.served)
+
+
+def _meant(model: str | None, known: Sequence[Server]) -> tuple[Server, str | None]:
+    """The server, and the name to ask it for where that is not its own: an adapter's, say."""
+    try:
+        return servers.one(model, known), None
+    except UserError:
+        running = [each for each in known if each.runs]
+        if model is None or len(running) != 1:
+            raise
+        return running[0], model
 
 
 def _at(url: str, key_file: Path | None, environ: Mapping[str, str]) -> httpx.Client:
