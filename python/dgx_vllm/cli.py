@@ -47,7 +47,8 @@ def main() -> None:
     Console.on_broken_pipe = _raise  # type: ignore[method-assign, assignment]
     try:
         status: Any = app(standalone_mode=False, prog_name="dgx-vllm")
-        sys.stdout.flush()  # here, where a reader that is gone is caught
+        if sys.stdout is not None:  # closed from the start, as `>&-` does
+            sys.stdout.flush()  # here, where a reader that is gone is caught
     except UserError as error:
         _fail(str(error), error.status)
     except typer.TyperException as error:

@@ -232,3 +232,24 @@ def test_a_reader_that_comes_back_learns_how_much_is_missing(start: Start) -> No
     found = DROPPED.search(outcome.err.encode())
     assert found is not None
     assert outcome.err.count("chatter\n") + int(found[1].replace(b",", b"")) == 20_000
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
+def test_a_stream_that_is_closed_from_the_start_gets_nothing(
+    fake_environment: dict[str, str], checkpoint: Path, tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    """Its number is free for the next file that is opened: no log may go there."""
+    environ = {**fake_environment, "FAKE_VLLM": "{}", "FAKE_VLLM_RECORD": str(tmp_path)}
+    ready = tmp_path / "ready.json"
+    words = [*COMMAND, "serve", str(checkpoint), "--port", str(free_port()), "--ready-file", str(ready)]
+    shut = " ".join(f"{each}>&-" for each in closed)
+    launcher = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {shut}', "sh", *words],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _await(ready, launcher)
+    assert json.loads(ready.read_text())["pid"] == launcher.pid
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(SECONDS) == 0

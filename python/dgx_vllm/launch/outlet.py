@@ -139,11 +139,15 @@ class Outlet:
 
 def standard() -> tuple[Outlet, Outlet]:
     """This process's output and error; one and the same where both are one pipe or terminal."""
-    for stream in (sys.stdout, sys.stderr):
+    to = []
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         with contextlib.suppress(OSError, ValueError):
-            stream.flush()  # what was printed before comes before
-    out = Outlet(1)
-    return out, out if _same(1, 2) else Outlet(2)
+            if stream is not None:
+                stream.flush()  # what was printed before comes before
+        # Of a stream that was closed from the start, the number may be another file's by now.
+        to.append(os.open(os.devnull, os.O_WRONLY) if stream is None else number)
+    out = Outlet(to[0])
+    return out, out if _same(*to) else Outlet(to[1])
 
 
 def _same(one: int, other: int) -> bool:

@@ -78,7 +78,7 @@ class Progress:
     """What is said while the server starts, when it is ready, and when it ends; it waits for no reader."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._console = Console(stderr=True, highlight=False)
         self._next = _TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS
         self.out, self.err = outlet.standard()
