@@ -30,8 +30,8 @@ def chat(
     Args:
         model: see `target.find`.
         environ: the process's environment.
-        url: likewise.
-        key_file: likewise.
+        url: see `target.find`.
+        key_file: see `target.find`.
         system: how the model should behave.
         prompt: one question, asked without a conversation; what is piped in follows it.
         options: fields of each request; those that are None are left to the server.

@@ -83,11 +83,12 @@ def bench_kernels(
     ] = None,
     tokens: Annotated[str, typer.Option(metavar="N,...", help="Tokens in a call, 1 to 16.")] = "1,2,4,8,16",
     peers: Annotated[
-        str, typer.Option(metavar="NAME,...", help="vLLM's own to measure beside: marlin, humming; or none.")
+        str,
+        typer.Option(metavar="NAME,...", help="vLLM's own kernels to measure too: marlin, humming; or none."),
     ] = "marlin,humming",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows there too.")] = None,
 ) -> None:
-    """Time the decode kernels on this machine's GPU, beside vLLM's own and beside their bytes only read."""
+    """Time the decode kernels on this machine's GPU, vLLM's own, and reading the same bytes alone."""
     from dgx_vllm.bench import command
 
     command.bench_kernels(sys.argv[1:], os.environ, named=shapes, tokens=tokens, peers=peers, file=json)

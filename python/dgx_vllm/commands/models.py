@@ -115,7 +115,7 @@ def plan(
         Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw the plan into this file too.")
     ] = None,
 ) -> None:
-    """Say what MODEL takes of a GB10's memory, what fits beside it, and how fast it may decode."""
+    """Say what MODEL takes of a GB10's memory, what else fits, and how fast it may decode."""
     from dgx_vllm.plan import command
 
     command.plan(

@@ -33,7 +33,7 @@ class Commands(TyperGroup):
 
 
 class PassOn(TyperCommand):
-    """A command that takes vLLM's flags beside its own, and shows their help."""
+    """A command that takes its own options and vLLM's flags, and shows help on both."""
 
     def parse_args(self, context: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         own = args[: args.index("--")] if "--" in args else args

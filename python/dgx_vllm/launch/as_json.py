@@ -94,7 +94,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
         fits: whether this machine has that memory, and a GPU where it takes one; null where vLLM is missing.
         dense_dtype: what `--dense-dtype` is where it is not given.
         flags: the vLLM flags that it sets on this machine, by name without dashes.
-        environment: the variables that it sets, likewise.
+        environment: the variables that it sets on this machine.
     """
 
     name: str

@@ -28,10 +28,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         has_key: whether clients must give one.
         served: the name that requests give, known once the server is ready.
         started: when the launcher started, in seconds since 1970.
-        ready: when the first token was produced, likewise; None until then.
+        ready: when the first token was produced, in seconds since 1970; None until then.
         log: the file that holds the end of its log.
         server: the word by which its answers are told from another server's, known once it is ready.
-        control: the Unix socket on which it asks for no certificate, likewise.
+        control: the Unix socket on which it asks for no certificate, known once it is ready.
     """
 
     pid: int

@@ -20,8 +20,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         healthy: whether /health answers with 200 within 5 s.
         problem: why not.
         running: requests that are being answered; null where /metrics was not to be had.
-        waiting: requests that wait for their turn, likewise.
-        kv_cache: the share of the KV cache that is in use, 0 to 1, likewise.
+        waiting: requests that wait for their turn; null as for `running`.
+        kv_cache: the share of the KV cache that is in use, 0 to 1; null as for `running`.
     """
 
     healthy: bool
