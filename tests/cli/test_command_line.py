@@ -1,6 +1,7 @@
 """The command line as a whole: help, versions, and answers to commands that do not exist."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,8 @@ def test_each_command_has_help_in_three_spellings(run: Run, command: str) -> Non
     status, long, _ = run(command, "--help")
     assert status == 0
     assert f"dgx-vllm {command}" in long
+    assert re.search("--help +-h ", long)
+    assert "<bool>" not in long
     assert run(command, "-h") == (0, long, "")
     status, by_help, _ = run("help", command)
     assert status == 0

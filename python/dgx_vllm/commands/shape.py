@@ -3,7 +3,7 @@
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from dgx_vllm.errors import UserError
 
@@ -11,6 +11,16 @@ from dgx_vllm.errors import UserError
 #: is not declared: in `-sc.method` and `-dph` it would be found as one of several short options.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
 HELP = {"help_option_names": ["-h", "--help"]}
+
+_display_type = TyperOption.display_type_rich
+
+
+def _type_of_values(self: TyperOption, ctx: Any) -> str | None:
+    """Typer shows `<bool>` behind a switch, as if it took a value."""
+    return None if self.is_flag else _display_type(self, ctx)
+
+
+TyperOption.display_type_rich = _type_of_values  # type: ignore[method-assign, assignment]
 
 
 class Commands(TyperGroup):
@@ -47,6 +57,12 @@ class PassOn(TyperCommand):
                 show.show(wanted, self.params)
                 context.exit()
         return super().parse_args(context, args)
+
+    def format_help(self, context: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        option = self.get_help_option(context)
+        if option is not None:
+            option.opts = ["-h", *option.opts]  # read by parse_args, and shown here
+        super().format_help(context, formatter)
 
     def shell_complete(self, context: typer.Context, incomplete: str) -> list[Any]:  # type: ignore[override]
         """The command's own options, then vLLM's flags."""
