@@ -199,6 +199,21 @@ def test_an_absent_class_leaves_unknown_what_it_would_tell(tmp_path: Path) -> No
     assert "how many layers there are" in plan["unknown"]
 
 
+@pytest.mark.parametrize(("dtype", "loaded"), [("bfloat16", 1000), ("float32", 500)])
+def test_weights_without_a_header_count_by_their_size(tmp_path: Path, dtype: str, loaded: int) -> None:
+    config = {"model_type": "brand_new", **_BASE, "dtype": dtype}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "pytorch_model.bin").write_bytes(bytes(1000))
+    plan = planned(tmp_path)
+    assert weights(plan, False) == loaded
+    assert plan["unknown"] == []
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_experts": 8, "moe_topk": 2}))
+    assert planned(tmp_path)["unknown"] == ["how many experts a layer has and a token uses"]
+    quantized = {**config, "quantization_config": {"quant_method": "magic"}}
+    (tmp_path / "config.json").write_text(json.dumps(quantized))
+    assert weights(planned(tmp_path), False) == 1000
+
+
 def test_float32_is_counted_as_vllm_loads_it(tmp_path: Path) -> None:
     config = {**_BASE, "model_type": "brand_new", "dtype": "float32"}
     wide = {name: ("F32", shape) for name, (_, shape) in _TENSORS.items()}

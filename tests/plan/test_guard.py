@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
+from checkpoints import write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from dgx_vllm.plan.guard import Subject, Terms, compile_jobs, judge
 from dgx_vllm.plan.memory import Budget
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.overheads import Overhead
+from dgx_vllm.plan.weights import Loading
 
 GB = 10**9
 QWEN = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
@@ -259,3 +261,26 @@ def test_a_gpu_with_memory_of_its_own_is_vllms(spark: Machine, qwen: Subject) ->
     launch = planned(apart, 30 * GB, qwen)
     assert launch.refusal is None
     assert "kv-cache-memory-bytes" not in launch.settings
+
+
+@pytest.mark.parametrize(
+    ("dtype", "drafting", "number"),
+    [("bfloat16", False, 2), ("bfloat16", True, 2), ("float32", False, 4), ("float16", True, 2)],
+)
+@pytest.mark.parametrize("stored", ["BF16", "F32"])
+def test_a_start_is_charged_what_vllm_loads(
+    tmp_path: Path, dtype: str, drafting: bool, number: int, stored: str
+) -> None:
+    """GLM's draft layer is numbered on from the model's; a checkpoint in float32 is cast to --dtype."""
+    config = {
+        **{"model_type": "glm4_moe", "num_hidden_layers": 1, "num_nextn_predict_layers": 1},
+        **{"dtype": {"BF16": "bfloat16", "F32": "float32"}[stored]},
+    }
+    own = {
+        "model.embed_tokens.weight": (stored, (256, 64)),
+        "model.layers.0.mlp.up_proj.weight": (stored, (64, 64)),
+    }
+    draft = {"model.layers.1.eh_proj.weight": (stored, (64, 128))}
+    directory = write(tmp_path, config, {**own, **draft})
+    charged = guard.survey(str(directory), {}, None).weights(drafting, Loading(dtype=dtype))
+    assert charged == ((256 * 64 + 64 * 64 + 64 * 128 * drafting) * number, "the files")

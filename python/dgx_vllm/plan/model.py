@@ -13,6 +13,7 @@ from dgx_vllm.plan.architecture import Architecture, Unknown
 from dgx_vllm.plan.fields import text_part
 from dgx_vllm.plan.headers import Stored
 from dgx_vllm.plan.parts import Part
+from dgx_vllm.plan.precision import PLAIN
 from dgx_vllm.plan.source import Source
 from dgx_vllm.plan.weights import Weight
 from dgx_vllm.sparsity import Sparsity
@@ -64,11 +65,12 @@ def understand(source: Source, thorough: bool = True) -> Model:
     """
     tensors = _tensors(source.directory, source.reading)
     pruned = sparsity.declared(source.config, source.beside)
+    sizes = _sizes(source.directory, source.reading) if tensors is None else 0
     known = True
     try:
         architecture = families.read(source.model, source.config)
     except UserError:
-        if tensors is None:
+        if tensors is None and not sizes:
             raise
         known = False
         architecture = _generic(source, thorough)
@@ -78,6 +80,11 @@ def understand(source: Source, thorough: bool = True) -> Model:
     if tensors is not None:
         held = _weights(tensors, source.config, architecture)
         architecture = _fitted(architecture, held, source)
+    elif not known:
+        held = (_in_one(sizes, stored_dtype, source.config),)
+        if architecture.experts:
+            # Which of the bytes are theirs only a header would say.
+            architecture = replace(architecture, unknown=architecture.unknown | {Unknown.EXPERTS})
     try:
         method = quantization.read(source.model, dtype, source.config, source.beside)
         name, cache_dtype = method.name, method.cache
@@ -89,7 +96,8 @@ def understand(source: Source, thorough: bool = True) -> Model:
         unknown = architecture.unknown | {Unknown.DTYPE, Unknown.CACHE}
         architecture = replace(architecture, unknown=unknown)
     architecture = replace(architecture, dtype=dtype)
-    return Model(source.model, architecture, held, tensors is not None, known, name, cache_dtype, pruned)
+    exact = tensors is not None or not known
+    return Model(source.model, architecture, held, exact, known, name, cache_dtype, pruned)
 
 
 def stored(
@@ -111,6 +119,21 @@ def _tensors(directory: Path | None, reading: Reading) -> Mapping[str, Stored] |
     if directory is None or not headers.present(directory, reading) or not headers.whole(directory, reading):
         return None
     return headers.read(directory, reading)
+
+
+def _sizes(directory: Path | None, reading: Reading) -> int:
+    """Bytes of weights in files that have no header to read (.bin, .pt); 0 where some are missing."""
+    if directory is None or headers.present(directory, reading) or not headers.whole(directory, reading):
+        return 0
+    return sum(path.stat().st_size for path in headers.files(directory, reading))
+
+
+def _in_one(size: int, dtype: str, config: Mapping[str, Any]) -> Weight:
+    """Weights of which no more is known than how many bytes they are, and their dtype if all have one."""
+    plain = None if quantization.declared(config) else PLAIN.get(dtype)
+    if plain is None:
+        return Weight(Part.OTHER, "as stored", False, 0, size, 0)
+    return Weight(Part.OTHER, plain.name, False, size * 8 // plain.bits, size, 0)
 
 
 def _generic(source: Source, thorough: bool) -> Architecture:
