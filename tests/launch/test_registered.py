@@ -3,8 +3,11 @@
 import signal
 from pathlib import Path
 
+import pytest
 from launching import Start
 
+from dgx_vllm.launch.endpoint import Endpoint, Ready
+from dgx_vllm.launch.report import Progress
 from dgx_vllm.running import registry
 
 
@@ -39,3 +42,17 @@ def test_a_draft_model_and_adapters_are_in_use(start: Start, fake_environment: d
     running.await_ready()
     (found,) = registry.entries(fake_environment)
     assert {"org/draft", "org/adapter", "/srv/adapter"} <= set(found.uses)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "path", "said"), [(True, "chat/", True), (True, "", False), (False, "chat/", False)]
+)
+def test_a_terminal_is_told_of_the_chat(
+    capfd: pytest.CaptureFixture[str], terminal: bool, path: str, said: bool
+) -> None:
+    progress = Progress()
+    progress._terminal = terminal
+    url = "http://127.0.0.1:8888"
+    progress.ready(Ready(Endpoint(url), "model", 0.1, f"curl {url}/v1/{path}completions"), 3)
+    progress.finish()
+    assert ("dgx-vllm chat" in capfd.readouterr().out) == said

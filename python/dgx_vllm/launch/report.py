@@ -124,6 +124,8 @@ class Progress:
         where = f"the socket {ready.endpoint.socket}" if ready.endpoint.socket else f"{ready.endpoint.url}/v1"
         if ready.curl:
             then = f"try it: {ready.curl}"
+            if self._terminal and "/chat/" in ready.curl:
+                then += "\ndgx-vllm: or talk to it, from another terminal: dgx-vllm chat"
         elif ready.fault:
             then = f"no token could be had ({ready.fault}); ready means that /health answers"
         else:
