@@ -84,6 +84,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> None:
             "[vllm.general_plugins]\ndgx_vllm = dgx_vllm.plugin:register\n"
             "[vllm.nvfp4_experts]\ndgx_vllm = dgx_vllm.plugin.experts:select\n"
             "[vllm.nvfp4_linear]\ndgx_vllm = dgx_vllm.plugin.nvfp4_kernel:select\n"
+            "[vllm.xgrammar_limits]\ndgx_vllm = dgx_vllm.structured.limits:check\n"
         )
         sys.path.insert(0, str(site))
 
