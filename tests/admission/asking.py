@@ -14,7 +14,7 @@ ARGUMENTS = Namespace(
 
 
 async def behind(scope: Any, receive: Any, send: Any) -> None:
-    await send("reached")
+    await send({"type": "reached"})
 
 
 def ask(
@@ -34,7 +34,7 @@ def ask(
         raise AssertionError("the body of a refused request is not read")
 
     async def send(message: Any) -> None:
-        sent.append(message)
+        sent.append("reached" if message == {"type": "reached"} else message)
 
     args = Namespace(**{**vars(ARGUMENTS), **arguments})
     app = SimpleNamespace(state=SimpleNamespace(engine_client=engine, args=args))

@@ -19,6 +19,7 @@ import pytest
 from launching import COMMAND, Start, free_port
 from processes import PATIENCE, await_end, until
 
+from dgx_vllm.launch.layers import SHUTDOWN_SECONDS
 from dgx_vllm.launch.server import GRACE_SECONDS
 
 # --- ready ----------------------------------------------------------------------------------------------
@@ -275,7 +276,15 @@ def test_a_deaf_server_is_killed(start: Start) -> None:
 
 def test_the_grace_period_is_shorter_than_dockers() -> None:
     """`docker stop` kills after 10 s: the launcher must have ended its engine by then."""
-    assert GRACE_SECONDS < 10
+    assert GRACE_SECONDS + int(SHUTDOWN_SECONDS) < 10
+
+
+def test_running_answers_have_their_time_by_default(start: Start) -> None:
+    server = start()
+    server.await_ready()
+    argv = server.recorded("argv.json")
+    assert argv[argv.index("--shutdown-timeout") + 1] == SHUTDOWN_SECONDS
+    assert server.end(signal.SIGTERM).status == 0
 
 
 def test_a_second_signal_kills_at_once(start: Start) -> None:

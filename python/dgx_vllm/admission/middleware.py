@@ -18,12 +18,18 @@ from dgx_vllm.admission.memory import Memory, is_new_work
 from dgx_vllm.admission.names import CONTROL, HEARTBEAT, SERVER, SHED
 from dgx_vllm.admission.refusal import Refusal
 from dgx_vllm.admission.signature import signed
+from dgx_vllm.admission.stream import streamed
 
 RETRY_SECONDS = 10
 _NO_KEY = Refusal(
     401,
     "this server asks for its API key: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'",
     {"WWW-Authenticate": "Bearer"},
+)
+_STOPPING = Refusal(
+    503,
+    "this server is stopping and takes no new requests; try again later",
+    {"Retry-After": str(RETRY_SECONDS)},
 )
 _LOW = Refusal(
     503,
@@ -70,11 +76,15 @@ class Admission:
             await answer(scope, receive, signed(send, self._server))
         elif path == "/health":
             await self._app(admitted, receive, signed(send, self._server))
-        elif is_new_work(scope) and self._memory.is_low:
+        elif not is_new_work(scope):
+            await self._app(admitted, receive, send)
+        elif getattr(scope["app"].state, "stopping", False):
+            await _STOPPING(scope, receive, send)
+        elif self._memory.is_low:
             counters.SHED.inc()
             await _LOW(scope, receive, send)
         else:
-            await self._app(admitted, receive, send)
+            await streamed(self._app, admitted, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The server's own life, from start to end, and the control socket's with it."""

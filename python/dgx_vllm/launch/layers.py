@@ -18,6 +18,9 @@ from dgx_vllm.speculators import Speculator
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8888
+# What running answers have once the server is told to end. With what its processes take after that, it stays
+# below the 10 s that `docker stop` waits. vLLM's own default is none.
+SHUTDOWN_SECONDS = "4"
 DEFAULT_MODEL = "demo"
 
 _READING = ("load-format", "config-format")
@@ -143,7 +146,12 @@ def with_speculator(winners: Layer, speculator: Speculator | None) -> Layer:
 
 def from_defaults(machine: Machine) -> Layer:
     """What holds if nobody says otherwise."""
-    values: Values = {"host": DEFAULT_HOST, "port": str(DEFAULT_PORT), "model": DEFAULT_MODEL}
+    values: Values = {
+        "host": DEFAULT_HOST,
+        "port": str(DEFAULT_PORT),
+        "model": DEFAULT_MODEL,
+        "shutdown-timeout": SHUTDOWN_SECONDS,
+    }
     if machine.platform == "cpu":
         values["kv-cache-memory-bytes"] = CPU_KV_CACHE_BYTES
     elif machine.unified:

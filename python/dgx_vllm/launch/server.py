@@ -25,8 +25,9 @@ from dgx_vllm.launch.notify import Notifier
 from dgx_vllm.launch.readiness import Watch
 from dgx_vllm.launch.report import Progress
 
-# Below the 10 s that `docker stop` waits before it kills.
-GRACE_SECONDS = 8
+# For its processes to end, beyond what running answers have (--shutdown-timeout): in all below the 10 s that
+# `docker stop` waits before it kills.
+GRACE_SECONDS = 5
 TICK_SECONDS = 0.25
 # Beside SIGTERM and SIGINT: a terminal that closes, and what some managers stop with.
 _STOPS = (signal.SIGHUP, signal.SIGQUIT)
