@@ -14,12 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 from talking import Talker
 
 from dgx_vllm.running.registry import Entry, Registration
 
 COMMAND = [sys.executable, "-m", "dgx_vllm.cli", "chat"]
-PATIENCE = 300
 
 
 @pytest.fixture

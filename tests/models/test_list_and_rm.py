@@ -224,5 +224,19 @@ def test_a_services_cache_is_listed_and_its_model_kept(
     assert list(listed(run)) == ["org/a"]
 
 
+def test_a_service_that_is_stopped_is_named(run: Run, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(hub, "org/a", 10)
+    properties = {
+        "Id": "dgx-vllm-main.service",
+        "ActiveState": "inactive",
+        "ExecStart": "{ path=/x ; argv[]=/x/dgx-vllm serve org/a ; ignore_errors=no }",
+    }
+    monkeypatch.setattr(units, "found", lambda environ: [Unit(properties, False)])
+    assert (listed(run)["org/a"]["servers"], listed(run)["org/a"]["services"]) == ([], ["main"])
+    status, out, _ = run("rm", "org/a", "--yes")
+    assert status == 0
+    assert "the service main does not run now; its next start will need org/a again" in out
+
+
 def test_a_cache_that_is_not_there(run: Run, tmp_path: Path) -> None:
     assert "there is no such directory" in run("list", "--cache", tmp_path / "no")[2]

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 
 import msgspec
 import pytest
 from faking import Systemd, unit
+from processes import PATIENCE
 
 from dgx_vllm.launch import command
 from dgx_vllm.launch.command import Request
@@ -266,7 +267,7 @@ def test_a_plain_server_is_stopped_by_any_of_its_names(
 ) -> None:
     child = plain()
     assert run("stop", *([word] if word else [])) == (0, "9001 has stopped\n", "")
-    assert child.wait(300) == -signal.SIGTERM
+    assert child.wait(PATIENCE) == -signal.SIGTERM
     assert registry.entries(environment) == []
 
 
@@ -353,13 +354,18 @@ def test_a_log_is_followed_until_the_server_ends(
         [sys.executable, "-m", "dgx_vllm.cli", "logs", "-f"], env=environment, stdout=-1, text=True
     )
     assert reader.stdout is not None
-    assert reader.stdout.readline() == "before\n"
-    for number in range(9):
-        log.write(f"after {number}\n".encode())
-        assert reader.stdout.readline() == f"after {number}\n"
-    child.kill()
-    child.wait()
-    assert reader.wait(300) == 0
+    bound = Timer(PATIENCE, reader.kill)  # what it waits for comes to an end then
+    bound.start()
+    try:
+        assert reader.stdout.readline() == "before\n"
+        for number in range(9):
+            log.write(f"after {number}\n".encode())
+            assert reader.stdout.readline() == f"after {number}\n"
+        child.kill()
+        child.wait()
+        assert reader.wait(PATIENCE) == 0
+    finally:
+        bound.cancel()
 
 
 def test_no_line_is_lost_between_the_end_and_what_follows(tmp_path: Path) -> None:

@@ -76,6 +76,9 @@ def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | No
             else ""
         )
         print(f"{model.name}: {gb(model.size)}{shared}, last used {_ago(model)} ({model.cache})")
+    for model, _ in meant:
+        for name in model.services:
+            print(f"the service {name} does not run now; its next start will need {model.name} again")
     if not yes and not _agreed(len(meant)):
         print("nothing was removed")
         return FAILURE

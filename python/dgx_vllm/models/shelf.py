@@ -28,6 +28,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         missing: what is not whole: files that are gone, or did not come to their end; null where all is well.
         commits: the commits that are here.
         servers: the names of running servers that use it.
+        services: the names of services that do not run and would use it.
         cache: the Hugging Face cache that holds it.
     """
 
@@ -39,6 +40,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     missing: str | None
     commits: tuple[str, ...]
     servers: tuple[str, ...]
+    services: tuple[str, ...]
     cache: str
 
 
@@ -73,6 +75,7 @@ def models(hub: Path, servers: Sequence[Server]) -> list[tuple[Model, CachedMode
 
 def _model(held: CachedModel, hub: Path, servers: Sequence[Server]) -> Model:
     made_for = profile.by_model(held.name)
+    users = [each for each in servers if _uses(each, held, hub)]
     return Model(
         name=held.name,
         profile=made_for.name if made_for else None,
@@ -81,7 +84,8 @@ def _model(held: CachedModel, hub: Path, servers: Sequence[Server]) -> Model:
         used=held.used,
         missing=_missing(held),
         commits=tuple(each.commit for each in held.snapshots),
-        servers=tuple(each.name for each in servers if each.runs and _uses(each, held, hub)),
+        servers=tuple(each.name for each in users if each.runs),
+        services=tuple(each.name for each in users if not each.runs),
         cache=str(hub),
     )
 
