@@ -37,6 +37,16 @@ _ELSEWHERE = ("dummy", "tensorizer", "modelexpress", "ipc_cache")
 LOAD_FORMATS = frozenset({"auto", *_PATTERNS, *_SHARDED, *_ELSEWHERE})
 """What --load-format may be; plugins of vLLM may add to it."""
 
+PACKAGES: Mapping[str, str] = {
+    "fastsafetensors": "fastsafetensors",
+    "instanttensor": "instanttensor",
+    "modelexpress": "modelexpress",
+    "runai_streamer": "runai_model_streamer",
+    "runai_streamer_sharded": "runai_model_streamer",
+    "tensorizer": "tensorizer",
+}
+"""The Python package that vLLM reads a format with, where it is not part of vLLM."""
+
 _WEIGHTS = (
     *(_SAFETENSORS, _BIN, _PT, "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack"),
     *("*.onnx", "*.onnx_data"),

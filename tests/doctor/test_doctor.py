@@ -416,6 +416,38 @@ def test_cache_is_counted(spark: Place) -> None:
     assert (data["models"], data["bytes"]) == (1, 2**20)
 
 
+def test_what_models_share_is_counted_once(spark: Place) -> None:
+    """huggingface_hub keeps it in hub/blobs, and a link to it in each model's folder."""
+    hub = Path(spark.environ["HOME"]) / ".cache/huggingface/hub"
+    (hub / "blobs" / "ab").mkdir(parents=True)
+    (hub / "blobs" / "ab" / "weights").write_bytes(bytes(2**20))
+    for name in ("a--b", "a--c"):
+        (hub / f"models--{name}" / "blobs").mkdir(parents=True)
+        (hub / f"models--{name}" / "blobs" / "weights").symlink_to("../../blobs/ab/weights")
+    data = look(spark, "Hugging Face cache").data
+    assert (data["models"], data["bytes"]) == (2, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("main", "said"),
+    [
+        ("a" * 40, "the content of a/b's model.safetensors is gone"),
+        ("b" * 40, "main of a/b is a commit that is not here"),
+    ],
+)
+def test_a_model_that_is_not_whole_any_more(spark: Place, main: str, said: str) -> None:
+    folder = Path(spark.environ["HOME"]) / ".cache/huggingface/hub/models--a--b"
+    snapshot = folder / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").symlink_to("../../blobs/gone")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(main)
+    finding = look(spark, "Hugging Face cache")
+    assert finding.status is Status.WARN
+    assert said in finding.value
+    assert finding.remedy == "fetch it again: dgx-vllm download a/b"
+
+
 @pytest.mark.parametrize(("free", "status"), [(2**20, Status.WARN), (2**40, Status.OK)])
 def test_disk(spark: Place, monkeypatch: pytest.MonkeyPatch, free: int, status: Status) -> None:
     from dgx_vllm.doctor import storage

@@ -137,6 +137,15 @@ def test_other_formats_of_the_weights(dgx_vllm: Run, checkpoint: Path, file: str
     assert dgx_vllm("serve", str(checkpoint), "--dry-run", "--load-format", load_format).status == 0
 
 
+def test_the_package_of_a_format_must_be_there_to_start(
+    dgx_vllm: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(formats.PACKAGES, "runai_streamer", "no_such_package")  # type: ignore[arg-type]
+    outcome = dgx_vllm("serve", str(checkpoint), "--load-format", "runai_streamer")
+    assert outcome.status == 1
+    assert "--load-format runai_streamer needs the Python package no_such_package" in outcome.err
+
+
 def test_a_sharded_state_by_a_name_of_its_own(dgx_vllm: Run, checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").rename(checkpoint / "mine-0-0.safetensors")
     words = ["serve", str(checkpoint), "--dry-run", "--load-format", "sharded_state"]
@@ -347,6 +356,14 @@ def test_the_verifier_is_served_and_guarded_with_its_drafter(
     assert f"--speculative-config '{found}'" in outcome.out
     # Its length, too, is that of the verifier.
     refused(dgx_vllm("serve", str(drafter), "--dry-run", "--max-model-len", "9k"), "--max-model-len 9k")
+
+
+def test_a_plan_is_of_the_verifier_and_its_drafter(dgx_vllm: Run, tmp_path: Path, verifier: Path) -> None:
+    drafter = speculator(tmp_path / "drafter", str(verifier))
+    outcome = dgx_vllm("plan", str(drafter), "--json")
+    assert outcome.status == 0, outcome
+    found = {each["draft"]: each["bytes"] for each in json.loads(outcome.out)["weights"]}
+    assert found == {False: 1_000_000_000, True: 500_000_000}
 
 
 def test_a_verifier_that_is_not_whole(dgx_vllm: Run, tmp_path: Path, verifier: Path) -> None:

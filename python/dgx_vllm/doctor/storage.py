@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from dgx_vllm import cached, caches, profile
+from dgx_vllm.cached import CachedModel
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.place import Place
 from dgx_vllm.errors import UserError
@@ -33,14 +35,29 @@ def _hub(place: Place, hub: Path) -> Finding:
     kept = f"{len(models)} model{'s' * (len(models) != 1)}, {size / GIB:.1f} GiB"
     # A full disk stops downloads, not what is here already.
     status = Status.WARN if room.status is Status.FAIL else room.status
+    remedy, broken = room.remedy, _broken(models)
+    if broken and status is Status.OK:
+        status, remedy = Status.WARN, f"fetch it again: dgx-vllm download {broken[0][0]}"
     return Finding(
         _AREA,
         room.subject,
         status,
-        f"{kept}; {room.value}",
-        room.remedy,
+        "; ".join([kept, *(why for _, why in broken[:1]), room.value]),
+        remedy,
         {**room.data, "models": len(models), "bytes": size},
     )
+
+
+def _broken(models: Sequence[CachedModel]) -> list[tuple[str, str]]:
+    """Models that are not whole though huggingface_hub lists them, and what is wrong with each."""
+    found = []
+    for model in models:
+        gone = next((file for each in model.snapshots if each.refs for file in each.dangling), None)
+        if gone:
+            found.append((model.name, f"the content of {model.name}'s {gone} is gone"))
+        elif "main" in model.lost and model.snapshots:
+            found.append((model.name, f"main of {model.name} is a commit that is not here"))
+    return found
 
 
 def _room(directory: Path, wanted: int, subject: str, variable: str) -> Finding:

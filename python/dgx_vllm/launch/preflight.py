@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import shutil
 import socket
 import tempfile
@@ -10,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import caches, driver
+from dgx_vllm import caches, driver, formats
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch import certificates, descriptors, hold, needs
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.hold import Hold
+from dgx_vllm.launch.settings import Setting
 from dgx_vllm.machine import GIB, Machine
 
 # Room for what torch.compile, Triton and FlashInfer cache, with a margin: without it they fail in mid-start.
@@ -91,8 +93,20 @@ def check_engine(launch: Launch, machine: Machine, environ: Mapping[str, str]) -
         )
     if launch.refusal:
         raise UserError(launch.refusal, FAILURE)
+    _check_loader(launch.settings.get("load-format"))
     descriptors.ensure()
     check_disk(launch, environ)
+
+
+def _check_loader(setting: Setting | None) -> None:
+    """Refuses a load format whose reader is not installed: vLLM finds out once all else is done."""
+    package = formats.PACKAGES.get(setting.text.lower()) if setting else None
+    if setting and package and importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{setting.origin} {setting.text} needs the Python package {package}, which this environment "
+            "lacks; leave it out",
+            FAILURE,
+        )
 
 
 def check_host(host: str, port: int = 0) -> tuple[Any, ...]:

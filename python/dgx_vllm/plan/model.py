@@ -96,6 +96,7 @@ def understand(source: Source, thorough: bool = True) -> Model:
         unknown = architecture.unknown | {Unknown.DTYPE, Unknown.CACHE}
         architecture = replace(architecture, unknown=unknown)
     architecture = replace(architecture, dtype=dtype)
+    held = tuple(held) + tuple(replace(each, draft=True) for each in stored(source.drafter) or ())
     exact = tensors is not None or not known
     return Model(source.model, architecture, held, exact, known, name, cache_dtype, pruned)
 

@@ -1,11 +1,11 @@
 """Source: where a model's config comes from: a directory, a file, the Hugging Face cache, or the hub."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import caches, checkpoint, formats, profile
+from dgx_vllm import caches, checkpoint, formats, profile, speculators
 from dgx_vllm.download import environment
 from dgx_vllm.download.deadline import within
 from dgx_vllm.errors import FAILURE, UserError
@@ -29,6 +29,7 @@ class Source:
         directory: where both lie, and weights perhaps; None for a bare file.
         profile: the built-in profile of the model, if any.
         reading: how vLLM is told to read the directory.
+        drafter: the speculators repository that the model was found by, where there is one.
     """
 
     model: str
@@ -37,10 +38,11 @@ class Source:
     directory: Path | None = None
     profile: Profile | None = None
     reading: Reading = AUTO
+    drafter: Path | None = None
 
 
 def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Reading = AUTO) -> Source:
-    """Finds a model's config.
+    """Finds a model's config; of a speculators repository, that of the model that is served.
 
     Args:
         model: a directory, a config.json, a profile's name or a Hugging Face id.
@@ -51,6 +53,14 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Re
     Raises:
         UserError: it is nowhere, or not what it should be.
     """
+    found = _find(model, environ, fetch, reading)
+    speculator = speculators.read(model, found.config)
+    if speculator is None:
+        return found
+    return replace(_find(speculator.verifier, environ, fetch, reading), model=model, drafter=found.directory)
+
+
+def _find(model: str, environ: Mapping[str, str], fetch: bool, reading: Reading) -> Source:
     known = profile.by_model(model)
     argument = known.argument if known else model
     if formats.is_gguf(argument):
