@@ -11,6 +11,7 @@ from launching import Run, complete, free_port
 from processes import PATIENCE
 
 from dgx_vllm import profile
+from dgx_vllm.admission import names
 from dgx_vllm.machine import Machine
 
 
@@ -168,9 +169,10 @@ def test_the_printed_line_runs(fake_environment: dict[str, str], checkpoint: Pat
         json.loads((tmp_path / "environ.json").read_text()),
     )
     assert by_line[0] == by_serve[0]
-    shells_own = ("_", "PWD", "OLDPWD", "SHLVL")
-    assert {k: v for k, v in by_line[1].items() if k not in shells_own} == {
-        k: v for k, v in by_serve[1].items() if k not in shells_own
+    # The shell's own, and what tells one start of the launcher from another.
+    differing = ("_", "PWD", "OLDPWD", "SHLVL", names.SERVER)
+    assert {k: v for k, v in by_line[1].items() if k not in differing} == {
+        k: v for k, v in by_serve[1].items() if k not in differing
     }
     assert "VLLM_EXTRA_ARGS" not in by_line[1]
 
