@@ -198,7 +198,7 @@ def test_no_secret_is_to_be_read(service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("role", "number"),
-    itertools.product(("engine", "API server", "launcher"), (signal.SIGKILL, signal.SIGSTOP)),
+    [*itertools.product(("engine", "API server", "launcher"), (signal.SIGKILL, signal.SIGSTOP))],
 )
 def test_it_comes_back(
     service: Service,
