@@ -118,7 +118,8 @@ def commit(folder: Path, revision: str | None) -> str:
     """The commit that a branch or tag names here; a revision that no file names stands for itself."""
     name = revision or _MAIN
     try:
-        return (folder / "refs" / name).read_text().strip()
+        # As it stands there: huggingface_hub takes a line break for a part of the name.
+        return (folder / "refs" / name).read_text()
     except (OSError, ValueError):  # no branch or tag, or none that a file may be called
         return name
 
@@ -173,7 +174,7 @@ def _refs(folder: Path) -> Iterator[tuple[str, str]]:
     root = folder / "refs"
     for path in _files(root):
         try:
-            yield str(path.relative_to(root)), path.read_text().strip()
+            yield str(path.relative_to(root)), path.read_text()
         except (OSError, ValueError):
             continue  # huggingface_hub does not read it either
 

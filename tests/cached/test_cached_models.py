@@ -131,7 +131,7 @@ def test_a_damaged_model_is_listed_though_huggingface_hub_skips_it(hub: Path) ->
 
 
 @pytest.mark.parametrize("revision", [None, "main", "v1", "refs/pr/1", COMMIT, OTHER, "nope"], ids=str)
-@pytest.mark.parametrize("main", [COMMIT, OTHER])
+@pytest.mark.parametrize("main", [COMMIT, OTHER, f"{COMMIT}\n"])
 def test_a_revision_is_found_where_huggingface_hub_finds_it_offline(
     hub: Path, revision: str | None, main: str
 ) -> None:

@@ -366,6 +366,14 @@ def test_a_plan_is_of_the_verifier_and_its_drafter(dgx_vllm: Run, tmp_path: Path
     assert found == {False: 1_000_000_000, True: 500_000_000}
 
 
+def test_a_speculator_without_drafts(dgx_vllm: Run, tmp_path: Path, verifier: Path) -> None:
+    """vLLM would draft as the repository says, and nothing would tell."""
+    drafter = speculator(tmp_path / "drafter", str(verifier))
+    words = ["serve", str(drafter), "--dry-run", "--spec-tokens"]
+    refused(dgx_vllm(*words, "0"), "vLLM always drafts", f"serve {verifier} itself")
+    assert '"num_speculative_tokens"' not in dgx_vllm(*words, "2").out.splitlines()[0]
+
+
 def test_a_verifier_that_is_not_whole(dgx_vllm: Run, tmp_path: Path, verifier: Path) -> None:
     drafter = speculator(tmp_path / "drafter", str(verifier))
     (verifier / "tokenizer.json").unlink()

@@ -7,7 +7,7 @@ from typing import Any
 
 from dgx_vllm import caches, checkpoint, formats
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags, needs
+from dgx_vllm.launch import flags, needs, speculation
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.preflight import COMMANDS
 from dgx_vllm.launch.settings import Setting
@@ -32,6 +32,7 @@ def check(launch: Launch, environ: Mapping[str, str]) -> None:
     if "://" in launch.model:
         return
     if launch.speculator:
+        _check_drafts(launch, launch.speculator)
         _check_drafter(launch, launch.speculator, environ)
     model = launch.speculator.verifier if launch.speculator else launch.model
     _check_one(launch, model, environ)
@@ -77,6 +78,14 @@ def _check_cached(launch: Launch, model: str, environ: Mapping[str, str]) -> Non
         _check_directory(launch, str(found))
     except UserError as error:
         raise UserError(f"HF_HUB_OFFLINE forbids fetching what {named} lacks: {error}") from error
+
+
+def _check_drafts(launch: Launch, speculator: Speculator) -> None:
+    if speculation.count(launch.settings) is None:
+        raise UserError(
+            f"{speculator.model} is a speculators repository, with which vLLM always drafts; for no drafts "
+            f"serve {speculator.verifier} itself"
+        )
 
 
 def _check_drafter(launch: Launch, speculator: Speculator, environ: Mapping[str, str]) -> None:

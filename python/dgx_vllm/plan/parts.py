@@ -32,8 +32,12 @@ _RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
     (re.compile(pattern), part)
     for pattern, part in (
         (r"(^|\.)(visual|vision_tower|vision_model|multi_modal_projector|vision_encoder)\.", Part.VISION),
-        (r"(^|\.)lm_head\.", Part.LM_HEAD),
-        (r"(^|\.)(embed_tokens|embeddings|word_embeddings|wte|tok_embeddings)\.", Part.EMBEDDING),
+        # Second names are those of Mistral's own format.
+        (r"(^|\.)lm_head\.|^output\.", Part.LM_HEAD),
+        (
+            r"(^|\.)(embed_tokens|embeddings|word_embeddings|wte|tok_embeddings)\.",
+            Part.EMBEDDING,
+        ),
         (r"(^|\.)mtp\.fc\.|\.eh_proj\.", Part.DRAFT_FC),
         (r"\.experts\.|\.experts$", Part.EXPERTS),
         # Experts in one tensor each: Step's and Granite's names.
@@ -48,12 +52,12 @@ _RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
         (r"\.linear_attn\.in_proj_(qkvz|qkv|z)\.", Part.GDN_IN),
         (r"\.linear_attn\.(in_proj_(ba|b|a)|conv1d)\.", Part.GDN_CONV),
         (r"\.linear_attn\.out_proj\.", Part.GDN_OUT),
-        (r"\.(q_proj|k_proj|v_proj|qkv_proj)\.", Part.ATTENTION_QKV),
-        (r"\.(self_attn|mixer|attention)\.o_proj\.", Part.ATTENTION_OUT),
+        (r"\.(q_proj|k_proj|v_proj|qkv_proj)\.|\.attention\.w[qkv]\.", Part.ATTENTION_QKV),
+        (r"\.(self_attn|mixer|attention)\.o_proj\.|\.attention\.wo\.", Part.ATTENTION_OUT),
         (r"\.mixer\.in_proj\.", Part.MAMBA_IN),
         (r"\.mixer\.conv1d\.", Part.MAMBA_CONV),
         (r"\.mixer\.out_proj\.", Part.MAMBA_OUT),
-        (r"\.(gate_proj|up_proj|down_proj|gate_up_proj)\.", Part.MLP),
+        (r"\.(gate_proj|up_proj|down_proj|gate_up_proj)\.|\.feed_forward\.w[123]\.", Part.MLP),
     )
 )
 
