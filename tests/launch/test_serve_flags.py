@@ -35,6 +35,9 @@ def values(flag: Flag) -> st.SearchStrategy[Value]:
     if flag.arity == "none":
         return st.booleans() if flag.negation else st.just(True)
     word = st.sampled_from(flag.choices) if flag.choices else _BY_KIND[flag.kind]
+    if flag.fields and flag.arity == "one":
+        level = [name for name in flag.fields if "." not in name]
+        word = st.dictionaries(st.sampled_from(level), st.integers(), max_size=2).map(json.dumps)
     if flag.arity == "optional":
         return word | st.just(True)
     one = st.tuples(word)
