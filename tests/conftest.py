@@ -1,5 +1,6 @@
 """What every test gets: no caches but its own, no settings from outside."""
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -8,6 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+with contextlib.suppress(ImportError):  # tests on a GPU's machine do without it
+    import hypothesis
+
+    # A loaded machine makes any example slow, which says nothing of what is tested.
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 # As the Nix sandbox has it: HOME may not exist, and only loopback is reachable.
 _OURS = ("MODEL", "HOST", "PORT", "GPU_MEMORY_UTIL", "MAX_MODEL_LEN", "MAX_NUM_SEQS", "TENSOR_PARALLEL_SIZE")

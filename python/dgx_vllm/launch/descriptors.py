@@ -6,8 +6,8 @@ from dgx_vllm.errors import FAILURE, UserError
 
 #: What vLLM itself asks for, without saying so where it gets less.
 WANTED = 65535
-#: An engine of the CPU build was seen with 81. A GPU's driver, compilers and clients come on top. With 64
-#: gloo fails, a minute after the start.
+#: An engine of the CPU build held 81 at most in its start, and came up with 96. A GPU's driver, compilers and
+#: clients come on top. With 64 gloo fails, a minute after the start.
 LEAST = 256
 
 
