@@ -181,6 +181,22 @@ def test_gguf_by_name(
     refused(dgx_vllm(*words), model, formats.NO_GGUF)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--tokenizer", "org/name/model.gguf"],
+        ["--spec-method", "draft_model", "--spec-tokens", "2", "--spec-model", "draft.gguf"],
+        [
+            "--speculative-config",
+            '{"method": "draft_model", "num_speculative_tokens": 2, "model": "org/name:Q4_K_M"}',
+        ],
+    ],
+    ids=str,
+)
+def test_gguf_for_something_else_than_the_model(dgx_vllm: Run, checkpoint: Path, words: list[str]) -> None:
+    refused(dgx_vllm("serve", str(checkpoint), "--dry-run", *words), formats.NO_GGUF)
+
+
 @pytest.mark.parametrize("config", [True, False])
 def test_a_directory_of_gguf(dgx_vllm: Run, checkpoint: Path, config: bool) -> None:
     (checkpoint / "model.safetensors").rename(checkpoint / "model-Q4_K_M.gguf")

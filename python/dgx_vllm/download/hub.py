@@ -12,7 +12,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from dgx_vllm import formats
 from dgx_vllm.download.deadline import within
 from dgx_vllm.download.faults import BrokenOffError
-from dgx_vllm.download.listing import File, Listing
+from dgx_vllm.download.listing import File, Listing, wanted
 from dgx_vllm.download.storage import Storage
 from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.formats import AUTO, Reading
@@ -42,7 +42,7 @@ def listing(model: str, revision: str, reading: Reading = AUTO, seconds: float |
         lambda: HfApi().model_info(model, revision=revision, files_metadata=True, timeout=limit),
     )
     siblings = {each.rfilename: each for each in info.siblings or ()}
-    names = formats.wanted(siblings, reading)
+    names = wanted(siblings, reading)
     page = f"{constants.ENDPOINT}/{model}"
     if not names or not info.sha:
         raise UserError(f"{model} has no files at {revision!r}; see {page}")

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from dgx_vllm.formats import wanted
+
+__all__ = ["File", "Listing", "wanted"]
+
 
 @dataclass(frozen=True)
 class File:

@@ -1,6 +1,7 @@
 """Loadable: whether what is to be served is a checkpoint that vLLM can load, as far as is known here."""
 
 import importlib.metadata
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,8 +27,9 @@ def check(launch: Launch, environ: Mapping[str, str]) -> None:
     Raises:
         UserError: what is missing, or what vLLM cannot load, and what to do.
     """
-    if formats.is_gguf(launch.model):
-        raise UserError(f"{launch.model}: {formats.NO_GGUF}")
+    for name in (launch.model, *_others(launch)):
+        if formats.is_gguf(name):
+            raise UserError(f"{name}: {formats.NO_GGUF}")
     _check_load_format(launch.settings.get("load-format"))
     if "://" in launch.model:
         return
@@ -78,6 +80,13 @@ def _check_cached(launch: Launch, model: str, environ: Mapping[str, str]) -> Non
         _check_directory(launch, str(found))
     except UserError as error:
         raise UserError(f"HF_HUB_OFFLINE forbids fetching what {named} lacks: {error}") from error
+
+
+def _others(launch: Launch) -> list[str]:
+    """The drafter, the tokenizer and the config, where they are named apart."""
+    named = [launch.text(name) for name in ("spec-model", "tokenizer", "hf-config-path")]
+    fields = json.loads(launch.text("speculative-config") or "null") or {}
+    return [name for name in (*named, fields.get("model")) if isinstance(name, str)]
 
 
 def _check_drafts(launch: Launch, speculator: Speculator) -> None:

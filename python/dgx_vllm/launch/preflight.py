@@ -17,7 +17,7 @@ from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.launch import certificates, descriptors, hold, needs
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.hold import Hold
-from dgx_vllm.launch.settings import Setting
+from dgx_vllm.launch.settings import Setting, Source
 from dgx_vllm.machine import GIB, Machine
 
 # Room for what torch.compile, Triton and FlashInfer cache, with a margin: without it they fail in mid-start.
@@ -99,8 +99,12 @@ def check_engine(launch: Launch, machine: Machine, environ: Mapping[str, str]) -
 
 
 def _check_loader(setting: Setting | None) -> None:
-    """Refuses a load format whose reader is not installed: vLLM finds out once all else is done."""
-    package = formats.PACKAGES.get(setting.text.lower()) if setting else None
+    """Refuses a load format whose reader is not installed: vLLM finds out once all else is done.
+
+    A profile's is part of what it was made for.
+    """
+    given = setting.text.lower() if setting and setting.source > Source.PROFILE else ""
+    package = formats.PACKAGES.get(given)
     if setting and package and importlib.util.find_spec(package) is None:
         raise UserError(
             f"{setting.origin} {setting.text} needs the Python package {package}, which this environment "
