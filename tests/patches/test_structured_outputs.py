@@ -124,7 +124,7 @@ def test_a_unicode_class_is_xgrammars_limit_alone(model: ModelConfig) -> None:
 def test_a_tag_without_whitespace_has_little_in_its_documents(config: VllmConfig) -> None:
     """The model of a demonstration would write blanks up to its limit."""
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    content = {"type": "json_schema", "json_schema": schema}
+    content = {"type": "json_schema", "json_schema": schema, "max_whitespace_cnt": None}
     tag = json.dumps({"type": "structural_tag", "format": {"type": "sequence", "elements": [content]}})
     config = replace(
         config,

@@ -140,7 +140,7 @@ def test_anthropics_client_gets_its_tool_called(server: Server) -> None:
         messages=QUESTION,  # type: ignore[arg-type]
         max_tokens=100,
         tools=[{"name": "weather", "input_schema": WEATHER}],  # type: ignore[list-item]
-        tool_choice={"type": "any"},
+        tool_choice={"type": "tool", "name": "weather"},
     )
     (call,) = [block for block in said.content if block.type == "tool_use"]
     assert (call.name, said.stop_reason) == ("weather", "tool_use")
