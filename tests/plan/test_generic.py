@@ -47,6 +47,7 @@ def weights(plan: dict[str, Any], draft: bool) -> int:
         ({"moe_num_experts": 8, "moe_top_k": 2}, (8, 2)),  # Step
         ({"moe_num_experts": [8, 8], "moe_k": 2}, (8, 2)),  # Ernie
         ({"num_local_experts": 8, "experts_per_token": 2}, (8, 2)),
+        ({"ffn_config": {"moe_num_experts": 8, "moe_top_k": 2}}, (8, 2)),  # DBRX
     ],
     ids=str,
 )
@@ -183,6 +184,20 @@ def test_states_of_unknown_layers_are_not_taken_for_keys_and_values(
     plan = planned(write(tmp_path, {"model_type": "brand_new", **_BASE, **fields}, _TENSORS))
     assert "what a sequence keeps" in plan["unknown"]
     assert plan["cache"]["bytes_per_token"] is None
+
+
+def test_a_known_language_model_is_known_inside_of_another(tmp_path: Path) -> None:
+    """Nemotron-Omni's states are Nemotron-H's: a convolution of 96 channels and 4 heads of 16 x 16."""
+    text = {
+        **_BASE,
+        **{"model_type": "nemotron_h", "hybrid_override_pattern": "M*", "intermediate_size": 128},
+        **{"mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 16, "conv_kernel": 4},
+    }
+    config = {"model_type": "brand_new_omni", "llm_config": text, "vision_config": {"hidden_size": 32}}
+    plan = planned(write(tmp_path, config, {"model.embed_tokens.weight": ("BF16", (256, 64))}))
+    assert plan["unknown"] == []
+    assert plan["cache"]["bytes_per_token"] == 2 * 2 * 16 * 2
+    assert plan["cache"]["state_bytes_per_sequence"] == 96 * 3 * 2 + 4 * 16 * 16 * 4
 
 
 def test_fields_that_a_config_leaves_to_its_class_are_that_classs(tmp_path: Path) -> None:

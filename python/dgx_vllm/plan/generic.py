@@ -77,7 +77,7 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
         model: what the user called the model, for messages.
         config: its config.json.
     """
-    fields = text_part(model, config)
+    fields = _flat(text_part(model, config))
     layers, hidden = layer_count(fields), fields.found(*HIDDEN)
     vocabulary = fields.found(*VOCABULARY)
     attention = _attention(fields, layers or 0, hidden or 0)
@@ -104,6 +104,13 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
         experts_per_token=per_token if experts else 0,
         unknown=frozenset(what for what, value in told.items() if not value),
     )
+
+
+def _flat(fields: Fields) -> Fields:
+    """With what DBRX says of attention and experts in parts of their own."""
+    parts = (fields.values.get(name) for name in ("attn_config", "ffn_config"))
+    more = {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
+    return Fields(fields.model, {**more, **fields.values})
 
 
 def layer_count(fields: Fields) -> int | None:
@@ -170,9 +177,6 @@ def _head_size(fields: Fields, hidden: int, heads: int | None) -> int | None:
 def _kv_heads(fields: Fields, heads: int | None) -> int | None:
     if fields.flag("multi_query") and not fields.flag("new_decoder_architecture"):
         return 1  # Falcon, GPT-BigCode
-    inner = fields.values.get("attn_config")
-    if isinstance(inner, Mapping) and isinstance(inner.get("kv_n_heads"), int):
-        return int(inner["kv_n_heads"])  # DBRX
     found = fields.found(*KV_HEADS)
     if "multi_query_attention" in fields.values and not fields.flag("multi_query_attention"):
         found = None  # ChatGLM

@@ -138,6 +138,13 @@ def _in_one(size: int, dtype: str, config: Mapping[str, Any]) -> Weight:
 
 
 def _generic(source: Source, thorough: bool) -> Architecture:
+    inner = text_part(source.model, source.config).values
+    if inner.get("model_type") in families.KNOWN:
+        # A language model of a known family in a model of several parts.
+        try:
+            return families.read(source.model, inner)
+        except UserError:
+            pass
     found = generic.read(source.model, source.config)
     if not found.unknown or not thorough:
         return found

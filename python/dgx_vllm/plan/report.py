@@ -31,7 +31,7 @@ def show(outlook: Outlook, console: Console) -> None:
     if not model.known:
         console.print(
             Text(
-                f"The architecture {model.architecture.family} is unknown: parts go by tensor names. "
+                f"Not all of {model.architecture.family} is known: parts go by tensor names. "
                 "Layers without a stated window are taken to keep every token."
             )
         )
