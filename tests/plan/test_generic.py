@@ -28,7 +28,7 @@ _TENSORS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 def planned(directory: Path) -> dict[str, Any]:
-    """As `dgx-vllm plan --json` has it."""
+    """What `dgx-vllm plan --json` prints."""
     found = model.understand(source.find(str(directory), {}))
     return json.loads(json.dumps(report.as_json(outlook.of(found, None, Wish(10**11, "given")))))
 

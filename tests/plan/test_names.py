@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import vllm
-from registry import SERVED, TYPES
+import vllm.config  # before its parts, which import one another
 from transformers import CONFIG_MAPPING
 from vllm.transformers_utils import model_arch_config_convertor as convertor
 from vllm.transformers_utils.model_arch_config_convertor import ModelArchConfigConvertorBase
+from vllm_modules import SERVED, TYPES
 
 from dgx_vllm.plan import generic
 from dgx_vllm.plan.fields import text_part

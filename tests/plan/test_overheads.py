@@ -1,4 +1,4 @@
-"""What a server takes beside weights and KV cache."""
+"""What a server takes apart from weights and KV cache."""
 
 from dataclasses import replace
 

@@ -232,7 +232,7 @@ def build(architecture: str, directory: Path) -> tuple[dict[str, Any], torch.nn.
                 str(directory), tokenizer=str(directory), skip_tokenizer_init=True, dtype="bfloat16",
                 enforce_eager=True,
             )  # fmt: skip
-            # As EngineArgs.create_engine_config has it: a window for all layers, if none is another kind.
+            # EngineArgs.create_engine_config sets a window for all layers, if none is of another kind.
             kinds = set(getattr(model.hf_text_config, "layer_types", None) or ["sliding_attention"])
             window = model.get_sliding_window() if kinds == {"sliding_attention"} else None
             cache = CacheConfig(sliding_window=window)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import registry
 import torch
+import vllm_modules
 from checkpoints import write
-from registry import SERVED, UnbuiltError
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.fused_moe import RoutedExperts
 from vllm.model_executor.models.registry import _LazyRegisteredModel, _ModelInfo
@@ -22,6 +21,7 @@ from vllm.v1.kv_cache_interface import (
     CrossAttentionSpec,
     FullAttentionSpec,
 )
+from vllm_modules import SERVED, UnbuiltError
 
 from dgx_vllm.errors import UserError
 from dgx_vllm.plan import cache, families, model, outlook, parts, report, source, weights
@@ -42,7 +42,7 @@ class Built:
     """What vLLM makes of an architecture.
 
     Args:
-        config: as config.json has it.
+        config: what config.json holds.
         tensors: the parameters' dtypes and shapes.
         parameters, bytes: of all of them.
         experts: the most routed experts of a layer, and how many a token uses.
@@ -73,7 +73,7 @@ def _in_this_process(process_group: None, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def built(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Built]:
-    fields, module, config = registry.build(request.param, tmp_path)
+    fields, module, config = vllm_modules.build(request.param, tmp_path)
     kept, full, states = 0, 0, 0
     for layer in config.compilation_config.static_forward_context.values():
         spec = layer.get_kv_cache_spec(config) if isinstance(layer, AttentionLayerBase) else None
@@ -135,7 +135,7 @@ def test_the_planner_counts_what_vllm_builds(built: Built, tmp_path: Path) -> No
 @pytest.mark.parametrize("architecture", sorted(_UNBUILT))
 def test_what_is_listed_as_unbuilt_cannot_be_built(architecture: str, tmp_path: Path) -> None:
     with pytest.raises(UnbuiltError):
-        registry.build(architecture, tmp_path)
+        vllm_modules.build(architecture, tmp_path)
 
 
 def test_the_list_of_what_cannot_be_built_is_of_vllms_registry() -> None:
