@@ -115,7 +115,11 @@ def plan(
         Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw the plan into this file too.")
     ] = None,
 ) -> None:
-    """Say what MODEL takes of a GB10's memory, what else fits, and how fast it may decode."""
+    """Say what MODEL takes of a GB10's memory, what else fits, and how fast it may decode.
+
+    What the model's config does not tell is shown as unknown, in JSON as null. Of a model whose kind is not
+    known, what a sequence keeps is the most that it can be.
+    """
     from dgx_vllm.plan import command
 
     command.plan(
