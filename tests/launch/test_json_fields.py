@@ -61,6 +61,47 @@ def test_a_field_is_refused_where_vllms_class_refuses_it(
         assert ("has no field" in refused) is (name in unexpected(vllm_parser, flag, given)), (given, refused)
 
 
+def refuses(of: Any, field: str, value: str | int) -> bool:
+    """Whether vLLM's own class refuses a value of a field for what it is."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(of).validate_json(json.dumps({field: value}))
+    except ValidationError as error:
+        return any(each["loc"][:1] == (field,) for each in error.errors())
+    except KeyError as error:
+        return str(value).upper() in error.args
+    except (AttributeError, ImportError):  # a method whose package or target is not here
+        return False
+    return False
+
+
+@pytest.mark.parametrize("flag", [flag for flag in WITH_FIELDS if flag.values], ids=lambda flag: flag.name)
+def test_a_value_is_refused_where_vllms_class_refuses_it(
+    flag: Flag, vllm_parser: argparse.ArgumentParser
+) -> None:
+    of = dataclass_of(flag.names[0], vllm_parser._option_string_actions[flag.names[0]].type)
+    for closed in flag.values:
+        if "." in closed.field:
+            continue  # of a class within
+        assert closed.words or closed.numbers, closed
+        for word in [*closed.words, "no_such_word"]:
+            for value in (
+                word,
+                word.upper(),
+                word.title(),
+                f"{word}x",
+                word.replace("_", "-"),
+            ):
+                refused = refuses(of, closed.field, value)
+                assert refused is not closed.takes(value), (closed.field, value)
+        for number in range(6):
+            assert refuses(of, closed.field, number) is not closed.takes(number), (
+                closed.field,
+                number,
+            )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -74,6 +115,14 @@ def test_a_field_is_refused_where_vllms_class_refuses_it(
         (["--attention-config", '{"use_cudnn_prefill": true}'], "has no field use_cudnn_prefill"),
         (["-sc", '{"method": "mtp", "num_tokens": 2}'], "has no field num_tokens"),
         (["--kv-transfer-config", '{"kv_rank": 0}'], "has no field kv_rank"),
+        (["-cc.cudagraph_mode", "PIECEWISE_ONLY"], "did you mean piecewise"),
+        (["-cc.mode=7"], "mode cannot be 7; choose from"),
+        (["--attention-config.backend", "XFORMERS"], 'backend cannot be "XFORMERS"'),
+        (
+            ["--kv-transfer-config", '{"kv_connector": "x", "kv_role": "both"}'],
+            "did you mean kv_both?",
+        ),
+        (["-sc", '{"method": "MTP", "num-speculative-tokens": 2}'], "did you mean mtp"),
         (["--watermark-config", '{"keys": 1}'], "did you mean key?"),
         (["--lora-modules", '{"name": "a", "path": "b", "base": "c"}'], "has no field base"),
     ],
@@ -123,6 +172,10 @@ def test_a_field_in_a_profile(dgx_vllm: Run, tmp_path: Path) -> None:
         ["--quantization-config", '{"targets": {"any": "fp8"}}'],
         ["--speculative-config", '{"method": "ngram", "num-speculative-tokens": 2}'],
         ["--kv-events-config", '{"buffer_steps": 80k}'],
+        ["--speculative-config", '{"method": "suffix"}'],
+        ["--attention-config", '{"backend": "auto"}'],
+        ["--kernel-config", '{"moe_backend": "FlashInfer-CUTLASS"}'],
+        ["-cc.mode=3", "-cc.cudagraph_mode", "Full_And_Piecewise"],
     ],
 )
 def test_what_is_free_stays_free(dgx_vllm: Run, spark: Machine, words: list[str]) -> None:

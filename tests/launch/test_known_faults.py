@@ -16,6 +16,7 @@ QWEN3_NEXT = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
 FIVE = [
     ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 5}'],
     ["--speculative-config", '{"method": "qwen3_next_mtp", "num_speculative_tokens": 5}'],
+    ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": "5"}'],
     ["-sc.method=mtp", "-sc.num_speculative_tokens=7"],
     ["--spec-method", "mtp", "--spec-tokens", "5"],
     ["--spec-method", "eagle3", "--spec-model", "some/draft", "--spec-tokens", "5"],

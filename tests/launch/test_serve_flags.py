@@ -37,7 +37,11 @@ def values(flag: Flag) -> st.SearchStrategy[Value]:
     word = st.sampled_from(flag.choices) if flag.choices else _BY_KIND[flag.kind]
     if flag.fields and flag.arity == "one":
         level = [name for name in flag.fields if "." not in name]
-        word = st.dictionaries(st.sampled_from(level), st.integers(), max_size=2).map(json.dumps)
+        closed = {each.field: st.sampled_from([*each.words, *each.numbers]) for each in flag.values}
+        fields = st.lists(st.sampled_from(level), max_size=2, unique=True)
+        word = fields.flatmap(
+            lambda names: st.fixed_dictionaries({name: closed.get(name, st.integers()) for name in names})
+        ).map(json.dumps)
     if flag.arity == "optional":
         return word | st.just(True)
     one = st.tuples(word)

@@ -182,3 +182,23 @@ def test_a_mistaken_config_is_refused(spark: Machine, config: str) -> None:
 
 def test_no_config_is_no_drafts(spark: Machine) -> None:
     assert speculation.count(planned(spark, {"speculative-config": "null"}, {}).settings) is None
+
+
+@pytest.mark.parametrize(
+    "number",
+    [2, 2.0, 2.5, "2", " 2 ", "+2", "2.0", "2.", "two", "", True, None, -2, "-2", [2]],
+)
+def test_a_number_of_drafts_is_read_as_vllm_reads_it(spark: Machine, number: Any) -> None:
+    from pydantic import TypeAdapter, ValidationError
+    from vllm.config import SpeculativeConfig
+
+    fields = {"method": "ngram", "num_speculative_tokens": number, "prompt_lookup_max": 3}
+    try:
+        theirs = TypeAdapter(SpeculativeConfig).validate_python(fields).num_speculative_tokens
+    except (ValidationError, ValueError):
+        theirs = None
+    try:
+        found = speculation.count(planned(spark, {"speculative-config": json.dumps(fields)}, {}).settings)
+    except UserError:
+        found = None
+    assert (found[1] if found else None) == theirs

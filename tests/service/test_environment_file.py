@@ -13,6 +13,7 @@ from wish import LAPTOP, WISH
 
 from dgx_vllm import cli, machine
 from dgx_vllm.errors import UserError
+from dgx_vllm.machine import Gpu
 from dgx_vllm.service.command import install_service
 from dgx_vllm.service.environment_file import parse
 
@@ -128,6 +129,35 @@ def test_what_systemd_does_not_take_does_not_count(
 ) -> None:
     install(tmp_path, "# VLLM_USE_V1=1\n;PORT=x\nexport VLLM_USE_V1=1\n")
     assert "systemd passes over 'export VLLM_USE_V1=1'" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(tmp_path, "\ufeffPORT=9000\n")
+    assert "save the file without a byte order mark" in capsys.readouterr().err
+
+
+def test_a_comment_after_a_value_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a comment needs a line of its own there"):
+        install(tmp_path, "MAX_MODEL_LEN=4096 # tokens\n")
+
+
+def test_a_comment_may_be_in_any_encoding_and_a_variable_may_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """systemd looks at keys and values alone."""
+    file = tmp_path / "env"
+    file.write_bytes(b"# Schl\xfcssel\nGr\xfc\xdfe\nMODEL=org/m\n")
+    install_service([], os.environ, replace(WISH, environment_file=file))
+    assert '"org/m"' in capsys.readouterr().out
+    file.write_bytes(b"NAME=\xfc\n")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        install_service(["org/m"], os.environ, replace(WISH, environment_file=file))
+
+
+def test_a_byte_of_zero_is_refused_as_systemd_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes("PORT=9000\n".encode("utf-16-le"))
+    with pytest.raises(UserError, match="byte of zero, and systemd does not take it; save it as UTF-8"):
+        install_service(["org/m"], os.environ, replace(WISH, environment_file=tmp_path / "env"))
 
 
 def test_a_flag_ranks_above_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,3 +283,13 @@ def test_a_bad_file_of_variables_is_refused_by_itself(tmp_path: Path, text: str,
     done = CliRunner().invoke(cli.app, ["check-environment", str(tmp_path / "env")])
     assert isinstance(done.exception, UserError)
     assert said in str(done.exception)
+
+
+def test_sleep_mode_warns_where_a_service_is_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllm = replace(LAPTOP.vllm, platform="cuda", has_command=True)
+    spark = replace(LAPTOP, vllm=vllm, gpus=(Gpu("NVIDIA GB10", None),))
+    monkeypatch.setattr(machine, "detect", lambda: spark)
+    install(tmp_path, "VLLM_EXTRA_ARGS=--enable-sleep-mode\n", "org/m")
+    assert "vllm#50011" in capsys.readouterr().err

@@ -149,6 +149,8 @@ DRAFT = '{"method": "draft_model", "model": "./draft", "num_speculative_tokens":
     [
         (["--lora-modules", '{"name": "a", "path": "adapter"}'], "--lora-modules adapter"),
         (["--lora-modules", "b=/srv/b", "a=./adapter"], "--lora-modules ./adapter"),
+        (["--lora-modules", "a=loras/sft/last"], "--lora-modules loras/sft/last"),
+        (["-sc", '{"model": "out/draft/1", "num_speculative_tokens": 2}'], "config.model out/draft/1"),
         (["--default-mm-loras", '{"image": "./adapter"}'], "--default-mm-loras.image ./adapter"),
         (["--speculative-config", DRAFT], "--speculative-config.model ./draft"),
         (["-sc.model=./draft", "-sc.num_speculative_tokens=2"], "--speculative-config.model ./draft"),

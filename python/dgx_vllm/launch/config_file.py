@@ -155,7 +155,10 @@ def _negation(key: str, origin: str) -> str:
     if flag.negation == f"--no-{key}":
         return flag.negation
     if flag.negation is None:
-        raise UserError(f"{origin}: vLLM ignores false here; leave it out")
+        raise UserError(
+            f"{origin}: YAML reads this value as false, which vLLM ignores here; leave it out, "
+            "or put a text in quotes"
+        )
     right = flag.name if meant == flag.negation else flag.negation.removeprefix("--")
     raise UserError(f"{origin}: vLLM ignores `{key}: false`; give `{right}: true` instead")
 
@@ -163,5 +166,5 @@ def _negation(key: str, origin: str) -> str:
 def _takes(name: str) -> str:
     arity = flags.load().require(name, name).arity
     if arity == "none":
-        return f"--{name} is a switch, and takes true"
+        return f"--{name} is a switch, and takes true, without quotes"
     return f"--{name} takes one value" + (", more by the command line" if arity == "repeat" else "")

@@ -116,6 +116,12 @@ def check_values(environ: Mapping[str, str], vllm: Path, version: str) -> None:
 
 def _advice(name: str, accepted: Iterable[str]) -> str:
     gone = removed().get(name)
+    own = name.removeprefix("VLLM_")
+    flag = flags.load().get(own.lower())
+    if gone is None and (own in SETTINGS or flag):
+        ours = f"{own}, which this launcher reads" if own in SETTINGS else ""
+        given = f"--{flag.name}" if flag else ""
+        return f"vLLM has no variable {name}; give {' or '.join(way for way in (given, ours) if way)}"
     if gone is None:
         hint = flags.nearest(name, [*accepted, *SETTINGS])
         return f"vLLM has no variable {name}; {hint or f'unset it (unset {name})'}"

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 import msgspec
 
 from dgx_vllm.errors import UserError
+from dgx_vllm.launch import former
 
 Value = bool | str | tuple[str, ...] | dict[str, Any]
 """A switch, one value, several, or the fields of a JSON flag given one by one (`--flag.field value`)."""
@@ -43,6 +44,33 @@ _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
+class Closed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a field takes that takes one of a few values.
+
+    Args:
+        field: where in the JSON object, by dots.
+        words: the texts.
+        numbers: the whole numbers.
+        folds: whether capitals stand for the small letters of `words`.
+        dashes: whether dashes stand for their underscores.
+    """
+
+    field: str
+    words: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    folds: bool = False
+    dashes: bool = False
+
+    def takes(self, value: Any) -> bool:
+        """Whether vLLM takes a value; of others than texts and whole numbers nothing is said here."""
+        if type(value) is int:
+            return value in self.numbers
+        if not isinstance(value, str):
+            return True
+        word = value.lower() if self.folds else value
+        return word in self.words or (self.dashes and word.replace("-", "_") in self.words)
+
+
 class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One flag of `vllm serve`, as vLLM's parser declares it."""
 
@@ -54,6 +82,8 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     choices: tuple[str, ...] = ()
     # What the JSON objects of the flag may hold, fields within fields by dots; nothing where all is free.
     fields: tuple[str, ...] = ()
+    # Those of the fields that take one of a few values.
+    values: tuple[Closed, ...] = ()
     # Whether capitals and dashes stand for small letters and underscores in a choice.
     folds: bool = False
     # Whether `None` and the empty word stand for no value, and whether that differs from the default.
@@ -131,6 +161,11 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             path = above + (key.replace("-", "_") if self.name == "speculative-config" else key)
             if path not in self.fields:
                 raise UserError(f"{origin}: vLLM {load().version} has no field {path}; {self._instead(path)}")
+            closed = next((each for each in self.values if each.field == path), None)
+            if closed and not closed.takes(value):
+                words = [*closed.words, *map(str, closed.numbers)]
+                hint = nearest(str(value).lower(), closed.words) or f"choose from {', '.join(words)}"
+                raise UserError(f"{origin}: {path} cannot be {json.dumps(value)}; {hint}")
             if isinstance(value, dict) and any(known.startswith(f"{path}.") for known in self.fields):
                 self._check_fields(value, origin, f"{path}.")
 
@@ -170,10 +205,15 @@ def _object(word: str) -> None:
 
 
 def _lora_module(word: str) -> None:
-    if not word or word == "None" or ("=" in word and "," not in word):
+    if not word or word == "None":
         return
-    module = json.loads(word)
-    if not isinstance(module, dict) or not {"name", "path"} <= module.keys():
+    if "=" in word and "," not in word:
+        name, _, path = word.partition("=")
+        module = {"name": name, "path": path}
+    else:
+        module = json.loads(word)
+    # vLLM's parser takes empty ones, and its server ends at them.
+    if not isinstance(module, dict) or not module.get("name") or not module.get("path"):
         raise ValueError(word)
 
 
@@ -233,9 +273,9 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name = word.lstrip("-").replace("_", "-")
         flag = self.get(name)
         names = [flag.name for flag in self.flags]
-        hint = f"did you mean --{flag.name}?" if flag else nearest(name, names, "--")
-        hint = hint or "see `dgx-vllm exec vllm serve --help=all`"
-        return UserError(f"{origin}: vLLM {self.version} has no flag --{word.lstrip('-')}; {hint}")
+        hint = former.advice(name) or (f"did you mean --{flag.name}?" if flag else nearest(name, names, "--"))
+        hint = hint or "see `dgx-vllm serve --help=all`"
+        return UserError(f"{origin}: vLLM {self.version} has no flag {word}; {hint}")
 
     def parse(self, words: Sequence[str], origin: str = "") -> tuple[list[str], Values]:
         """Reads words as `vllm serve` would.

@@ -6,6 +6,7 @@ it no longer matches the installed vLLM.
 
 import argparse
 import dataclasses
+import enum
 import functools
 import importlib.metadata
 import json
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def main() -> None:
@@ -71,7 +72,9 @@ def _flag(action: argparse.Action) -> dict[str, Any]:
     if row["arity"] == "one" and getattr(action.type, "__name__", "") == "_optional_type":
         row["nullable"] = True
         row["null_is_a_value"] = action.default is not None
-    row["fields"] = list(_fields(dataclass_of(row["names"][0], action.type)))
+    of = dataclass_of(row["names"][0], action.type)
+    row["fields"] = list(_fields(of))
+    row["values"] = list(_values(of)) if of else []
     return {key: value for key, value in row.items() if value not in (False, [])}
 
 
@@ -161,6 +164,63 @@ def _fields(of: Any, above: str = "") -> Iterator[str]:
         # What vLLM fills in itself, such as the model's config, is nobody's to spell out.
         if closed and not free and not field.name.endswith(("model_config", "parallel_config")):
             yield from _fields(closed[0], f"{above}{field.name}.")
+
+
+def _values(of: Any, above: str = "") -> Iterator[dict[str, Any]]:
+    """Of each field that takes one of a few words or numbers, which, as `flags.Closed` decodes it."""
+    from vllm.engine.arg_utils import get_type_hints as alternatives
+
+    known = [path for path in _fields(of) if "." not in path]
+    hints = get_type_hints(of, include_extras=True)
+    for name in known:
+        kinds = list(alternatives(hints[name]))
+        named = {word for kind in kinds for word in _words(kind)}
+        if named and str not in kinds:
+            yield {"field": above + name, **_taken(of, name, named)}
+        for inner in kinds:
+            if is_dataclass(inner) and any(path.startswith(f"{name}.") for path in _fields(of)):
+                yield from _values(inner, f"{above}{name}.")
+
+
+def _words(kind: Any) -> Iterator[str | int]:
+    """What an enumeration or a Literal names, and what vLLM's validators take for some of them."""
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+        yield from (word for member in kind for word in (member.name, member.name.lower()))
+        yield from ("auto", "none", *range(10))
+
+
+def _taken(of: Any, field: str, words: set[str | int]) -> dict[str, Any]:
+    """Those of the words that vLLM's class takes, and how else they may be spelt."""
+    found = {word for word in words if _takes(of, field, word)}
+    texts = {word for word in found if isinstance(word, str)}
+    small = {word.lower() for word in texts}
+    folds = all(
+        _takes(of, field, spelt) for word in small for spelt in (word, word.upper(), word.capitalize())
+    )
+    dashes = all(_takes(of, field, word.replace("_", "-")) for word in texts)
+    row = {
+        "words": sorted(small if folds else texts),
+        "numbers": sorted(found - texts),
+        "folds": folds and bool(texts),
+        "dashes": dashes and any("_" in word for word in texts),
+    }
+    return {key: value for key, value in row.items() if value not in (False, [])}
+
+
+def _takes(of: Any, field: str, word: str | int) -> bool:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(of).validate_python({field: word})
+    except ValidationError as error:
+        return not any(each["loc"][:1] == (field,) for each in error.errors())
+    except KeyError:  # vLLM's own validator looks the word up
+        return False
+    except Exception:  # of something else that goes with the word, such as a package
+        return True
+    return True
 
 
 def _is_closed(of: Any) -> bool:

@@ -5,6 +5,7 @@ The refusals are vLLM 0.32.0's own, or faults that it has, found without the min
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -66,8 +67,15 @@ def _check_object(whole: Setting) -> None:
             f"not {whole.text}"
         )
     number = _fields(whole).get(_COUNT)
-    if number is not None and type(number) is not int:
+    if number is not None and _whole(number) is None:
         raise UserError(f"{whole.origin}: {_COUNT} must be a whole number, not {json.dumps(number)}")
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number as vLLM's class takes one: 2, 2.0, "2" and "2.0", and True for 1."""
+    text = str(int(value)) if isinstance(value, bool) else str(value).strip()
+    found = re.fullmatch(r"([+-]?\d+)(?:\.0+)?", text)
+    return int(found[1]) if found else None
 
 
 def _share_dgx(left: Layer) -> list[Overruled]:
@@ -97,8 +105,8 @@ def count(settings: Mapping[str, Setting]) -> tuple[Setting, int] | None:
     short, whole = settings.get("spec-tokens"), settings.get(_CONFIG)
     if short:
         return short, int(short.text)
-    number = _fields(whole).get(_COUNT)
-    return (whole, number) if whole and isinstance(number, int) else None
+    number = _whole(_fields(whole).get(_COUNT))
+    return (whole, number) if whole and number is not None else None
 
 
 def method(settings: Mapping[str, Setting]) -> str | None:

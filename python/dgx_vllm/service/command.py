@@ -10,7 +10,7 @@ from pathlib import Path
 from dgx_vllm import machine
 from dgx_vllm.dense import Dtype
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import config_file, exposure, imports, preflight, report, secret
+from dgx_vllm.launch import config_file, exposure, imports, preflight, report, secret, unified
 from dgx_vllm.launch.command import Launch
 from dgx_vllm.launch.options import Options
 from dgx_vllm.launch.serve import decide
@@ -79,15 +79,18 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         hub.check(launch.settings)
         hub.check_offline(instance, variables, _cache(instance, environ, wish.user))
     for ignored in file.ignored if file else ():
+        marked = ignored.startswith("\ufeff")
+        remedy = "save the file without a byte order mark" if marked else "it takes NAME=VALUE alone"
         report.say(
-            f"dgx-vllm: --environment-file {wish.environment_file}: systemd passes over {ignored!r}; "
-            "it takes NAME=VALUE alone"
+            f"dgx-vllm: --environment-file {wish.environment_file}: systemd passes over {ignored!r}; {remedy}"
         )
     if "PYTHONPATH" in variables:
         report.say(
             f"dgx-vllm: --environment-file {wish.environment_file}: PYTHONPATH does not reach the server; "
             f"give {imports.OPTION} DIRECTORY"
         )
+    for note in unified.notes(launch.settings, machine.detect()):
+        report.say(f"dgx-vllm: {note}")
     exposed = exposure.warning(launch.settings, variables)
     if exposed and wish.api_key_file is None:
         report.say(f"dgx-vllm: {exposed}")
@@ -158,8 +161,13 @@ def _decided(
     try:
         launch = decide([*words, *more], kept, options, machine.detect())
     except UserError as error:
-        if any(name in str(error) for name in variables):
-            raise UserError(f"--environment-file {wish.environment_file}: {error}", error.status) from error
+        named = [name for name in variables if name in str(error)]
+        if named:
+            commented = any(" #" in variables[name] for name in named)
+            hint = "; a comment needs a line of its own there" if commented else ""
+            raise UserError(
+                f"--environment-file {wish.environment_file}: {error}{hint}", error.status
+            ) from error
         raise
     preflight.check_host(launch.host)
     return launch

@@ -55,16 +55,30 @@ def load(given: str) -> EnvironmentFile:
         remedy = "; run it with sudo" if isinstance(error, PermissionError) else ""
         raise UserError(f"--environment-file {given}: {error.strerror}{remedy}") from error
     try:
-        return parse(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
+        return parse(data.decode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError as error:
         raise UserError(f"--environment-file {given} is not UTF-8, and systemd does not take it") from error
+    except ValueError as error:
+        raise UserError(f"--environment-file {given}: {error}") from error
 
 
 def parse(text: str) -> EnvironmentFile:
-    """What a file's text gives."""
+    """What a file's text gives.
+
+    Args:
+        text: what is not UTF-8 in it, as Python's surrogateescape has it; comments may have that.
+
+    Raises:
+        UnicodeEncodeError: a variable has it too.
+        ValueError: there is a byte of zero, with which systemd refuses the file.
+    """
+    if "\0" in text:
+        raise ValueError("it has a byte of zero, and systemd does not take it; save it as UTF-8")
     variables: dict[str, str] = {}
     ignored: list[str] = []
     for key, value in _Reader(text).entries():
+        if value is not None:
+            f"{key}{value}".encode()
         if value is None or not _NAME.fullmatch(key) or _CONTROL.search(value):
             ignored.append(key if value is None else f"{key}={value}")
         else:
@@ -76,7 +90,7 @@ class _Reader:
     """Goes through a text once."""
 
     def __init__(self, text: str) -> None:
-        self._text = text.partition("\0")[0]
+        self._text = text
         self._at = 0
 
     def entries(self) -> list[tuple[str, str | None]]:

@@ -103,7 +103,8 @@ def _is_relative(place: Place) -> bool:
         case Kind.TEMPLATE:
             return not set("{}\n") & set(word) and checkpoint.looks_like_path(word)
         case Kind.REPOSITORY:
-            return checkpoint.looks_like_path(word)
+            # No repository's name has a second slash.
+            return checkpoint.looks_like_path(word) or word.count("/") > 1
         case Kind.PLUGIN:
             return "/" in word or word.endswith(".py")
         case _:
