@@ -89,7 +89,7 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
             f"dgx-vllm: --environment-file {wish.environment_file}: PYTHONPATH does not reach the server; "
             f"give {imports.OPTION} DIRECTORY"
         )
-    for note in unified.notes(launch.settings, machine.detect()):
+    for note in unified.notes(dict(launch.settings), machine.detect()):
         report.say(f"dgx-vllm: {note}")
     exposed = exposure.warning(launch.settings, variables)
     if exposed and wish.api_key_file is None:
