@@ -1,15 +1,16 @@
 """Drafts: who says how many, and what is refused together with them, before vLLM starts."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import Outcome, Run
+from launching import LLAMA_8B, Outcome, Run, write_safetensors
 
 from dgx_vllm import profile
 from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command, speculation
+from dgx_vllm.launch import command, flags, limits, speculation
 from dgx_vllm.launch.command import Launch, Request
 from dgx_vllm.machine import Machine
 from dgx_vllm.profile import Profile
@@ -202,3 +203,48 @@ def test_a_number_of_drafts_is_read_as_vllm_reads_it(spark: Machine, number: Any
     except UserError:
         found = None
     assert (found[1] if found else None) == theirs
+
+
+@pytest.mark.parametrize(
+    ("words", "drafts"),
+    [
+        (["-sc", '{"method": "mtp"}'], 2),
+        (["-sc.method=deepseek_mtp"], 2),
+        (["--spec-method", "mtp"], 2),
+        (["-sc", '{"method": "suffix"}'], 24),
+        (["-sc", '{"method": "suffix", "suffix_decoding_max_tree_depth": 3}'], 3),
+        (["-sc", '{"method": "mtp", "num_speculative_tokens": 4}'], 4),
+        (["-sc", '{"method": "mtp", "model": "org/other"}'], 0),
+    ],
+)
+def test_drafts_that_nobody_counts_are_as_many_as_vllm_makes(
+    spark: Machine, words: list[str], drafts: int
+) -> None:
+    rest, values = flags.load().parse(["org/model", *words])
+    request = Request({**values, "model": rest[0]}, {}, model_config={"num_nextn_predict_layers": 2})
+    launch = command.plan(request, spark, frozenset())
+    assert limits.draft_count(launch.settings) == drafts
+
+
+def test_the_guard_counts_drafts_that_nobody_counts(dgx_vllm: Run, spark: Machine, checkpoint: Path) -> None:
+    """The weights of MTP layers, and what a sequence keeps for its drafts."""
+    config = {**LLAMA_8B, "architectures": ["LlamaForCausalLM"], "num_nextn_predict_layers": 1}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    write_safetensors(checkpoint / "model.safetensors", {"model.embed": 16, "mtp.0.weight": 4_000_000})
+
+    def told(*words: str) -> str:
+        outcome = dgx_vllm("serve", str(checkpoint), "--dry-run", *words, on=spark)
+        assert outcome.status == 0, outcome
+        (line,) = [line for line in outcome.out.splitlines() if "weights" in line]
+        return line
+
+    counted = told("-sc", '{"method": "mtp", "num_speculative_tokens": 1}')
+    assert told("-sc", '{"method": "mtp"}') == counted
+    assert counted != told()
+
+
+def test_a_suffix_trees_depth_is_vllms() -> None:
+    from vllm.config import SpeculativeConfig
+
+    (field,) = [each for each in dataclasses.fields(SpeculativeConfig) if each.name == speculation._DEPTH]
+    assert field.default == speculation._SUFFIX_DEPTH

@@ -198,6 +198,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     winners, more, notes = _give_way(winners, machine)
     winners = layers.with_speculator(winners, request.speculator)
     winners, drafts = speculation.settle(winners)
+    winners = speculation.with_own_count(winners, request.model_config)
     overruled += more + drafts
     if not winners["model"].text:
         raise UserError("the model is empty; name one, or leave it out for the demo")

@@ -19,7 +19,9 @@ _CONFIG = "speculative-config"
 _SHORT = {"spec-method": "method", "spec-model": "model", "spec-tokens": "num_speculative_tokens"}
 _COUNT = "num_speculative_tokens"
 _BACKEND = "moe_backend"
-#: Methods that draft by a part of the checkpoint itself.
+#: Where suffix decoding says how many drafts there are at most, and how many those are otherwise.
+_DEPTH, _SUFFIX_DEPTH = "suffix_decoding_max_tree_depth", 24
+#: Methods that draft by a part of the checkpoint itself, whose names end so.
 _MTP = "mtp"
 
 
@@ -100,6 +102,33 @@ def _check_file(loser: Setting, winner: Setting) -> None:
         raise UserError(f"{winner.origin} cannot take back {loser.name} from {loser.origin}; delete it there")
 
 
+def with_own_count(winners: Layer, config: Mapping[str, Any] | None) -> Layer:
+    """Says how many drafts vLLM makes where nobody does: as many as there are MTP layers, or a suffix tree's.
+
+    Args:
+        winners: what counts, by name.
+        config: the model's config.json, None where it is not here.
+    """
+    made_by = method(winners)
+    if made_by is None or count(winners) is not None or _other_model(winners):
+        return winners
+    whole = winners.get(_CONFIG)
+    fields = _fields(whole)
+    if made_by == "suffix":
+        number = _whole(fields.get(_DEPTH, _SUFFIX_DEPTH))
+    else:
+        number = _mtp_layers(config) if made_by.endswith(_MTP) and config is not None else None
+    if not number:
+        return winners
+    short = winners.get("spec-method")
+    if short:
+        name, value = "spec-tokens", str(number)
+        return {**winners, name: Setting(name, value, short.source, f"{short.origin}, by default")}
+    assert whole
+    given = json.dumps({**json.loads(whole.text), _COUNT: number})
+    return {**winners, _CONFIG: replace(whole, value=given)}
+
+
 def count(settings: Mapping[str, Setting]) -> tuple[Setting, int] | None:
     """How many tokens are drafted for each step, and the setting that says so; None where nobody does."""
     short, whole = settings.get("spec-tokens"), settings.get(_CONFIG)
@@ -152,7 +181,8 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapp
             f"drafts ({setting.origin}) with prefix caching of GDN layers need a Triton kernel, which the "
             "CPU backend lacks; give --no-enable-prefix-caching"
         )
-    if made_by == _MTP and config is not None:
+    own = made_by is not None and made_by.endswith(_MTP) and not _other_model(settings)
+    if own and config is not None:
         _check_layers(setting, number, config)
 
 
@@ -188,19 +218,31 @@ def _check_fields(settings: Layer, fields: Mapping[str, Any], setting: Setting) 
 
 def _check_layers(setting: Setting, number: int, config: Mapping[str, Any]) -> None:
     """A model's MTP layers draft one token each, in turns."""
+    layers = _mtp_layers(config)
+    if layers is None:
+        return  # some families have one layer and do not say so
+    if layers == 0:
+        raise UserError(f"{setting.origin} asks for drafts, and the model has no MTP layers; leave it out")
+    if number > layers and number % layers:
+        raise UserError(
+            f"{setting.origin} asks for {number} drafts, which must be a multiple of the model's {layers} "
+            f"MTP layers; give {number - number % layers}"
+        )
+
+
+def _other_model(settings: Layer) -> bool:
+    """Whether another model makes the drafts."""
+    given = settings.get("spec-model")
+    name = given.text if given else _fields(settings.get(_CONFIG)).get("model")
+    return name is not None and name != settings["model"].text
+
+
+def _mtp_layers(config: Mapping[str, Any]) -> int | None:
     text = config.get("text_config")
     parts = [config, text] if isinstance(text, Mapping) else [config]
     names = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
     found = [part[name] for part in parts for name in names if isinstance(part.get(name), int)]
-    if not found:
-        return  # some families have one layer and do not say so
-    if found[0] == 0:
-        raise UserError(f"{setting.origin} asks for drafts, and the model has no MTP layers; leave it out")
-    if number > found[0] and number % found[0]:
-        raise UserError(
-            f"{setting.origin} asks for {number} drafts, which must be a multiple of the model's {found[0]} "
-            f"MTP layers; give {number - number % found[0]}"
-        )
+    return found[0] if found else None
 
 
 def _fields(setting: Setting | None) -> dict[str, Any]:
