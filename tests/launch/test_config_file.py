@@ -95,6 +95,8 @@ def test_refusals_follow_from_what_a_switch_means(dgx_vllm: Run, file: Path) -> 
         ("enforce-eager: 1\n", "takes true"),
         ('enforce-eager: "true"\n', "takes true, without quotes"),
         ("served-model-name: no\n", "put a text in quotes"),
+        ("hf-overrides: &a {x: *a}\n", "contains itself"),
+        ("serve: {max-model-len: 512}\n", "write flags at the top of the file"),
         ("--max-model-len: 512\n", "no flag ----max-model-len; did you mean --max-model-len?"),
         ("lora-modules: [{name: a, path: b}]\n", 'give \'{"name": "a", "path": "b"}\' in quotes'),
         ("tool-parser-plugin:\n", "leave it out"),

@@ -127,7 +127,7 @@ def check_config(
     """Say whether vLLM has the flags that FILE sets."""
     from dgx_vllm.launch import config_file
 
-    print(f"{file}: {len(config_file.read(str(file)))} settings")
+    print(f"{file}: {_counted(len(config_file.read(str(file))), 'setting')}")
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -143,7 +143,7 @@ def check_environment(
     for line in found.ignored:
         raise UserError(f"{file}: systemd passes over {line!r}; write NAME=VALUE")
     variables.check(found.variables, machine.detect().vllm)
-    print(f"{file}: {len(found.variables)} variables")
+    print(f"{file}: {_counted(len(found.variables), 'variable')}")
 
 
 @app.command(
@@ -192,3 +192,7 @@ def show_help(
     top = context.find_root()
     words = [f"--help={topic}" if topic else "--help"]
     top.command.main([command, *words] if command else words, prog_name=top.info_name, standalone_mode=False)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

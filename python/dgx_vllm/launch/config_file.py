@@ -94,6 +94,12 @@ def _setting(key: Any, field: Any, origin: str) -> tuple[str, Value]:
             raise UserError(
                 f"{origin}: vLLM takes {word} for a flag; give {words[0]}={word} on the command line"
             )
+    meant = flags.load().resolve(words[0])
+    if isinstance(field, dict) and meant and not meant[0].takes_fields:
+        raise UserError(
+            f"{origin}: vLLM reads this as {meant[1]} with a text of {words[1]}; "
+            "write flags at the top of the file"
+        )
     rest, found = flags.load().parse(words, origin)
     if len(found) != 1:
         raise UserError(f"{origin}: a value that begins with a dash is read as a flag; give one flag a line")
@@ -136,6 +142,8 @@ def _words(key: str, field: Any, origin: str) -> list[str]:
         return [name, json.dumps(field) if isinstance(field, dict) else str(field)]
     except TypeError as error:  # a date, for instance
         raise UserError(f"{origin}: {error}; put such a value in quotes") from error
+    except ValueError as error:
+        raise UserError(f"{origin}: the value contains itself, by an alias; write it out") from error
 
 
 def _negation(key: str, origin: str) -> str:

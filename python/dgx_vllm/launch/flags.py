@@ -99,6 +99,11 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The `--no-…` spelling, where vLLM has one."""
         return next((name for name in self.names[1:] if name.startswith("--no-")), None)
 
+    @property
+    def takes_fields(self) -> bool:
+        """Whether a JSON object can be its value."""
+        return self.kind.startswith(("json", "lora"))
+
     def unset(self, value: Value) -> bool:
         """Whether the value is a word that stands for none."""
         return self.nullable and value in ("", "None")
