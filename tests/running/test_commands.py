@@ -381,6 +381,27 @@ def test_no_line_is_lost_between_the_end_and_what_follows(tmp_path: Path) -> Non
     assert seen.decode().splitlines() == ["before", *(f"line {number}" for number in range(50))]
 
 
+def test_servers_of_one_port_on_two_addresses_keep_a_log_each(tmp_path: Path) -> None:
+    logs = [kept.Kept(str(tmp_path / "9001.log"), limit=30) for _ in range(3)]
+    assert [log.name for log in logs] == [
+        str(tmp_path / name) for name in ("9001.log", "9001-2.log", "9001-3.log")
+    ]
+    for number in range(6):
+        for which, log in enumerate(logs):
+            log.write(f"log {which} line {number}\n".encode())
+    for which, log in enumerate(logs):
+        assert log.name is not None
+        expected = "".join(f"log {which} line {number}\n" for number in range(3, 6))
+        assert kept.Reader(Path(log.name)).last(3).decode() == expected
+    logs[0].close()
+    # The next server on the port takes the name that is free, and puts aside what the last one wrote.
+    following = kept.Kept(str(tmp_path / "9001.log"))
+    assert following.name == str(tmp_path / "9001.log")
+    assert (tmp_path / "9001.log").read_bytes() == b""
+    assert b"log 0 line 5" in (tmp_path / "9001.log.1").read_bytes()
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_server_without_a_log(run: Run, systemd: Systemd, plain: Plain) -> None:
     plain()
     status, _, err = run("logs")

@@ -1,6 +1,7 @@
 """The end of a server's log in a file: what one terminal has shown, `dgx-vllm logs` shows in another."""
 
 import contextlib
+import fcntl
 import os
 import threading
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from dgx_vllm.running import registry
 
 LIMIT = 4 << 20
 """Bytes after which a file is put aside, and the one put aside before is dropped."""
+
+# Servers of one port, each on another address.
+_SERVERS = 32
 
 
 def path(launch: Launch, environ: Mapping[str, str]) -> str | None:
@@ -44,7 +48,8 @@ class Kept:
     """Writes a log into a file of limited size. A log that cannot be kept is no reason not to serve.
 
     Args:
-        file: where; a file of an earlier server is put aside.
+        file: where; a file of an earlier server is put aside. While a running server writes into it, such as
+            one on the same port of another address, the name gets a number.
         limit: bytes of one file.
     """
 
@@ -57,7 +62,7 @@ class Kept:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._turn()
+            self._claim(self._file)
 
     @property
     def name(self) -> str | None:
@@ -81,17 +86,57 @@ class Kept:
                 os.close(self._to)
                 self._to = None
 
+    def _claim(self, wanted: Path) -> None:
+        """Takes the first file that no running server writes into: its lock ends with its server."""
+        for number in range(1, _SERVERS + 1):
+            file = wanted if number == 1 else wanted.with_stem(f"{wanted.stem}-{number}")
+            try:
+                self._to = _locked(file)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+            self._file = file
+            if os.fstat(self._to).st_size:
+                self._turn()
+            return
+
     def _turn(self) -> None:
-        """Begins a new file."""
+        """Begins a new file. The name is a locked file's all the while."""
         assert self._file is not None
-        if self._to is not None:
-            os.close(self._to)
-            self._to = None
+        before, self._to = self._to, None
+        partial = self._file.with_name(f"{self._file.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError):
-            if self._file.exists():
-                self._file.replace(aside(self._file))
-            flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC | os.O_TRUNC
-            self._to, self._size = os.open(self._file, flags, 0o600), 0
+            new = _locked(partial)
+            with contextlib.suppress(OSError):  # a file system may know no links: then this part is lost
+                aside(self._file).unlink(missing_ok=True)
+                aside(self._file).hardlink_to(self._file)
+            try:
+                partial.replace(self._file)
+            except OSError:
+                os.close(new)
+                raise
+            self._to, self._size = new, 0
+        if before is not None:
+            os.close(before)
+
+
+def _locked(file: Path) -> int:
+    """Opens a file for this process alone.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: it cannot be opened.
+    """
+    to = os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(to, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(to), file.stat()):
+            raise BlockingIOError(f"{file} was put aside meanwhile")
+    except OSError:
+        os.close(to)
+        raise
+    return to
 
 
 def of_port(name: str | None, environ: Mapping[str, str]) -> Path | None:
