@@ -210,3 +210,23 @@ def test_anthropics_clients_get_anthropics_error(shed: int, path: str) -> None:
     assert answered["type"] == "error"
     assert answered["error"]["type"] == "overloaded_error"
     assert "low on memory" in answered["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/ping"])
+def test_a_probe_by_head_is_answered_as_one_by_get(path: str) -> None:
+    """vLLM's own routes answer 405, and `curl -I` takes the server for a broken one."""
+    seen: list[tuple[str, str]] = []
+
+    async def recorded(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["method"], scope["path"]))
+
+    ask(Admission(recorded), "HEAD", path)
+    ask(Admission(recorded), "HEAD", "/v1/models")
+    assert seen == [("GET", path), ("HEAD", "/v1/models")]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/metrics/a"])
+def test_a_websocket_at_the_metrics_is_refused(path: str) -> None:
+    """The app that is mounted there fails at one: 500 and a traceback."""
+    assert ask(Admission(behind), "GET", path, kind="websocket")[0]["type"] == "websocket.close"
+    assert ask(Admission(behind), "GET", "/v1/realtime", kind="websocket") == ["reached"]

@@ -21,11 +21,14 @@ from dgx_vllm.admission.signature import signed
 from dgx_vllm.admission.stream import streamed
 
 RETRY_SECONDS = 10
+# vLLM answers GET alone there, and 405 to the HEAD of `curl -I`, `wget --spider` and load balancers.
+_PROBED = ("/health", "/ping")
 _NO_KEY = Refusal(
     401,
     "this server asks for its API key: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'",
     {"WWW-Authenticate": "Bearer"},
 )
+_NO_WEBSOCKET = Refusal(404, "there is no websocket at this path")
 _STOPPING = Refusal(
     503,
     "this server is stopping and takes no new requests; try again later",
@@ -70,7 +73,11 @@ class Admission:
             counters.UNAUTHORIZED.inc()
             await _NO_KEY(scope, receive, send)
         elif scope["type"] == "websocket":
-            await self._app(admitted, receive, send)
+            # The Prometheus client's app, which is mounted there, fails at one.
+            metrics = path == "/metrics" or path.startswith("/metrics/")
+            await (_NO_WEBSOCKET if metrics else self._app)(admitted, receive, send)
+        elif scope["method"] == "HEAD" and path in _PROBED:
+            await self._app({**admitted, "method": "GET"}, receive, signed(send, self._server))
         elif path == HEARTBEAT:
             answer = await heartbeat(scope)
             await answer(scope, receive, signed(send, self._server))

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 # OpenAI's name, as vLLM uses it, and Anthropic's.
 _KINDS = {
     401: ("AuthenticationError", "authentication_error"),
+    404: ("NotFoundError", "not_found_error"),
     503: ("ServiceUnavailableError", "overloaded_error"),
 }
 
@@ -20,7 +21,7 @@ class Refusal:
     """An answer without the server.
 
     Args:
-        status: of HTTP, 401 or 503.
+        status: of HTTP, 401, 404 or 503.
         message: for people.
         headers: more of them.
     """
