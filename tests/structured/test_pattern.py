@@ -49,6 +49,8 @@ TEXTS = ["", "a", "b", "ab", "ba", "aa", "bb", "aab", "1", "1a", ".", "a\n", "\n
         "[.$^]",
         "a{1,3}?",
         r"\$\^",
+        "[:alpha:]",
+        r"\0\x41[\x00-\x1f]",
     ],
 )
 def test_what_is_read_right_passes(pattern: str) -> None:
@@ -72,6 +74,12 @@ def test_what_is_read_right_passes(pattern: str) -> None:
         (r"\P{L}", r"\P"),
         (r"\bfoo", r"\b"),
         (r"(a)\1", r"\1"),
+        ("[[:alpha:]]+", "[:alpha:]"),
+        ("[a[:^digit:]]", "[:^digit:]"),
+        (r"\07", r"\07"),
+        (r"[\012]", r"\012"),
+        (r"\xZZ", r"\x"),
+        (r"[\x4]", r"\x"),
     ],
 )
 def test_what_would_be_misread_is_named(pattern: str, reason: str) -> None:

@@ -59,6 +59,9 @@ HONOURED: dict[str, Any] = {
 }
 #: What XGrammar would ignore, with a word of the reason.
 IGNORED: dict[str, tuple[Any, str]] = {
+    "anyOf of nothing": ({"anyOf": []}, "anyOf with an empty list"),
+    "oneOf of nothing": ({"type": "object", "properties": {"a": {"oneOf": []}}}, "oneOf with an empty list"),
+    "no type at all": ({"type": []}, "type with an empty list"),
     "look-ahead": ({"type": "string", "pattern": "^(?!a).*$"}, "look-around"),
     "look-ahead within": (of({"a": of({"b": {"type": "string", "pattern": "(?=b)"}})}), "look-around"),
     "look-behind": ({"type": "string", "pattern": "(?<!a)b"}, "look-around"),

@@ -3,8 +3,8 @@
 import re
 
 # Letters and digits that mean something after a backslash there; any other stands for itself: \A is an A.
-_ESCAPES = frozenset("dDwWsSfnrtvxuc0")
-_ATOMS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?[:=!<][=!]?|.", re.DOTALL)
+_ESCAPES = frozenset("dDwWsSfnrtvuc0")
+_ATOMS = re.compile(r"\\0\d+|\\x[0-9a-fA-F]{2}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?[:=!<][=!]?|.", re.DOTALL)
 
 
 def misread(pattern: str, in_json: bool = False) -> str | None:
@@ -54,7 +54,11 @@ def misread(pattern: str, in_json: bool = False) -> str | None:
 def _escape(atom: str) -> str | None:
     if atom[0] not in "\\[":
         return None
-    for letter in re.findall(r"\\(.)", atom, re.DOTALL):
-        if letter.isalnum() and letter not in _ESCAPES:
-            return f"\\{letter}"
+    # [[:alpha:]] is a class of letters to POSIX and to guidance, and "one of [:alph, then ]" to XGrammar.
+    if posix := re.search(r"\[:\^?\w+:\]", atom[1:]):
+        return f"{posix[0]}, a class of POSIX"
+    for escape in re.findall(r"\\(0\d+|x[0-9a-fA-F]{2}|.)", atom, re.DOTALL):
+        known = escape in _ESCAPES or (escape[0] == "x" and len(escape) == 3)
+        if escape[0].isalnum() and not known:
+            return f"\\{escape}"
     return None

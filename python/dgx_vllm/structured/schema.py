@@ -86,6 +86,9 @@ def _of_one(schema: Schema, root: Schema) -> str | None:
     for name in _NEVER:
         if name in keywords:
             return name
+    for name in ("type", "anyOf", "oneOf"):  # nothing satisfies these; XGrammar lets an empty answer through
+        if schema.get(name) == []:
+            return f"{name} with an empty list"
     if {"pattern", "format"} <= keywords:
         return "pattern next to format"
     alone = next((name for name in _ALONE if name in keywords), None)
