@@ -31,6 +31,31 @@ _RENAMED = {
     "compilation-config.pass_config.enable_fi_allreduce_fusion": "fuse_allreduce_rms",
 }
 
+#: What llama.cpp's server and others call it, where no flag of vLLM has a name alike.
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("ctx-size", "n-ctx", "num-ctx", "context-length", "max-context-length"),
+        "that is --max-model-len in vLLM",
+    ),
+    **dict.fromkeys(("np", "n-parallel", "parallel", "max-concurrency"), "that is --max-num-seqs in vLLM"),
+    "alias": "that is --served-model-name in vLLM",
+    "p": "did you mean --port?",
+    "jinja": "vLLM uses the model's chat template without it; leave it out",
+    **dict.fromkeys(("fa", "flash-attn"), "vLLM chooses by itself; --attention-backend NAME insists on one"),
+    **dict.fromkeys(("embedding", "embeddings"), "that is --runner pooling in vLLM"),
+    "m": "give the model without a flag: dgx-vllm serve MODEL",
+    **dict.fromkeys(
+        ("temp", "temperature", "top-p", "top-k", "min-p", "repeat-penalty"),
+        "each request may say so; a default for all: --override-generation-config.NAME VALUE",
+    ),
+    **dict.fromkeys(
+        ("ngl", "n-gpu-layers", "gpu-layers", "num-gpu"), "vLLM puts the whole model on the GPU; leave it out"
+    ),
+}
+
+# To vLLM's parser these are -n with the value gl or p, or the beginning of several flags.
+_MISTAKEN = ("-ngl", "-np", "-p")
+
 Values = dict[str, Value]
 """Values by flag name: the flag's first long name without its dashes, such as `max-model-len`."""
 
@@ -278,9 +303,11 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name = word.lstrip("-").replace("_", "-")
         flag = self.get(name)
         names = [flag.name for flag in self.flags]
-        hint = former.advice(name) or (f"did you mean --{flag.name}?" if flag else nearest(name, names, "--"))
+        advice = former.advice(name) or _ELSEWHERE.get(name)
+        hint = advice or (f"did you mean --{flag.name}?" if flag else nearest(name, names, "--"))
         hint = hint or "see `dgx-vllm serve --help=all`"
-        return UserError(f"{origin}: vLLM {self.version} has no flag {word}; {hint}")
+        shown = word if word.startswith("-") else f"--{word}"
+        return UserError(f"{origin}: vLLM {self.version} has no flag {shown}; {hint}")
 
     def parse(self, words: Sequence[str], origin: str = "") -> tuple[list[str], Values]:
         """Reads words as `vllm serve` would.
@@ -295,6 +322,9 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             UserError: an unknown flag, a missing value, or one of the wrong kind.
         """
+        for word in words:
+            if word in _MISTAKEN:
+                raise self.unknown(word, origin or word)
         plain, fields = _split_fields(_spelt(words), origin)
         parser = _parser(self, f"{origin}: " if origin else "")
         found = argparse.Namespace(values={})
