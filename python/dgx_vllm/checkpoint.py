@@ -184,11 +184,19 @@ def whole(
     return found
 
 
-def other_commit(model: str, cache: Path, revision: str | None = None) -> str:
-    """What to say of a model whose revision is not here while another of its commits is; else nothing."""
+def other_commit(model: str, cache: Path, revision: str | None = None, option: bool = True) -> str:
+    """What to say of a model whose revision is not here while another of its commits is; else nothing.
+
+    Args:
+        model: the Hugging Face id.
+        cache: the hub's cache.
+        revision: what was asked for; by default `main`.
+        option: whether the command has --revision.
+    """
     for path in hub_cache.others(cache, model, revision):
         if config_file(path):
-            return f"; another commit is here: give --revision {path.name}, or the directory {path}"
+            either = f"--revision {path.name}, or " if option else ""
+            return f"; another commit is here: give {either}the directory {path}"
     return ""
 
 

@@ -79,7 +79,8 @@ _WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "DiaTokenizer", "Perceiver
 _TYPES_WITHOUT_FILES = ("canine", "dia", "perceiver")
 
 NO_GGUF = "vLLM 0.32 does not read GGUF; give the model's safetensors checkpoint, a directory or owner/name"
-_GGUF_IDS = re.compile(r"[\w.-]+/[\w.-]+:[\w.-]+", re.ASCII)
+# Of ollama and llama.cpp, too, which put the hub's name in front of it.
+_GGUF_IDS = re.compile(r"(?:(?:hf\.co|huggingface\.co)/)?[\w.-]+/[\w.-]+:[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ AUTO = Reading()
 
 
 def is_gguf(model: str) -> bool:
-    """Whether a model argument has one of the forms that older versions of vLLM took for GGUF."""
+    """Whether a model argument has one of the forms that older versions of vLLM and others take for GGUF."""
     return model.lower().endswith(".gguf") or (_GGUF_IDS.fullmatch(model) is not None)
 
 
@@ -191,7 +192,8 @@ def _brings_tokenizer(config: Mapping[str, Any]) -> bool:
     remote = config.get("auto_map")
     named = str(config.get("tokenizer_class")).removesuffix("Fast")
     return (
-        (isinstance(remote, Mapping) and "AutoTokenizer" in remote)
+        (isinstance(remote, Mapping) and remote.get("AutoTokenizer") is not None)
+        or (isinstance(remote, list) and any(remote))  # as older checkpoints say it
         or named in _WITHOUT_FILES
         or config.get("model_type") in _TYPES_WITHOUT_FILES
     )

@@ -1,7 +1,7 @@
 """Mistral: the params.json of Mistral's own format, by the names that config.json has for the same.
 
-As vLLM 0.32 adapts it (transformers_utils/configs/mistral.py), but for the model_type: vLLM gives none that
-says what the model is.
+As vLLM 0.32 adapts it (transformers_utils/configs/mistral.py), but for the model_type: vLLM has none that
+says what the model is, unless it is a Mamba.
 """
 
 from collections.abc import Mapping
@@ -64,6 +64,8 @@ def _positions(config: Mapping[str, Any]) -> int:
 
 def _experts(found: Mapping[str, Any]) -> dict[str, Any]:
     """The model's kind, and its experts by the names of that kind."""
+    if found.get("model_type") == "mamba":
+        return {"architectures": ["Mamba2ForCausalLM"]}
     moe = found.get("moe")
     if not isinstance(moe, Mapping):
         kind = "deepseek_v3" if found.get("qk_nope_head_dim") else "mistral"

@@ -186,6 +186,9 @@ def test_other_tokenizers_are_found(names: set[str]) -> None:
     [
         ({"auto_map": {"AutoTokenizer": ["other/repo--tokenization_x.X", None]}}, True),
         ({"auto_map": {"AutoModel": "modeling_x.X"}}, False),
+        ({"auto_map": {"AutoTokenizer": None}}, False),
+        ({"auto_map": ["tokenization_x.X", None]}, True),  # as transformers 4.2 wrote it
+        ({"auto_map": [None, None]}, False),
         ({"tokenizer_class": "ByT5Tokenizer"}, True),
         ({"tokenizer_class": "PerceiverTokenizerFast"}, True),
         ({"tokenizer_class": "Qwen2Tokenizer"}, False),

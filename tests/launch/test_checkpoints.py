@@ -2,11 +2,12 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import LLAMA_8B, Run, write_safetensors
+from launching import COMMAND, LLAMA_8B, Run, write_safetensors
 
 from dgx_vllm import checkpoint as checkpoints
 from dgx_vllm import formats
@@ -169,7 +170,10 @@ def test_mistrals_weights_in_a_folder(dgx_vllm: Run, checkpoint: Path) -> None:
 @pytest.mark.parametrize("command", ["serve", "plan", "download"])
 @pytest.mark.parametrize(
     "model",
-    ["model.gguf", "./model.GGUF", "org/name/model.gguf", "org/name-GGUF:Q4_K_M", "org/name:UD-Q4_K_XL"],
+    [
+        *("model.gguf", "./model.GGUF", "org/name/model.gguf", "org/name-GGUF:Q4_K_M", "org/name:UD-Q4_K_XL"),
+        *("hf.co/org/name-GGUF:Q4_K_M", "huggingface.co/org/name:Q8_0"),
+    ],
 )
 def test_gguf_by_name(
     dgx_vllm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, model: str
@@ -324,6 +328,31 @@ def test_another_commit_is_no_substitute_and_is_named(dgx_vllm: Run, hub: Path) 
     assert dgx_vllm(*words, environ=OFFLINE).status == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "either"),
+    [(["plan"], "the directory"), (["download"], f"--revision {'a' * 40}, or the directory")],
+    ids=str,
+)
+def test_plan_and_download_name_the_commit_that_is_here(
+    environment: dict[str, str], hub: Path, words: list[str], either: str
+) -> None:
+    place = snapshot(hub, "a" * 40, main="b" * 40)
+    # A process of its own: huggingface_hub reads HF_HUB_OFFLINE as it is imported.
+    command = [*COMMAND, *words, "org/model"]
+    outcome = subprocess.run(command, env={**environment, **OFFLINE}, capture_output=True, text=True)
+    assert outcome.returncode == 1
+    assert f"another commit is here: give {either} {place}" in outcome.stderr
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bf16"])
+def test_a_dtype_that_torch_lacks_is_named_as_the_configs(
+    dgx_vllm: Run, checkpoint: Path, dtype: str
+) -> None:
+    (checkpoint / "config.json").write_text(json.dumps({**LLAMA_8B, "torch_dtype": dtype}))
+    said = [f"config.json names the dtype {dtype!r}", "such as bfloat16"]
+    refused(dgx_vllm("serve", str(checkpoint), "--dry-run"), *said)
+
+
 def test_the_cache_is_where_huggingface_hub_looks(environment: dict[str, str], tmp_path: Path) -> None:
     from dgx_vllm import caches
 
@@ -380,6 +409,12 @@ def test_a_plan_is_of_the_verifier_and_its_drafter(dgx_vllm: Run, tmp_path: Path
     assert outcome.status == 0, outcome
     found = {each["draft"]: each["bytes"] for each in json.loads(outcome.out)["weights"]}
     assert found == {False: 1_000_000_000, True: 500_000_000}
+
+
+def test_a_verifier_in_gguf(dgx_vllm: Run, tmp_path: Path) -> None:
+    drafter = speculator(tmp_path / "drafter", "org/name:Q4_K_M")
+    said = [f"org/name:Q4_K_M, for which {drafter} drafts", formats.NO_GGUF]
+    refused(dgx_vllm("serve", str(drafter), "--dry-run"), *said)
 
 
 def test_a_speculator_without_drafts(dgx_vllm: Run, tmp_path: Path, verifier: Path) -> None:

@@ -124,6 +124,7 @@ def test_a_model_that_is_not_whole(run: Run, hub: Path) -> None:
     found = listed(run)
     assert found["org/part"]["missing"] == "its download did not come to its end"
     assert found["org/gone"]["missing"] == "a file is gone"
+    assert found["org/lost"]["missing"] == "main names a commit that is not here"
     for name in found:
         assert run("rm", name, "--yes")[0] == 0
     assert listed(run) == {}

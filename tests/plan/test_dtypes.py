@@ -1,6 +1,7 @@
 """What vLLM computes in, against vLLM's own resolution, over all that it may be asked."""
 
 import itertools
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,9 @@ _FAMILIES = ("llama", *vllm_model._FLOAT16_NOT_SUPPORTED_MODELS)
 
 
 @pytest.mark.parametrize(
-    ("stored", "family"), list(itertools.product(dtypes.BYTES, _FAMILIES)), ids=lambda value: value
+    ("stored", "family"),
+    list(itertools.product((*dtypes.BYTES, *dtypes.OTHERS), _FAMILIES)),
+    ids=lambda value: value,
 )
 def test_auto_is_resolved_as_vllm_does(stored: str, family: str) -> None:
     resolved = vllm_model._resolve_auto_dtype(family, getattr(torch, stored), is_pooling_model=False)
@@ -27,6 +30,15 @@ def test_what_is_asked_for_is_served(asked: str) -> None:
     assert f"torch.{dtypes.served(asked, 'bfloat16', 'llama')}" == str(
         vllm_model._STR_DTYPE_TO_TORCH_DTYPE[asked]
     )
+
+
+def test_every_dtype_of_numbers_that_torch_names_is_known() -> None:
+    names = {
+        str(each).removeprefix("torch.") for each in vars(torch).values() if isinstance(each, torch.dtype)
+    }
+    common = re.compile(r"float\d\d|bfloat16|float8_\w+|u?int(8|16|32|64)")
+    wanted = {name for name in names if common.fullmatch(name)}
+    assert wanted - {"uint16", "uint32", "uint64"} <= {*dtypes.BYTES, *dtypes.OTHERS}
 
 
 def test_models_without_float16_are_vllms() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from checkpoints import write
 
+from dgx_vllm.errors import UserError
 from dgx_vllm.plan import model, outlook, report, source
 from dgx_vllm.plan.outlook import Wish
 
@@ -236,3 +237,34 @@ def test_float32_is_counted_as_vllm_loads_it(tmp_path: Path) -> None:
     assert weights(plan, False) == (2 * 256 * 64 + 32 * 64) * 2
     assert plan["cache"]["bytes_per_token"] == 2 * 2 * 2 * 16 * 2
     assert plan["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(("kinds", "told"), [([0, 1], False), ([1, 1], True)], ids=str)
+def test_linear_attention_by_numbers_is_not_planned_as_keys_and_values(
+    tmp_path: Path, kinds: list[int], told: bool
+) -> None:
+    """MiniMax-Text-01 has both; MiniMax-M2 has the list, and attention alone."""
+    config = {"model_type": "brand_new", **_BASE, "attn_type_list": kinds}
+    plan = planned(write(tmp_path, config, _TENSORS))
+    assert (plan["cache"]["bytes_per_token"] == 256) is told
+    assert ("what a sequence keeps" in plan["unknown"]) is not told
+
+
+@pytest.mark.parametrize("family", ["llama", "brand_new"])
+def test_pickled_weights_in_a_quantization_that_is_unknown_count_as_they_are(
+    tmp_path: Path, family: str
+) -> None:
+    config = {**_BASE, "intermediate_size": 128, "quantization_config": {"quant_method": "aqlm"}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": family}))
+    (tmp_path / "pytorch_model.bin").write_bytes(bytes(1000))
+    plan = planned(tmp_path)
+    assert weights(plan, draft=False) == 1000
+    assert (plan["exact"], plan["quantization"]) == (True, "unknown")
+
+
+def test_a_file_that_is_missing_is_named_where_the_config_is_not_enough(tmp_path: Path) -> None:
+    write(tmp_path, {"model_type": "brand_new", **_BASE}, _TENSORS)
+    names = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(UserError, match=r"names model-00002-of-00002\.safetensors, which is not there"):
+        planned(tmp_path)

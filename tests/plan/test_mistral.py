@@ -1,8 +1,11 @@
 """Mistral's own format: its config and its tensors' names, as vLLM and the planner read them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import write
+from test_generic import planned
 
 from dgx_vllm import mistral
 from dgx_vllm.plan import parts
@@ -63,6 +66,17 @@ def test_the_config_is_the_one_that_vllm_makes(params: dict[str, Any]) -> None:
     assert experts is None or inner["num_experts_per_tok"] == experts["num_experts_per_tok"]
 
 
+def test_a_mamba_is_not_taken_for_a_model_with_attention(tmp_path: Path) -> None:
+    params = {"dim": 64, "n_layers": 2, "vocab_size": 256, "n_groups": 8, "model_type": "mamba"}
+    write(tmp_path, params, {"tok_embeddings.weight": ("BF16", (256, 64))})
+    (tmp_path / "config.json").rename(tmp_path / "params.json")
+    (tmp_path / "model.safetensors").rename(tmp_path / "consolidated.safetensors")
+    plan = planned(tmp_path)
+    assert plan["architecture"] == "mamba"
+    assert plan["cache"]["bytes_per_token"] is None
+    assert plan["unknown"] == ["what a sequence keeps"]
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [
@@ -75,6 +89,7 @@ def test_the_config_is_the_one_that_vllm_makes(params: dict[str, Any]) -> None:
         ("layers.0.attention.wo.weight", Part.ATTENTION_OUT),
         ("layers.0.feed_forward.w1.weight", Part.MLP),
         ("layers.0.experts.3.w2.weight", Part.EXPERTS),
+        ("layers.0.gate.weight", Part.ROUTER),
         ("vision_encoder.transformer.layers.0.attention.wq.weight", Part.VISION),
     ],
 )

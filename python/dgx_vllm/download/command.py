@@ -9,7 +9,7 @@ from dgx_vllm import caches, checkpoint, formats, profile, speculators
 from dgx_vllm.download import ending, environment, room
 from dgx_vllm.download.progress import say
 from dgx_vllm.download.storage import Storage
-from dgx_vllm.errors import UserError
+from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.formats import AUTO, Reading
 from dgx_vllm.plan.units import gb
 
@@ -101,6 +101,9 @@ def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
         except faults.REMOTE as error:
             here = None if faults.is_refusal(error) else _whole(storage, revision, reading)
             if here is None:
+                other = checkpoint.other_commit(storage.model, storage.cache, revision)
+                if other and faults.is_offline(error):
+                    raise UserError(f"{faults.offline(storage.model)}{other}", FAILURE) from error
                 raise
             # A server whose model is here must not wait for a network that is not.
             say(f"the hub cannot be asked ({faults.cause(error)})")

@@ -52,10 +52,8 @@ def lasting(error: Exception, model: str, revision: str) -> UserError | None:
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     page = f"{constants.ENDPOINT}/{model}"
-    if isinstance(error, OfflineModeIsEnabled):
-        return UserError(
-            f"{model} is not here and HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE", FAILURE
-        )
+    if is_offline(error):
+        return UserError(offline(model), FAILURE)
     if isinstance(error, HFValidationError):
         return UserError(
             f"{model!r} is neither a profile, a path that exists nor a Hugging Face id such as owner/name; "
@@ -79,9 +77,19 @@ def lasting(error: Exception, model: str, revision: str) -> UserError | None:
     return None
 
 
+def is_offline(error: Exception) -> bool:
+    """Whether nothing was asked, because HF_HUB_OFFLINE forbids it."""
+    return isinstance(error, OfflineModeIsEnabled)
+
+
+def offline(model: str) -> str:
+    """What to say of a model that is not here then."""
+    return f"{model} is not here and HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE"
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether the hub was asked and said no, rather than not being asked."""
-    return not isinstance(error, OfflineModeIsEnabled) and lasting(error, "", "") is not None
+    return not is_offline(error) and lasting(error, "", "") is not None
 
 
 def cause(error: Exception) -> str:

@@ -37,6 +37,8 @@ def check(launch: Launch, environ: Mapping[str, str]) -> None:
         _check_drafts(launch, launch.speculator)
         _check_drafter(launch, launch.speculator, environ)
     model = launch.speculator.verifier if launch.speculator else launch.model
+    if formats.is_gguf(model):
+        raise UserError(f"{model}, for which {launch.model} drafts: {formats.NO_GGUF}")
     _check_one(launch, model, environ)
     config = checkpoint.config(model, environ, launch.text("revision"), needs.reading(launch))
     _check_quantization(model, config or {})

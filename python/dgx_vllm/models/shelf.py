@@ -25,7 +25,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         freed: bytes that removing it frees.
         used: when its content was last read or written, in seconds since 1970; a disk mounted with noatime
             knows of no reading.
-        missing: what is not whole: files that are gone, or did not come to their end; null where all is well.
+        missing: what is not whole: files or a commit that are gone, or did not come; null where all is well.
         commits: the commits that are here.
         servers: the names of running servers that use it.
         services: the names of services that do not run and would use it.
@@ -96,7 +96,9 @@ def _missing(held: CachedModel) -> str | None:
         return "its download did not come to its end"
     if gone:
         return f"{gone} files are gone" if gone > 1 else "a file is gone"
-    return None if held.snapshots else "nothing but names"
+    if not held.snapshots:
+        return "nothing but names"
+    return "main names a commit that is not here" if "main" in held.lost else None
 
 
 def _uses(server: Server, held: CachedModel, hub: Path) -> bool:

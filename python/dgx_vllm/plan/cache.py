@@ -189,16 +189,30 @@ def _token_bytes(kind: Attention, dtype: str, options: Options) -> int:
         return numbers // 2 + numbers // 16  # an E4M3 scale for 16 numbers
     if name.startswith("fp8"):
         return numbers
-    return numbers * _bytes(dtype if name == "auto" else name)
+    return numbers * (_model_bytes(dtype) if name == "auto" else _bytes(name))
 
 
 def _state_bytes(recurrent: Recurrent, architecture: Architecture, options: Options) -> tuple[int, int]:
     """One layer's convolution inputs and recurrent state; drafts lengthen the former."""
-    conv = recurrent.channels * (recurrent.kernel - 1 + options.drafts) * _bytes(architecture.dtype)
+    conv = recurrent.channels * (recurrent.kernel - 1 + options.drafts) * _model_bytes(architecture.dtype)
     dtype = options.state_dtype
     if dtype == "auto":
         dtype = recurrent.dtype or architecture.dtype
     return conv, math.prod(recurrent.state) * _bytes(dtype)
+
+
+def _model_bytes(dtype: str) -> int:
+    """Bytes of a number that the model computes with.
+
+    Raises:
+        UserError: its config names a dtype that torch has not.
+    """
+    if dtype not in dtypes.BYTES:
+        raise UserError(
+            f"the model's config.json names the dtype {dtype!r}, which torch does not have; "
+            "write one such as bfloat16 there"
+        )
+    return dtypes.BYTES[dtype]
 
 
 def _bytes(dtype: str) -> int:

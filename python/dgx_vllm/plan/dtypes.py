@@ -14,6 +14,12 @@ _SHORT = {"half": "float16", "float": "float32"}
 #: What a GB10 and a CPU compute in; the first stands in for others (platforms' supported_dtypes).
 _SUPPORTED = ("bfloat16", "float16", "float32")
 
+#: Other dtypes of torch that a config may name; vLLM takes the first of those above for them.
+OTHERS = (
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "double"),
+    *("int8", "uint8", "int16", "short", "int32", "int", "int64", "long"),
+)
+
 #: Models that vLLM does not run in float16 (config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS).
 NO_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "glm4")
 
@@ -51,10 +57,12 @@ def served(asked: str, stored: str, family: str) -> str:
         family: its model_type.
 
     Returns:
-        A dtype's name; `stored` itself where it is none that vLLM knows.
+        A dtype's name; `stored` itself where it is none of torch's.
     """
     if asked != "auto":
         return named(asked)
+    if stored in OTHERS:
+        return _SUPPORTED[0]
     if stored not in BYTES:
         return stored
     # float32 is halved, and what the platform or the model cannot do is replaced.

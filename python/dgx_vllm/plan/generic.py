@@ -130,6 +130,8 @@ def _attention(fields: Fields, layers: int, hidden: int) -> tuple[Attention, ...
     """Layers with a KV cache by kind; empty where the config does not tell all that they keep."""
     if not layers or any(value for name, value in fields.values.items() if _MORE.search(name)):
         return ()
+    if 0 in fields.numbers("attn_type_list"):  # linear attention, MiniMax-Text-01's; M2 has 1 alone
+        return ()
     family = fields.text("model_type")
     if family.startswith("longcat_flash") and fields.found("num_layers"):
         layers = 2 * (fields.found("num_layers") or 0)  # two attention layers in each

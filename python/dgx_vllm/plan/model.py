@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import sparsity
+from dgx_vllm import checkpoint, sparsity
 from dgx_vllm.errors import UserError
 from dgx_vllm.formats import AUTO, Reading
 from dgx_vllm.plan import dtypes, families, generic, headers, quantization, weights
@@ -71,6 +71,7 @@ def understand(source: Source, thorough: bool = True) -> Model:
         architecture = families.read(source.model, source.config)
     except UserError:
         if tensors is None and not sizes:
+            _refuse_damaged(source)
             raise
         known = False
         architecture = _generic(source, thorough)
@@ -90,8 +91,10 @@ def understand(source: Source, thorough: bool = True) -> Model:
         name, cache_dtype = method.name, method.cache
         held = weights.planned(architecture, method) if held is None else held
     except UserError:
-        if held is None:
+        if held is None and not sizes:
             raise
+        if held is None:
+            known, held = False, (_in_one(sizes, stored_dtype, source.config),)
     if dtype not in dtypes.BYTES:
         unknown = architecture.unknown | {Unknown.DTYPE, Unknown.CACHE}
         architecture = replace(architecture, unknown=unknown)
@@ -127,6 +130,16 @@ def _sizes(directory: Path | None, reading: Reading) -> int:
     if directory is None or headers.present(directory, reading) or not headers.whole(directory, reading):
         return 0
     return sum(path.stat().st_size for path in headers.files(directory, reading))
+
+
+def _refuse_damaged(source: Source) -> None:
+    """Says what is wrong with weights that are here, where there are any.
+
+    Raises:
+        UserError: a file of theirs is missing or damaged.
+    """
+    if source.directory is not None and headers.files(source.directory, source.reading):
+        checkpoint.check(str(source.directory), reading=source.reading)
 
 
 def _in_one(size: int, dtype: str, config: Mapping[str, Any]) -> Weight:

@@ -44,7 +44,7 @@ _RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
         (r"\.moe\.(gate_proj|up_proj|down_proj|gate_up_proj)(\.|$)", Part.EXPERTS),
         (r"\.block_sparse_moe\.(input_linear|output_linear)\.", Part.EXPERTS),
         (
-            r"\.shared_expert_gate\.|\.(mlp|mixer|moe|ffn|feed_forward|block_sparse_moe)\.(gate|router)\.",
+            r"^layers\.\d+\.gate\.|\.shared_expert_gate\.|\.(mlp|mixer|moe|ffn|feed_forward|block_sparse_moe)\.(gate|router)\.",
             Part.ROUTER,
         ),
         (r"\.(shared_experts?|share_expert)\.", Part.SHARED_EXPERT),
@@ -88,6 +88,18 @@ def is_draft(name: str, beyond: range = range(0)) -> bool:
 def is_offered(name: str) -> bool:
     """Whether `plugin.drafts` finds a draft's experts, which it knows by the name of vLLM's module."""
     return name.startswith("mtp.")
+
+
+# What speaks, in models that vLLM lets only write, and Phi-4's adapters for images and speech.
+_LEFT_OUT = re.compile(
+    r"^(talker|code2wav|token2wav|tts|audio_tokenizer|mimo_layers|mimo_output|mimo_norm)\."
+    r"|\.lora_[AB]\.(vision|speech)\."
+)
+
+
+def is_left_out(name: str) -> bool:
+    """Whether vLLM drops a tensor, drafts or no drafts (`hf_to_vllm_mapper` of its models)."""
+    return _LEFT_OUT.search(name) is not None
 
 
 # vLLM holds these in float32 whatever the model computes in; all others become --dtype.

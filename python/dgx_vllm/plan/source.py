@@ -138,7 +138,7 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
     except Exception as error:
         raise UserError(
             f"{model} is not in {cache} and its config cannot be fetched ({faults.cause(error)}); "
-            "give a local directory or a config.json",
+            f"give a local directory or a config.json{checkpoint.other_commit(model, cache, option=False)}",
             FAILURE,
         ) from error
     return Path(config).parent

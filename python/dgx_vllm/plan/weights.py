@@ -112,7 +112,7 @@ def planned(architecture: Architecture, quantization: Quantization) -> tuple[Wei
 
 
 def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int = 0) -> tuple[Weight, ...]:
-    """From a checkpoint's headers: exact, whatever the architecture.
+    """From a checkpoint's headers: exact, whatever the architecture, without what vLLM leaves out.
 
     Args:
         tensors: by name.
@@ -121,6 +121,8 @@ def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int
     """
     modules: dict[str, dict[str, Stored]] = {}
     for name, tensor in tensors.items():
+        if parts.is_left_out(name):
+            continue
         module, suffix = _split(name)
         modules.setdefault(module, {})[suffix] = tensor
     found = []
