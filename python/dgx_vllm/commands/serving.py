@@ -14,7 +14,9 @@ _PANEL = "Serve and watch"
 _SERVE_HELP = """Serve MODEL over the OpenAI API, by default on 127.0.0.1:8888.
 
 MODEL is a Hugging Face id, a local checkpoint or a profile's name; without one the built-in demo is served.
-Every flag of `vllm serve` is accepted. Settings come from flags, then from the file of --config, from
+Every flag of `vllm serve` is accepted, such as --port, --host, --max-model-len and --max-num-seqs.
+
+Settings come from flags, then from the file of --config, from
 VLLM_EXTRA_ARGS, from the environment (MODEL, HOST, PORT, GPU_MEMORY_UTIL, MAX_MODEL_LEN, MAX_NUM_SEQS,
 TENSOR_PARALLEL_SIZE), from the model's profile, and from defaults; --dry-run shows which one counts.
 
