@@ -212,7 +212,7 @@ def test_our_kernel_is_for_its_gpus_and_needs_its_library(
     refusal.cache_clear()
     assert refusal() is None
     for content, reason in (
-        (made_of(cubin("sm_90a")), "is for sm_90, not sm_121a"),
+        (made_of(cubin("sm_90a")), "is for sm_90a, not sm_121a"),
         (made_of(), "is for no GPU, not sm_121a"),
         (b"", "cannot be read: cannot mmap an empty file"),
     ):
