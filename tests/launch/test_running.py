@@ -274,6 +274,20 @@ def test_a_deaf_server_is_killed(start: Start) -> None:
     await_end(pid)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_server_that_is_deaf_while_it_loads_is_ended_without_waiting(
+    start: Start, number: signal.Signals, status: int
+) -> None:
+    """It has no answers to finish, so that --shutdown-timeout does not count; and nothing was cut off."""
+    server = start("--shutdown-timeout", "3600", deaf=True, health_after=3600)
+    server.await_file(server.record / "argv.json")
+    pid = _child_of(server.process.pid)
+    ended = server.end(number)
+    assert ended.status == status
+    assert "stopped before the server was ready" in ended.err
+    await_end(pid)
+
+
 def test_the_grace_period_is_shorter_than_dockers() -> None:
     """`docker stop` kills after 10 s: the launcher must have ended its engine by then."""
     assert GRACE_SECONDS + int(SHUTDOWN_SECONDS) < 10

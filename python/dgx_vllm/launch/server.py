@@ -163,7 +163,9 @@ class Server:
                 self._drafted = drafted.ask(self._watch.ready.endpoint)
             # For SIGINT, too: to vLLM both are one, and Python without vLLM's handlers yet ends silently.
             self._child.send_signal(signal.SIGTERM)
-            signal.alarm(GRACE_SECONDS + int(self._launch.text("shutdown-timeout") or 0))
+            # A server that is still loading has no answers to finish, and may not hear the signal at all.
+            answers = int(self._launch.text("shutdown-timeout") or 0) if self._watch.ready else 0
+            signal.alarm(GRACE_SECONDS + answers)
 
     def _watch_over(self, watcher: Floor | Heartbeat) -> None:
         self._watchers.append(watcher)
@@ -182,8 +184,9 @@ class Server:
         self._reason = reason
         self._end_group()
 
-    def _kill(self, _number: int, _frame: FrameType | None) -> None:
-        self._killed = True
+    def _kill(self, number: int, _frame: FrameType | None) -> None:
+        # Nothing was cut off where a server that nobody used yet ends at the end of its grace period.
+        self._killed = number != signal.SIGALRM or self._watch.ready is not None
         self._end_group()
 
     def _end_group(self) -> None:
