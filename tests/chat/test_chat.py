@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -233,15 +234,29 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            preexec_fn=self._start,
         )
         os.close(theirs)
+
+    @staticmethod
+    def _start() -> None:
+        """Makes the terminal the process's own; a build may run with Ctrl-C ignored, and so may a script."""
+        os.close(os.open(os.ttyname(0), os.O_RDWR))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def type(self, text: str) -> None:
         os.write(self._file, text.encode())
 
-    def await_(self, said: str) -> str:
-        """What was shown up to these words, and forgets it."""
+    def insist(self, key: str, said: str) -> None:
+        """Types a key every second until these words come.
+
+        Python and readline may miss a signal that comes just before they wait for input, until the next one.
+        """
+        self.type(key)
+        self.await_(said, again=lambda: self.type(key))
+
+    def await_(self, said: str, again: Callable[[], None] = lambda: None) -> str:
+        """What was shown up to these words, and forgets it; calls `again` in each second without output."""
         end = time.monotonic() + PATIENCE
         while said not in self.seen:
             assert time.monotonic() < end, self.seen
@@ -250,6 +265,8 @@ class Terminal:
                     self.seen += os.read(self._file, 65536).decode()
                 except OSError:
                     raise AssertionError(f"it ended: {self.seen!r}") from None
+            else:
+                again()
         before, _, self.seen = self.seen.partition(said)
         return before
 
@@ -302,8 +319,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talker: Talker, terminal: Term
     talker.answers += [["A long ", never], ["Next"]]
     terminal.type("hi\n")
     terminal.await_("A long ")
-    terminal.type("\x03")
-    terminal.await_("(stopped)")
+    terminal.insist("\x03", "(stopped)")
     terminal.await_(">>> ")
     # The server is told, so that it stops computing.
     assert talker.left.wait(PATIENCE)
@@ -311,8 +327,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talker: Talker, terminal: Term
     terminal.await_("Next")
     assert [each["content"] for each in talker.asked[1]["messages"]] == ["hi", "A long ", "go on"]
     terminal.await_(">>> ")
-    terminal.type("half a line\x03")
-    terminal.await_("Ctrl-D or /bye ends the chat")
+    terminal.type("half a line")
+    terminal.await_("half a line")
+    terminal.insist("\x03", "Ctrl-D or /bye ends the chat")
     terminal.await_(">>> ")
     terminal.type("\x04")
     assert terminal.ended() == 0

@@ -1,6 +1,7 @@
 """`dgx-vllm chat`."""
 
 import os
+import signal
 import stat
 import sys
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ def chat(
         if question:
             session.ask(question)
         else:
+            # A script that starts us in the background has us ignore Ctrl-C, which stops an answer here.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             session.converse()
 
 
