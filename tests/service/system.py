@@ -30,19 +30,23 @@ class System:
         """Its root directory, seen from outside."""
         return Path(f"/proc/{self.manager}/root")
 
-    def run(self, *words: str, check: bool = True) -> str:
-        """What a command run inside says, on both of its outputs."""
+    def run(self, *words: str, check: bool = True, errors: int = subprocess.STDOUT) -> str:
+        """What a command run inside says, on both of its outputs unless `errors` takes one elsewhere."""
         inside = ["nsenter", f"--target={self.manager}", "--mount", "--pid", "--cgroup", "--ipc", "--uts"]
         environ = {"PATH": "/usr/sbin:/usr/bin", "LANG": "C.UTF-8"}
         done = subprocess.run(
             [*inside, "--", *words],
             env={**environ, "PATH": f"{environ['PATH']}:{os.environ['PATH']}"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             text=True,
         )
         assert not check or done.returncode == 0, f"{' '.join(words)}: {done.returncode}\n{done.stdout}"
         return done.stdout
+
+    def output(self, *words: str) -> str:
+        """What a command run inside says to a program that reads it."""
+        return self.run(*words, errors=subprocess.DEVNULL)
 
     def show(self, unit: str, name: str) -> str:
         """A property of a unit."""

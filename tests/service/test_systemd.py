@@ -154,16 +154,16 @@ def test_active_means_that_a_token_was_produced(
 def test_the_command_finds_the_service(service: Service) -> None:
     until_active(service)
     command = os.environ["DGX_VLLM"]
-    (found,) = json.loads(service.system.run(command, "status", service.name, "--json"))
+    (found,) = json.loads(service.system.output(command, "status", service.name, "--json"))
     assert (found["kind"], found["state"], found["unit"]) == ("system", "ready", service.unit)
     assert found["url"].endswith(f":{service.port}")
     assert found["pid"] == int(service.system.show(service.unit, "MainPID"))
     assert found["health"]["healthy"] is True
-    listed = json.loads(service.system.run(command, "ps", "--json"))
+    listed = json.loads(service.system.output(command, "ps", "--json"))
     assert service.name in [each["name"] for each in listed]
-    assert service.system.run(command, "logs", service.name, "--lines=5").strip()
+    assert service.system.output(command, "logs", service.name, "--lines=5").strip()
     question = [command, "chat", service.name, "--api-key-file", "/etc/key", "--prompt", "1 2 3 4"]
-    assert service.system.run(*question, "--max-tokens", "4").strip()
+    assert service.system.output(*question, "--max-tokens", "4").strip()
 
 
 def test_only_the_key_opens(service: Service) -> None:
