@@ -90,9 +90,9 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> None:
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dgx-vllm\nVersion: 0\n")
         (metadata / "entry_points.txt").write_text(
             "[vllm.general_plugins]\ndgx_vllm = dgx_vllm.plugin:register\n"
-            "[vllm.nvfp4_experts]\ndgx_vllm = dgx_vllm.plugin.experts:select\n"
-            "[vllm.nvfp4_linear]\ndgx_vllm = dgx_vllm.plugin.nvfp4_kernel:select\n"
-            "[vllm.xgrammar_limits]\ndgx_vllm = dgx_vllm.structured.limits:check\n"
+            "[vllm.nvfp4_experts]\ndgx_vllm = dgx_vllm.plugin.moe.select:select\n"
+            "[vllm.nvfp4_linear]\ndgx_vllm = dgx_vllm.plugin.dense.linear_backend:select\n"
+            "[vllm.xgrammar_limits]\ndgx_vllm = dgx_vllm.structured.request_check:check\n"
         )
         sys.path.insert(0, str(site))
 

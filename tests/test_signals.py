@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from processes import await_end, written
 
-from dgx_vllm import signals
+from dgx_vllm.util import signals
 
 ENDLESS = [sys.executable, "-c", "import time; time.sleep(3600)"]
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dgx_vllm import driver
+from dgx_vllm.host import driver
 
 LOAD = "import ctypes; assert ctypes.CDLL('libcuda.so.1').cuInit(0) == 0"
 

@@ -38,7 +38,7 @@ let
 
   faults = name: map (each: "${each.name} (${each.fault})") (settings.faults instances.${name}.settings);
   variables = name: builtins.filter (variable: builtins.match words.variable variable == null) (builtins.attrNames instances.${name}.environment);
-  removed = builtins.fromTOML (builtins.readFile ../../python/dgx_vllm/launch/removed.toml);
+  removed = builtins.fromTOML (builtins.readFile ../../python/dgx_vllm/launch/settings/removed.toml);
   gone = name: builtins.filter (variable: removed ? ${variable}) (builtins.attrNames instances.${name}.environment);
   successor = variable: if removed.${variable} ? use then "use ${removed.${variable}.use} instead of ${variable}" else "leave ${variable} out";
   relative = path: path != null && builtins.match "[.~].*|[^/].*/" path != null;

@@ -1,4 +1,4 @@
-# What comes from the hub: python/dgx_vllm/service/hub.py and install.py decide the same for `install-service`, except that
+# What comes from the hub: python/dgx_vllm/service/hub_access.py and install.py decide the same for `install-service`, except that
 # a path is told by its look alone here.
 let
   profiles = ../../python/dgx_vllm/profiles;

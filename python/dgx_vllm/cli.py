@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from dgx_vllm.commands import measuring, models, serving, system
-from dgx_vllm.commands.shape import HELP, Commands
-from dgx_vllm.errors import FAILURE, INTERRUPTED, UserError
+from dgx_vllm.commands.parsing import HELP, Commands
+from dgx_vllm.util.errors import FAILURE, INTERRUPTED, UserError
 
 app = typer.Typer(
     cls=Commands,

@@ -92,7 +92,7 @@ def test_every_other_request_is_new_work(shed: int, path: str) -> None:
 
 def test_vllm_has_what_frees_memory() -> None:
     """A path that a newer vLLM calls otherwise would be refused when it is needed most."""
-    from dgx_vllm.machine import detect
+    from dgx_vllm.host.machine import detect
 
     routers = (detect().vllm.package / "entrypoints").rglob("*.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in routers)

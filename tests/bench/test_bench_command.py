@@ -9,9 +9,9 @@ import pytest
 from doctoring import install_driver
 from processes import PATIENCE
 
-from dgx_vllm import output
-from dgx_vllm.errors import UserError
 from dgx_vllm.kernels import library
+from dgx_vllm.util import output_files
+from dgx_vllm.util.errors import UserError
 
 LIBRARIES = (library.VARIABLE, f"{library.VARIABLE}_BOUNDS")
 
@@ -93,7 +93,7 @@ def test_each_library_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_wrong_name_of_a_peer_does_not_pass_for_none() -> None:
-    from dgx_vllm.bench import command
+    from dgx_vllm.bench_kernels import command
 
     with pytest.raises(UserError):
         command._peers("")
@@ -103,8 +103,8 @@ def test_a_wrong_name_of_a_peer_does_not_pass_for_none() -> None:
 
 def test_the_file_s_head_names_the_file_and_not_its_place() -> None:
     file = Path("/some/where/rows.json")
-    assert output.typed(["--json=/some/where/rows.json"], file) == "dgx-vllm --json=rows.json"
-    assert output.typed(["--json", "/some/where/rows.json"], None, file) == "dgx-vllm --json rows.json"
-    assert output.typed(["--logs", ".", "v1."], Path(".")) == "dgx-vllm --logs . v1."
-    assert output.typed(["a b"], file) == "dgx-vllm 'a b'"
-    assert output.typed(["qwen3-next"], None) == "dgx-vllm qwen3-next"
+    assert output_files.typed(["--json=/some/where/rows.json"], file) == "dgx-vllm --json=rows.json"
+    assert output_files.typed(["--json", "/some/where/rows.json"], None, file) == "dgx-vllm --json rows.json"
+    assert output_files.typed(["--logs", ".", "v1."], Path(".")) == "dgx-vllm --logs . v1."
+    assert output_files.typed(["a b"], file) == "dgx-vllm 'a b'"
+    assert output_files.typed(["qwen3-next"], None) == "dgx-vllm qwen3-next"

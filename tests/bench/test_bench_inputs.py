@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.bench import experts, inputs, reference, shapes
-from dgx_vllm.bench.experts import Experts, Weights
-from dgx_vllm.errors import UserError
+from dgx_vllm.bench_kernels import float64_layer, layer_inputs, random_experts, shapes
+from dgx_vllm.bench_kernels.random_experts import Experts, Weights
 from dgx_vllm.kernels import reference as operator
+from dgx_vllm.util.errors import UserError
 
 SMALL = shapes.Moe("small", 128, 64, 12, 3, 192)
 sizes = st.integers(1, 40).map(lambda n: 64 * n)
@@ -37,7 +37,7 @@ def test_what_is_no_shape_is_refused(text: str) -> None:
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20))
 def test_distinct_experts_are_distinct_and_rotate(tokens: int, top_k: int, layers: int) -> None:
     shape = shapes.Moe("", 64, 64, 16, top_k, 64)
-    drawn = inputs.distinct(layers, tokens, shape, torch.Generator().manual_seed(0))
+    drawn = layer_inputs.distinct(layers, tokens, shape, torch.Generator().manual_seed(0))
     for ids in drawn:
         assert ids.shape == (tokens, top_k)
         assert len(ids.unique()) == tokens * top_k
@@ -48,7 +48,7 @@ def test_distinct_experts_are_distinct_and_rotate(tokens: int, top_k: int, layer
 
 def test_whoever_is_measured_gets_the_same_inputs() -> None:
     for overlap in (False, True):
-        one, other = (inputs.draw(SMALL, 2, 3, overlap=overlap, device="cpu") for _ in range(2))
+        one, other = (layer_inputs.draw(SMALL, 2, 3, overlap=overlap, device="cpu") for _ in range(2))
         for a, b in zip(one, other, strict=True):
             assert all(torch.equal(getattr(a, name), getattr(b, name)) for name in vars(a))
 
@@ -64,7 +64,7 @@ def weights() -> Weights:
 @given(st.integers(1, 3), st.integers(1, 300), st.integers(1, 11))
 def test_swizzling_is_what_the_operator_undoes(count: int, rows: int, blocks: int) -> None:
     scales = torch.randint(0, 127, (count, rows, blocks), dtype=torch.uint8)
-    for straight, swizzled in zip(scales, experts.swizzle(scales), strict=True):
+    for straight, swizzled in zip(scales, random_experts.swizzle(scales), strict=True):
         back = operator.unswizzle(swizzled, rows, blocks).view(torch.uint8)
         assert torch.equal(back, straight)
 
@@ -72,7 +72,7 @@ def test_swizzling_is_what_the_operator_undoes(count: int, rows: int, blocks: in
 def test_the_reference_is_the_operator_s_layer_in_float64() -> None:
     """They share nothing: the operator's reads swizzled scales, in float32."""
     both = weights()
-    (given_,) = inputs.draw(SMALL, 5, 1, overlap=True, device="cpu")
+    (given_,) = layer_inputs.draw(SMALL, 5, 1, overlap=True, device="cpu")
     e = both.routed
     told = operator.moe_decode(
         given_.x,
@@ -80,15 +80,15 @@ def test_the_reference_is_the_operator_s_layer_in_float64() -> None:
         *(e.w2, e.s2_swizzled.view(torch.float8_e4m3fn), e.g2),
         *(given_.ids, given_.weights, None, [], None, "silu"),
     )
-    assert reference.relative_l2(told, reference.routed(both, given_)) < 1e-5
+    assert float64_layer.relative_l2(told, float64_layer.routed(both, given_)) < 1e-5
 
 
 def test_the_shared_expert_is_weighted_by_its_gate() -> None:
     both = weights()
-    (given_,) = inputs.draw(SMALL, 4, 1, overlap=True, device="cpu")
-    alone = reference.expert(both.shared, 0, given_.x.double())
+    (given_,) = layer_inputs.draw(SMALL, 4, 1, overlap=True, device="cpu")
+    alone = float64_layer.expert(both.shared, 0, given_.x.double())
     factor = 1 / (1 + np.exp(-(given_.x.double() @ given_.gate.double()).numpy()))[:, None]
-    np.testing.assert_allclose(reference.shared(both, given_).numpy(), alone.numpy() * factor, rtol=1e-12)
+    np.testing.assert_allclose(float64_layer.shared(both, given_).numpy(), alone.numpy() * factor, rtol=1e-12)
 
 
 def test_bytes_of_an_expert_are_half_and_a_sixteenth_a_weight() -> None:

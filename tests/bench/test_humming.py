@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import PATIENCE
 
-from dgx_vllm.bench import humming, inputs
-from dgx_vllm.bench.shapes import Moe
+from dgx_vllm.bench_kernels import humming, layer_inputs
+from dgx_vllm.bench_kernels.shapes import Moe
 
 pytest.importorskip("vllm")
 
@@ -74,9 +74,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         "moe_fused_mul_sum",
         lambda inputs, topk_weights, outputs, **_: sums(inputs, topk_weights, outputs),
     )
-    stand_in = ModuleType("dgx_vllm.bench.weighted_sum")
+    stand_in = ModuleType("dgx_vllm.bench_kernels.weighted_sum")
     stand_in.weighted_sum = sums  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dgx_vllm.bench.weighted_sum", stand_in)
+    monkeypatch.setitem(sys.modules, "dgx_vllm.bench_kernels.weighted_sum", stand_in)
     context = SimpleNamespace(dp_metadata=None)
     monkeypatch.setattr(fused_humming_moe, "get_forward_context", lambda: context)
     properties = SimpleNamespace(multi_processor_count=7)
@@ -128,7 +128,7 @@ def vllm_s(gate_up: humming.Matrices, down: humming.Matrices, locks: torch.Tenso
 @pytest.mark.parametrize("tokens", [1, 4, 16])
 @pytest.mark.parametrize("rows", [8, 16], ids=["one alignment", "an alignment each at 8 slots"])
 def test_a_layer_s_launches_are_vllm_s(calls: list[Any], tokens: int, rows: int) -> None:
-    (given_,) = inputs.draw(SHAPE, tokens, 1, overlap=True, device="cpu")
+    (given_,) = layer_inputs.draw(SHAPE, tokens, 1, overlap=True, device="cpu")
     gate_up = matrices(2 * SHAPE.intermediate, SHAPE.hidden, 8)
     down = matrices(SHAPE.hidden, SHAPE.intermediate, rows)
     routed = humming.Routed(gate_up, down, SHAPE.experts, given_)

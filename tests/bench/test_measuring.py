@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from dgx_vllm.bench import inputs, moe, reference, rows, timing
-from dgx_vllm.bench.experts import Experts, Weights
-from dgx_vllm.bench.implementation import CASES, Case, Layer
-from dgx_vllm.bench.inputs import Inputs
-from dgx_vllm.bench.rows import Row, Timed
-from dgx_vllm.bench.shapes import Moe
+from dgx_vllm.bench_kernels import float64_layer, layer_inputs, measurements, moe, timing
+from dgx_vllm.bench_kernels.implementation import CASES, Case, Layer
+from dgx_vllm.bench_kernels.layer_inputs import Inputs
+from dgx_vllm.bench_kernels.measurements import Row, Timed
+from dgx_vllm.bench_kernels.random_experts import Experts, Weights
+from dgx_vllm.bench_kernels.shapes import Moe
 
 SHAPE = Moe("small", 64, 64, 12, 3, 128)
 
@@ -40,9 +40,9 @@ class Exact:
 
     def layers(self, case: Case, given: Inputs) -> Sequence[Layer]:
         def run(us: float) -> torch.Tensor:
-            out = reference.routed(self.weights, given)
+            out = float64_layer.routed(self.weights, given)
             if case.shared:
-                out = out + reference.shared(self.weights, given)
+                out = out + float64_layer.shared(self.weights, given)
             return (out * (1 + self.wrong)).bfloat16()
 
         return [partial(run, us) for us in self.us] if case in self.cases else []
@@ -53,7 +53,7 @@ def without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(1)
     weights = Weights(Experts(12, 64, 64, generator), Experts(1, 64, 128, generator))
     monkeypatch.setattr(moe, "weights", lambda shape: weights)
-    monkeypatch.setattr(inputs, "draw", partial(inputs.draw, device="cpu"))
+    monkeypatch.setattr(layer_inputs, "draw", partial(layer_inputs.draw, device="cpu"))
     # A way's time is what it was made with.
     monkeypatch.setattr(timing, "each", lambda layers: layers[0].args[0])
 
@@ -88,7 +88,7 @@ def test_distinct_experts_are_left_out_where_there_are_too_few() -> None:
 
 def test_scales_of_either_layout_are_held_against_the_same_peer() -> None:
     peer = Exact("Marlin", (10.0,), [case for case in CASES if case.swizzled])
-    found = rows.compare(measured(Exact("ours", (5.0,))) + measured(peer), ("Marlin", "Humming"))
+    found = measurements.compare(measured(Exact("ours", (5.0,))) + measured(peer), ("Marlin", "Humming"))
     ours = [row for row in found if row.kernel.startswith("ours")]
     assert len(ours) == 2 * len(CASES)
     assert {(row.vs_marlin, row.vs_humming) for row in ours} == {(2.0, None)}

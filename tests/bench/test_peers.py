@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from dgx_vllm.bench import align, inputs, marlin, modules
-from dgx_vllm.bench.experts import Experts
-from dgx_vllm.bench.fork import Fork
-from dgx_vllm.bench.implementation import Unavailable
-from dgx_vllm.bench.shapes import Moe
+from dgx_vllm.bench_kernels import align, layer_inputs, marlin, vllm_modules
+from dgx_vllm.bench_kernels.implementation import Unavailable
+from dgx_vllm.bench_kernels.random_experts import Experts
+from dgx_vllm.bench_kernels.shapes import Moe
+from dgx_vllm.bench_kernels.shared_expert_overlap import Fork
 
 pytest.importorskip("vllm")
 
@@ -95,7 +95,7 @@ def test_marlin_s_weights_are_those_that_vllm_makes(shape: Moe, no_repacking: No
 def test_marlin_s_launches_are_those_that_vllm_makes(
     shape: Moe, tokens: int, no_repacking: None, recorded: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (given,) = inputs.draw(shape, tokens, 1, overlap=True, device="cpu")
+    (given,) = layer_inputs.draw(shape, tokens, 1, overlap=True, device="cpu")
     e = experts(shape)
     routed = marlin.Routed(marlin.Pair(e), given)
     routed()
@@ -198,4 +198,4 @@ def test_the_shared_expert_beside_forks_and_joins(streams: list[str]) -> None:
 
 def test_a_vllm_without_cuda_s_modules_leaves_peers_out() -> None:
     with pytest.raises(Unavailable, match="has no _C_stable_libtorch"):
-        modules.load()
+        vllm_modules.load()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dgx_vllm.bench import rows
-from dgx_vllm.bench.rows import Row, Timed
+from dgx_vllm.bench_kernels import measurements
+from dgx_vllm.bench_kernels.measurements import Row, Timed
 
 PEERS = ("Marlin", "Humming")
 
@@ -16,7 +16,7 @@ def timed(who: str, us: float, m: int = 1, work: str = "w", shape: str = "s") ->
 
 
 def test_ours_is_held_against_the_same_work_alone() -> None:
-    found = rows.compare(
+    found = measurements.compare(
         [
             timed("ours", 10),
             timed("ours", 20, m=2),
@@ -40,20 +40,20 @@ def test_ours_is_held_against_the_same_work_alone() -> None:
 def test_sparse_weights_are_held_against_dense_ones_too() -> None:
     """And where dense ones were measured with scales in two layouts, against the first."""
     measured = [timed("moe_decode", 12), timed("moe_decode", 50), timed("moe_decode 2:4", 10)]
-    found = rows.compare([*measured, timed("Marlin", 25)], PEERS)
+    found = measurements.compare([*measured, timed("Marlin", 25)], PEERS)
     assert [(r.vs_dense, r.vs_marlin) for r in found[:3]] == [(None, 25 / 12), (None, 0.5), (1.2, 2.5)]
 
 
 def test_shapes_stay_together_in_the_order_measured() -> None:
     measured = [timed("ours", 1, shape="b"), timed("ours", 1, shape="a"), timed("Marlin", 2, shape="b")]
-    found = rows.compare(measured, PEERS)
+    found = measurements.compare(measured, PEERS)
     assert [(r.shape, r.kernel) for r in found] == [("b", "ours, w"), ("b", "Marlin, w"), ("a", "ours, w")]
 
 
 def test_the_file_holds_the_head_and_a_row_a_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     row = Row("k", "s", 4, 12.3456, 2000.4, 0.65432, 1.2345, None)
-    rows.write(path, {"date": "2026-01-01", "device": "d", "command": "c"}, [row, row])
+    measurements.write(path, {"date": "2026-01-01", "device": "d", "command": "c"}, [row, row])
     text = path.read_text()
     expected = {"kernel": "k", "shape": "s", "m": 4, "us": 12.35, "gbps": 2000, "fraction_of_read": 0.654}
     assert json.loads(text) == {

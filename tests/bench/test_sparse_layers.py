@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from dgx_vllm.bench import inputs, moe, timing
-from dgx_vllm.bench.experts import Experts, Weights
-from dgx_vllm.bench.moe_decode_24 import MoeDecode24, keep_two
-from dgx_vllm.bench.rows import Timed
-from dgx_vllm.bench.shapes import Moe
+from dgx_vllm.bench_kernels import layer_inputs, moe, timing
+from dgx_vllm.bench_kernels.measurements import Timed
+from dgx_vllm.bench_kernels.moe_decode_24 import MoeDecode24, keep_two
+from dgx_vllm.bench_kernels.random_experts import Experts, Weights
+from dgx_vllm.bench_kernels.shapes import Moe
+from dgx_vllm.formats.nvfp4.tiles import violations
 from dgx_vllm.kernels import reference
-from dgx_vllm.nvfp4.tiles import violations
 
 SHAPE = Moe("small", 256, 256, 4, 2, 512)
 
@@ -45,7 +45,7 @@ def without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = Weights(Experts(4, 256, 256, generator), Experts(1, 256, 512, generator))
     monkeypatch.setattr(moe, "weights", lambda shape: weights)
     monkeypatch.setattr(moe, "LAYERS", 2)
-    monkeypatch.setattr(inputs, "draw", partial(inputs.draw, device="cpu"))
+    monkeypatch.setattr(layer_inputs, "draw", partial(layer_inputs.draw, device="cpu"))
     monkeypatch.setattr(timing, "each", lambda layers: 5.0)
 
 

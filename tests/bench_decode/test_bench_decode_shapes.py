@@ -8,9 +8,9 @@ pytest.importorskip("vllm")
 
 from vllm.model_executor.layers.quantization.modelopt import ModelOptNvFp4Config
 
-from dgx_vllm.bench_decode import shapes
-from dgx_vllm.checkpoint import json_object
-from dgx_vllm.errors import UserError
+from dgx_vllm.bench_decode import model_configs
+from dgx_vllm.checkpoints.checkpoint import json_object
+from dgx_vllm.util.errors import UserError
 
 NAME = "qwen3-next-80b-a3b"
 #: As vLLM fuses them in Qwen3-Next.
@@ -19,7 +19,7 @@ FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj
 
 def test_what_is_left_in_bf16() -> None:
     """The projections in front of attention and GDN, routers and the head; not what follows them."""
-    config = ModelOptNvFp4Config.from_config(shapes.config(NAME)["quantization_config"])
+    config = ModelOptNvFp4Config.from_config(model_configs.config(NAME)["quantization_config"])
     config.packed_modules_mapping = FUSED
     left = {
         name: config.is_layer_excluded(name)
@@ -42,7 +42,7 @@ def test_what_is_left_in_bf16() -> None:
 
 @pytest.mark.parametrize("layers", [None, 4, 48])
 def test_writing(layers: int | None, tmp_path: Path) -> None:
-    config = json_object(shapes.write(tmp_path, NAME, layers) / "config.json")
+    config = json_object(model_configs.write(tmp_path, NAME, layers) / "config.json")
     count = layers or 48
     assert config["num_hidden_layers"] == len(config["layer_types"]) == count
     assert config["layer_types"].count("full_attention") == count // 4
@@ -52,4 +52,4 @@ def test_writing(layers: int | None, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layers", [0, -4, 3, 52])
 def test_layers_that_it_has_not(layers: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="every 4th differs; give a multiple"):
-        shapes.write(tmp_path, NAME, layers)
+        model_configs.write(tmp_path, NAME, layers)

@@ -6,8 +6,8 @@ import pytest
 
 from dgx_vllm.bench_decode import variant
 from dgx_vllm.bench_decode.variant import Variant
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
 
 
 @pytest.mark.parametrize("name", variant.known())

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("vllm")
 
-from dgx_vllm.bench_decode.weights import fill
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize
+from dgx_vllm.bench_decode.random_weights import fill
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize
 
 
 def drawn(module: torch.nn.Module, name: str, *shape: int, dtype: torch.dtype) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from dgx_vllm import cached
+from dgx_vllm.checkpoints import hf_cache
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 
@@ -55,8 +55,8 @@ def hub(tmp_path: Path) -> Path:
 
 
 def test_no_cache_holds_nothing(hub: Path) -> None:
-    assert cached.models(hub) == ()
-    assert cached.size(hub) == 0
+    assert hf_cache.models(hub) == ()
+    assert hf_cache.size(hub) == 0
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own blobs", "shared blobs"])
@@ -71,14 +71,14 @@ def test_sizes_and_revisions_are_those_of_huggingface_hub(hub: Path, shared: boo
     ):
         name(hub, model, reference, COMMIT)
     theirs = {repo.repo_id: repo for repo in scan_cache_dir(hub).repos}
-    ours = {model.name: model for model in cached.models(hub)}
+    ours = {model.name: model for model in hf_cache.models(hub)}
     assert ours.keys() == theirs.keys() == {"org/a", "org/b"}
     for model, found in ours.items():
         assert found.size == theirs[model].size_on_disk
         assert found.used >= theirs[model].last_accessed
         assert {ref for each in found.snapshots for ref in each.refs} == theirs[model].refs.keys()
         assert found.lost == ()
-    assert cached.size(hub) == scan_cache_dir(hub).size_on_disk == 1502
+    assert hf_cache.size(hub) == scan_cache_dir(hub).size_on_disk == 1502
 
 
 def test_what_two_models_share_counts_once_and_is_freed_by_the_last(hub: Path) -> None:
@@ -86,26 +86,26 @@ def test_what_two_models_share_counts_once_and_is_freed_by_the_last(hub: Path) -
         put(hub, model, "model.safetensors", b"x" * 1000, shared=True)
         put(hub, model, "config.json", model.encode())
         name(hub, model, "main", COMMIT)
-    first, _ = cached.models(hub)
-    assert (first.size, first.freed, cached.size(hub)) == (1005, 5, 1010)
-    cached.remove(first)
-    (left,) = cached.models(hub)
+    first, _ = hf_cache.models(hub)
+    assert (first.size, first.freed, hf_cache.size(hub)) == (1005, 5, 1010)
+    hf_cache.remove(first)
+    (left,) = hf_cache.models(hub)
     assert (left.name, left.size, left.freed) == ("org/b", 1005, 1005)
-    cached.remove(left)
-    assert cached.models(hub) == ()
+    hf_cache.remove(left)
+    assert hf_cache.models(hub) == ()
     assert not [path for path in hub.rglob("*") if path.is_file() and path.stat().st_size > 100]
 
 
 def test_last_use_is_the_last_reading_or_writing(hub: Path) -> None:
     placed = put(hub, "org/a", "config.json", b"{}")
     os.utime(placed, (2_000_000_000, 1_000_000_000))
-    assert cached.models(hub)[0].used == 2_000_000_000
+    assert hf_cache.models(hub)[0].used == 2_000_000_000
 
 
 def test_parts_count(hub: Path) -> None:
     put(hub, "org/a", "config.json", b"{}")
     (hub / "models--org--a" / "blobs" / f"{'0' * 64}.incomplete").write_bytes(b"z" * 70)
-    (model,) = cached.models(hub)
+    (model,) = hf_cache.models(hub)
     assert (model.size, model.partial) == (72, 70)
 
 
@@ -113,7 +113,7 @@ def test_copies_on_a_disk_without_links_count(hub: Path) -> None:
     placed = hub / "models--org--a" / "snapshots" / COMMIT / "config.json"
     placed.parent.mkdir(parents=True)
     placed.write_bytes(b"{}")
-    assert cached.models(hub)[0].size == 2
+    assert hf_cache.models(hub)[0].size == 2
 
 
 def test_a_damaged_model_is_listed_though_huggingface_hub_skips_it(hub: Path) -> None:
@@ -122,11 +122,11 @@ def test_a_damaged_model_is_listed_though_huggingface_hub_skips_it(hub: Path) ->
     name(hub, "org/a", "main", OTHER)
     placed.resolve().unlink()
     assert scan_cache_dir(hub).repos == frozenset()
-    (model,) = cached.models(hub)
+    (model,) = hf_cache.models(hub)
     assert model.lost == ("main",)
     assert model.snapshots[0].dangling == ("model.safetensors",)
     assert model.size == 2
-    cached.remove(model)
+    hf_cache.remove(model)
     assert not model.folder.exists()
 
 
@@ -145,6 +145,6 @@ def test_a_revision_is_found_where_huggingface_hub_finds_it_offline(
         )
     except LocalEntryNotFoundError:
         theirs = None
-    ours = cached.snapshot(hub, "org/a", revision)
+    ours = hf_cache.snapshot(hub, "org/a", revision)
     assert (str(ours) if ours else None) == theirs
-    assert (ours is None) == (cached.others(hub, "org/a", revision) != ())
+    assert (ours is None) == (hf_cache.others(hub, "org/a", revision) != ())

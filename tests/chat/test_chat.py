@@ -18,7 +18,7 @@ import pytest
 from processes import PATIENCE
 from talking import Talker
 
-from dgx_vllm.running.registry import Entry, Registration
+from dgx_vllm.launch.process.registry import Entry, Registration
 
 COMMAND = [sys.executable, "-m", "dgx_vllm.cli", "chat"]
 

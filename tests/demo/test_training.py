@@ -10,10 +10,10 @@ from transformers import AutoTokenizer
 from dgx_vllm.demo import train
 from dgx_vllm.demo.corpus import TASKS
 from dgx_vllm.demo.export import checkpoint_tensors, quantized_modules
-from dgx_vllm.demo.model import DemoModel
 from dgx_vllm.demo.quantized import checkpoint_parameters
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize
-from dgx_vllm.nvfp4.checkpoint import quantize_tensors
+from dgx_vllm.demo.training_module import DemoModel
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize
+from dgx_vllm.formats.nvfp4.modelopt import quantize_tensors
 
 
 def test_a_short_run_writes_a_whole_checkpoint_and_says_how_good_it_is(

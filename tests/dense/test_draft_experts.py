@@ -31,11 +31,13 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_processin
 from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 from vllm.platforms.interface import DeviceCapability
 
-from dgx_vllm import dense, meminfo, plugin
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, fitted, quantize
-from dgx_vllm.plugin import experts as chosen
-from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
-from dgx_vllm.plugin.draft_method import INPUT_SCALE, Nvfp4DraftMethod, RoundingMethod
+from dgx_vllm import plugin
+from dgx_vllm.formats import dense_dtype as dense
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, fitted, quantize
+from dgx_vllm.host import meminfo
+from dgx_vllm.plugin.draft_experts.method import INPUT_SCALE, Nvfp4DraftMethod, RoundingMethod
+from dgx_vllm.plugin.moe import select as chosen
+from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts, SlicedExperts
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
 

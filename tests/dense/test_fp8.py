@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live import Live
 
-from dgx_vllm import fp8
+from dgx_vllm.formats import fp8
 
 STEP = 2.0**-4  # half of E4M3's, relative to the value
 SUBNORMAL = 2.0**-10  # half of the subnormals'

@@ -36,12 +36,15 @@ from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 from vllm.model_executor.model_loader.reload import finalize_layerwise_processing
 from vllm.model_executor.model_loader.utils import process_weights_after_loading
 
-from dgx_vllm import dense, fp8, meminfo, plugin
+from dgx_vllm import plugin
+from dgx_vllm.formats import dense_dtype, fp8
+from dgx_vllm.formats.nvfp4 import by_rows as nvfp4_rows
+from dgx_vllm.host import meminfo
 from dgx_vllm.kernels import reference
-from dgx_vllm.nvfp4 import rows as nvfp4_rows
-from dgx_vllm.plugin import dense_method, fp8_linear
-from dgx_vllm.plugin.fp8_method import Fp8Method
-from dgx_vllm.plugin.nvfp4_method import Nvfp4Method
+from dgx_vllm.plugin.dense import fp8_linear
+from dgx_vllm.plugin.dense import method as dense_method
+from dgx_vllm.plugin.dense.fp8_method import Fp8Method
+from dgx_vllm.plugin.dense.nvfp4_method import Nvfp4Method
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group")
 
@@ -56,7 +59,7 @@ def registered() -> None:
 
 @contextmanager
 def asking(dtype: str = "fp8") -> Iterator[None]:
-    config = VllmConfig(additional_config=dense.additional_config(dtype) or {})  # type: ignore[arg-type]
+    config = VllmConfig(additional_config=dense_dtype.additional_config(dtype) or {})  # type: ignore[arg-type]
     with set_current_vllm_config(config):
         yield
 

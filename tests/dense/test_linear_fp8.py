@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("vllm")
 
-from dgx_vllm import fp8
+from dgx_vllm.formats import fp8
 from dgx_vllm.kernels import reference
-from dgx_vllm.plugin import device, fp8_linear
-from dgx_vllm.plugin.fp8_linear import CROSSOVER, linear_fp8, on_gpu
+from dgx_vllm.plugin import device
+from dgx_vllm.plugin.dense import fp8_linear
+from dgx_vllm.plugin.dense.fp8_linear import CROSSOVER, linear_fp8, on_gpu
 
 BF16 = 2.0**-8
 

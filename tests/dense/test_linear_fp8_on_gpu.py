@@ -16,10 +16,11 @@ pytest.importorskip("vllm")
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.linear import ColumnParallelLinear
 
-from dgx_vllm import dense, fp8, plugin
-from dgx_vllm.plugin import fp8_linear
-from dgx_vllm.plugin.fp8_linear import CROSSOVER, linear_fp8
-from dgx_vllm.plugin.fp8_method import Fp8Method
+from dgx_vllm import plugin
+from dgx_vllm.formats import dense_dtype, fp8
+from dgx_vllm.plugin.dense import fp8_linear
+from dgx_vllm.plugin.dense.fp8_linear import CROSSOVER, linear_fp8
+from dgx_vllm.plugin.dense.fp8_method import Fp8Method
 
 pytestmark = [
     pytest.mark.gpu,
@@ -139,7 +140,7 @@ def test_the_gpu_quantizes_as_the_cpu_does() -> None:
 @pytest.fixture(scope="module")
 def asked(process_group: None) -> Iterator[None]:
     plugin.register()
-    with set_current_vllm_config(VllmConfig(additional_config=dense.additional_config("fp8") or {})):
+    with set_current_vllm_config(VllmConfig(additional_config=dense_dtype.additional_config("fp8") or {})):
         yield
 
 

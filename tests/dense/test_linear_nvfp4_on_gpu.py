@@ -7,10 +7,10 @@ import torch
 
 pytest.importorskip("vllm")
 
+from dgx_vllm.formats.nvfp4 import by_rows
 from dgx_vllm.kernels import reference
-from dgx_vllm.nvfp4 import rows
-from dgx_vllm.plugin import nvfp4_linear
-from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, linear_nvfp4
+from dgx_vllm.plugin.dense import nvfp4_linear
+from dgx_vllm.plugin.dense.nvfp4_linear import CROSSOVER, linear_nvfp4
 
 pytestmark = pytest.mark.gpu
 
@@ -30,7 +30,7 @@ def served() -> None:
 def held() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator("cuda").manual_seed(0)
     weight = torch.randn(ROWS, K, device="cuda", generator=generator).bfloat16()
-    quantized = rows.quantize(weight)
+    quantized = by_rows.quantize(weight)
     assert quantized is not None
     return quantized.weight, quantized.weight_scale, quantized.weight_scale_2
 
@@ -81,7 +81,7 @@ def test_a_graph_repeats_it(tokens: int, held: tuple[torch.Tensor, ...]) -> None
 def test_the_gpu_quantizes_as_the_cpu_does() -> None:
     """Codes and scales within what the last bit of a division may change."""
     weight = torch.randn(300, 512, generator=torch.Generator().manual_seed(2)).bfloat16()
-    here, there = rows.quantize(weight), rows.quantize(weight.cuda())
+    here, there = by_rows.quantize(weight), by_rows.quantize(weight.cuda())
     assert here is not None
     assert there is not None
     torch.testing.assert_close(there.weight_scale_2.cpu(), here.weight_scale_2, rtol=2**-22, atol=0)

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dgx_vllm import driver
 from dgx_vllm.doctor.place import Place
-from dgx_vllm.machine import GIB, Vllm
+from dgx_vllm.host import driver
+from dgx_vllm.host.machine import GIB, Vllm
 
 VERSION = "580.95.05"
 
@@ -255,7 +255,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# GPU code, laid out as dgx_vllm.doctor.fatbin documents it.
+# GPU code, laid out as dgx_vllm.kernels.fatbin documents it.
 
 
 def cubin(arch: str) -> bytes:

@@ -26,11 +26,12 @@ from doctoring import (
 )
 from rich.console import Console
 
-from dgx_vllm import driver, starts
 from dgx_vllm.doctor import backends, examination, report
 from dgx_vllm.doctor.examination import Examination, examine
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.place import Place
+from dgx_vllm.host import driver
+from dgx_vllm.launch.process import good_starts
 
 LINES, WIDTH = 50, 100
 
@@ -320,7 +321,7 @@ def test_kernels_without_handover_get_no_line(spark: Place, change: Change) -> N
 def test_what_changed_since_the_last_good_start(spark: Place) -> None:
     assert "last good start" not in {each.subject for each in examine(spark).findings}
     place = kernel("6.17.0-1008-nvidia")(spark)
-    starts.record(starts.now("demo", place.root), place.environ)
+    good_starts.record(good_starts.now("demo", place.root), place.environ)
     assert look(place, "last good start").value.endswith("demo; nothing has changed since")
     place = kernel("7.0.1-1-nvidia")(other_kernel_module(place))
     finding = look(place, "last good start")
@@ -335,7 +336,7 @@ def test_what_changed_since_the_last_good_start(spark: Place) -> None:
 def test_a_services_last_good_start_is_seen(spark: Place) -> None:
     place = kernel("6.17.0-1008-nvidia")(spark)
     home = place.root / "var/lib/dgx-vllm-main"
-    starts.record(starts.now("served/model", place.root), {"HOME": str(home)})
+    good_starts.record(good_starts.now("served/model", place.root), {"HOME": str(home)})
     assert "served/model" in look(place, "last good start").value
 
 
@@ -450,10 +451,10 @@ def test_a_model_that_is_not_whole_any_more(spark: Place, main: str, said: str) 
 
 @pytest.mark.parametrize(("free", "status"), [(2**20, Status.WARN), (2**40, Status.OK)])
 def test_disk(spark: Place, monkeypatch: pytest.MonkeyPatch, free: int, status: Status) -> None:
-    from dgx_vllm.doctor import storage
+    from dgx_vllm.doctor import disk
 
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
     assert look(spark, "Hugging Face cache").status is status
     assert look(spark, "vLLM's cache").status is (Status.FAIL if status is Status.WARN else Status.OK)
 

@@ -19,8 +19,8 @@ from doctoring import (
     load_module,
 )
 
-from dgx_vllm import driver
-from dgx_vllm.errors import UserError
+from dgx_vllm.host import driver
+from dgx_vllm.util.errors import UserError
 
 STORE = "nix/store/0000-nvidia-x11-580.95.05-6.12/lib"
 

@@ -8,8 +8,8 @@ from doctoring import cubin, elf, library, ptx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.doctor.fatbin import Architectures, architectures
-from dgx_vllm.doctor.modules import runnable
+from dgx_vllm.doctor.extension_modules import runnable
+from dgx_vllm.kernels.fatbin import Architectures, architectures
 
 
 def read(tmp_path: Path, content: bytes) -> Architectures:

@@ -11,9 +11,9 @@ from downloading import Cache, Outcome, Run, Start
 from fakehub import MODEL, TOKEN, Hub, serving
 
 from dgx_vllm import cli
+from dgx_vllm.checkpoints.file_formats import AUTO, Reading
 from dgx_vllm.download import command
-from dgx_vllm.errors import UserError
-from dgx_vllm.formats import AUTO, Reading
+from dgx_vllm.util.errors import UserError
 
 CONFIG = b'{"model_type": "qwen2"}'
 

@@ -1,6 +1,6 @@
 """The files of a repository that are downloaded; tests/formats says which."""
 
-from dgx_vllm.download.listing import File, Listing
+from dgx_vllm.hub.listing import File, Listing
 
 
 def test_a_content_counts_once_and_the_small_come_first() -> None:

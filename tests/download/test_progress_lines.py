@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.download.progress import Meter, Progress, duration
+from dgx_vllm.util.progress_lines import Meter, Progress, duration
 
 
 def test_done_total_speed_and_what_is_left() -> None:

@@ -24,9 +24,10 @@ from fakehub import (
     Refusal,
 )
 
-from dgx_vllm.download import environment as variables
-from dgx_vllm.download import room, transfer
-from dgx_vllm.errors import UserError
+from dgx_vllm.download import transfer
+from dgx_vllm.host import disk_space
+from dgx_vllm.hub import import_environment as variables
+from dgx_vllm.util.errors import UserError
 
 WEIGHTS = "model.safetensors"
 
@@ -115,10 +116,10 @@ def test_a_disk_that_is_too_full_is_refused_before_the_first_byte(
     download: Run, hub: Hub, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = sum(map(len, hub.files.values()))
-    disk(monkeypatch, room.MARGIN + needed - 1)
+    disk(monkeypatch, disk_space.MARGIN + needed - 1)
     refused(download(), "the disk is too full", "0.0003 GB more", "HF_HOME", status=1)
     assert hub.requests == []
-    disk(monkeypatch, room.MARGIN + needed)
+    disk(monkeypatch, disk_space.MARGIN + needed)
     assert download().status == 0
     disk(monkeypatch, 0)
     assert download().status == 0, "nothing is needed any more"
@@ -130,7 +131,7 @@ def test_a_part_lessens_what_is_needed(
     part = cache.part(WEIGHTS)
     part.parent.mkdir(parents=True)
     part.write_bytes(hub.files[WEIGHTS][:200_000])
-    disk(monkeypatch, room.MARGIN + sum(map(len, hub.files.values())) - 200_000)
+    disk(monkeypatch, disk_space.MARGIN + sum(map(len, hub.files.values())) - 200_000)
     assert download().status == 0
 
 
@@ -193,7 +194,7 @@ def test_a_wrong_token_on_the_command_line(start: Start, hub: Hub) -> None:
 
 
 def test_a_cause_has_neither_token_nor_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dgx_vllm.download import faults
+    from dgx_vllm.hub import faults
 
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     error = faults.BrokenOffError(f"https://hub.example/a?Signature=b broke off with {TOKEN}\nmore")

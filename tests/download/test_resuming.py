@@ -8,9 +8,9 @@ import pytest
 from downloading import Cache, Run
 from fakehub import BUSY, COMMIT, DOWN, FORBIDDEN, MODEL, TOKEN, WRONG_TOKEN, Behaviour, Hub
 
-from dgx_vllm import checkpoint
+from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.download.backoff import ATTEMPTS
-from dgx_vllm.profile import Profile
+from dgx_vllm.profiles.profile import Profile
 
 WEIGHTS = "model.safetensors"
 
@@ -264,7 +264,7 @@ def test_a_commit_needs_no_ref(download: Run, cache: Cache) -> None:
 
 def test_a_profile_by_its_name(download: Run, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = Profile(model=MODEL, summary="", memory_gib=1.0, name="mine")
-    monkeypatch.setattr("dgx_vllm.profile.builtin", lambda: (mine,))
+    monkeypatch.setattr("dgx_vllm.profiles.profile.builtin", lambda: (mine,))
     assert download("mine").status == 0
     assert cache.is_whole()
 

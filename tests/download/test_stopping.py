@@ -10,7 +10,7 @@ from downloading import Cache, Start, ended
 from fakehub import DOWN, Behaviour, Hub
 from processes import PATIENCE, until
 
-from dgx_vllm.download import ending
+from dgx_vllm.util import sigterm
 
 WEIGHTS = "model.safetensors"
 
@@ -91,7 +91,7 @@ def test_while_the_interpreter_is_held(environment: dict[str, str]) -> None:
 def test_afterwards_the_signal_means_what_it_did(fails: bool) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with ending.on_sigterm("never said"):
+        with sigterm.on_sigterm("never said"):
             assert signal.getsignal(signal.SIGTERM) != before
             if fails:
                 raise ValueError

@@ -8,9 +8,9 @@ import pytest
 from downloading import Cache, Run
 from fakehub import COMMIT, MODEL, VERIFIER, Behaviour, Hub
 
-from dgx_vllm import cached, checkpoint, formats
-from dgx_vllm.download import hub as asked
-from dgx_vllm.formats import Reading
+from dgx_vllm.checkpoints import checkpoint, file_formats, hf_cache
+from dgx_vllm.checkpoints.file_formats import Reading
+from dgx_vllm.hub import client as asked
 
 WEIGHTS = "model.safetensors"
 
@@ -79,7 +79,7 @@ def test_vllm_finds_its_weights_and_fetches_none(
     assert [request.name for request in both.requests if request.name.endswith(".safetensors")] == []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     offline = loader._prepare_weights(repo_utils.get_model_path(MODEL), None, None, True, None)[1]
-    wanted = formats.weights(both.files, Reading("hf" if load_format == "safetensors" else load_format))
+    wanted = file_formats.weights(both.files, Reading("hf" if load_format == "safetensors" else load_format))
     found = {name for name in wanted if load_format != "safetensors" or name.startswith("model")}
     assert {Path(path).name for path in online} == {Path(path).name for path in offline} == found
 
@@ -89,14 +89,14 @@ def test_huggingface_hub_reads_what_is_written(download: Run, both: Hub, cache: 
 
     assert download().status == 0
     found = Path(snapshot_download(MODEL, cache_dir=cache.directory, local_files_only=True))
-    assert found == cached.snapshot(cache.directory, MODEL)
+    assert found == hf_cache.snapshot(cache.directory, MODEL)
     for name in placed(cache):
         here = try_to_load_from_cache(MODEL, name, cache_dir=cache.directory)
         assert isinstance(here, str)
         assert Path(here).read_bytes() == both.files[name]
     (repository,) = scan_cache_dir(cache.directory).repos
     assert repository.refs.keys() == {"main"}
-    assert repository.size_on_disk == cached.size(cache.directory)
+    assert repository.size_on_disk == hf_cache.size(cache.directory)
 
 
 def test_what_huggingface_hub_wrote_is_whole(
@@ -163,8 +163,8 @@ def test_the_verifier_comes_with_its_drafter(download: Run, hub: Hub, cache: Cac
     assert download(if_missing=True).status == 0
     assert hub.requests == []
     # One that is not whole is completed.
-    (cached.folder(cache.directory, VERIFIER) / "snapshots" / COMMIT / WEIGHTS).unlink()
-    cached.folder(cache.directory, VERIFIER).joinpath("blobs", hub.blob(f"{VERIFIER}/{WEIGHTS}")).unlink()
+    (hf_cache.folder(cache.directory, VERIFIER) / "snapshots" / COMMIT / WEIGHTS).unlink()
+    hf_cache.folder(cache.directory, VERIFIER).joinpath("blobs", hub.blob(f"{VERIFIER}/{WEIGHTS}")).unlink()
     assert download(if_missing=True).status == 0
     assert [request.name for request in hub.requests] == [f"{VERIFIER}/{WEIGHTS}"]
 
@@ -182,7 +182,7 @@ def test_a_verifier_on_this_disk_is_left_alone(download: Run, hub: Hub, cache: C
 @pytest.mark.parametrize(
     ("files", "load_format", "said"),
     [
-        ({"config.json", "model-Q4.gguf", "model-Q8.gguf"}, "auto", formats.NO_GGUF),
+        ({"config.json", "model-Q4.gguf", "model-Q8.gguf"}, "auto", file_formats.NO_GGUF),
         (
             {"config.json", WEIGHTS},
             "mistral",
@@ -238,7 +238,7 @@ def test_vllm_does_not_wait_for_a_silent_hub(monkeypatch: pytest.MonkeyPatch) ->
     from silence import silent_hub
     from vllm.transformers_utils import repo_utils
 
-    from dgx_vllm.plugin import hub as plugin
+    from dgx_vllm.plugin import hub_timeout as plugin
 
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
     with silent_hub(trickles=False) as url:

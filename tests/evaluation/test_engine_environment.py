@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from doctoring import install_driver
 
-from dgx_vllm import meminfo
-from dgx_vllm.evaluation import divergence, environment
+from dgx_vllm.evaluation import divergence, engine_environment
 from dgx_vllm.evaluation.divergence import Subject
+from dgx_vllm.host import meminfo
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_it_reaches_the_driver(environ: dict[str, str], checkpoint: Path, tmp_path: Path) -> None:
-    found = environment.prepared(environ, checkpoint)
+    found = engine_environment.prepared(environ, checkpoint)
     links = Path(found["LD_LIBRARY_PATH"])
     assert (links / "libcuda.so.1").resolve().parent == tmp_path / "driver"
     assert found["TRITON_LIBCUDA_PATH"] == str(links)
     assert found["MAX_JOBS"] == "2"
-    assert environment.prepared({**environ, "MAX_JOBS": "7"}, checkpoint)["MAX_JOBS"] == "7"
+    assert engine_environment.prepared({**environ, "MAX_JOBS": "7"}, checkpoint)["MAX_JOBS"] == "7"
 
 
 def test_a_command_becomes_itself_once(
@@ -45,10 +45,10 @@ def test_a_command_becomes_itself_once(
 ) -> None:
     became: list[tuple[Any, ...]] = []
     monkeypatch.setattr(os, "execve", lambda *what: became.append(what))
-    environment.enter(environ, checkpoint)
+    engine_environment.enter(environ, checkpoint)
     ((program, words, inner),) = became
     assert (program, words) == (sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    environment.enter(inner, checkpoint)
+    engine_environment.enter(inner, checkpoint)
     assert len(became) == 1
 
 

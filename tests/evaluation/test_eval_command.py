@@ -18,11 +18,11 @@ import torch
 from processes import await_end, written
 from safetensors.torch import load_file, save_file
 
+from dgx_vllm.checkpoints.headers import Stored
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.evaluation import divergence, served
+from dgx_vllm.evaluation import divergence, quantized_view
 from dgx_vllm.evaluation.divergence import Subject
-from dgx_vllm.nvfp4 import dequantize, quantize
-from dgx_vllm.plan.headers import Stored
+from dgx_vllm.formats.nvfp4 import dequantize, quantize
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -94,7 +94,7 @@ def test_fp8_is_what_ml_dtypes_makes_of_it(
     run: Run, tmp_path: Path, quantized: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So small that a matrix comes in many parts, the last of them shorter.
-    monkeypatch.setattr(served, "_CHUNK", 64 * 7)
+    monkeypatch.setattr(quantized_view, "_CHUNK", 64 * 7)
     found = layers(run("eval", write(tmp_path / "c", quantized), "--dense-dtype", "fp8", "--json"))
     assert list(found) == IGNORED
     for module in IGNORED:
@@ -267,9 +267,9 @@ def test_a_model_that_vllm_does_not_run(
 def test_every_matrix_of_the_demo_is_known() -> None:
     stored = load_file(CHECKPOINT / "model.safetensors")
     matrices = {name for name, tensor in stored.items() if name.endswith(".weight") and tensor.dim() == 2}
-    from dgx_vllm.tensors import Tensors
+    from dgx_vllm.evaluation.tensors import Tensors
 
-    held = served.Served(Tensors(str(CHECKPOINT), {}))
+    held = quantized_view.Served(Tensors(str(CHECKPOINT), {}))
     assert {f"{module}.weight" for module in held.matrices} == matrices
     assert held.unknown == 0
 
@@ -284,6 +284,6 @@ def test_every_matrix_of_the_demo_is_known() -> None:
 )
 def test_a_padded_lm_head_is_taken(module: str, rows: int, taken: bool) -> None:
     """vLLM pads its rows before they are quantized, and no other layer's."""
-    option = served.option("nvfp4")
+    option = quantized_view.option("nvfp4")
     assert option is not None
     assert option.targets(module, Stored("BF16", (rows, 128), (0, rows * 256))) == taken

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from dgx_vllm import machine
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.evaluation import engine, memory
+from dgx_vllm.evaluation import engine, engine_memory
+from dgx_vllm.host import machine
 
 GB = 10**9
 
@@ -31,19 +31,19 @@ def checkpoint(directory: Path, *sizes: int) -> Path:
 def test_what_is_needed(tmp_path: Path) -> None:
     """Files that the index does not name are not loaded."""
     small, large = checkpoint(tmp_path / "small", GB, 7 * GB), checkpoint(tmp_path / "large", GB, 2 * GB, GB)
-    assert memory.needed(large, {}) - memory.needed(small, {}) == 2 * GB
-    assert memory.needed(small, {}) > GB + memory.CACHE_BYTES
+    assert engine_memory.needed(large, {}) - engine_memory.needed(small, {}) == 2 * GB
+    assert engine_memory.needed(small, {}) > GB + engine_memory.CACHE_BYTES
 
 
 def test_a_model_that_is_known_needs_its_activations_too(tmp_path: Path) -> None:
     size = (CHECKPOINT / "model.safetensors").stat().st_size
-    unknown = memory.needed(checkpoint(tmp_path / "model", size), {})
-    assert memory.needed(CHECKPOINT, {}) > unknown
+    unknown = engine_memory.needed(checkpoint(tmp_path / "model", size), {})
+    assert engine_memory.needed(CHECKPOINT, {}) > unknown
 
 
 @pytest.mark.parametrize(("needed", "share"), [(12 * GB, 0.1), (13 * GB, 0.11), (130 * GB, 1.0)])
 def test_the_share(needed: int, share: float) -> None:
-    assert memory.share(needed, 120 * GB) == share
+    assert engine_memory.share(needed, 120 * GB) == share
 
 
 @pytest.mark.parametrize(("unified", "reserve"), [(True, 8 * GB), (False, 0)])
@@ -58,6 +58,8 @@ def test_vllm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unified: 
         monkeypatch.setenv(name, value)
     directory = checkpoint(tmp_path / "model", 48 * GB)
     engine.start(directory)
-    assert given["kv_cache_memory_bytes"] == memory.CACHE_BYTES
-    assert given["gpu_memory_utilization"] == memory.share(memory.needed(directory, {}) + reserve, 120 * GB)
+    assert given["kv_cache_memory_bytes"] == engine_memory.CACHE_BYTES
+    assert given["gpu_memory_utilization"] == engine_memory.share(
+        engine_memory.needed(directory, {}) + reserve, 120 * GB
+    )
     assert 0.4 < given["gpu_memory_utilization"] - reserve / (120 * GB) < 0.5

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import divergence, study, synthetic
 from dgx_vllm.evaluation.divergence import Subject
-from dgx_vllm.nvfp4 import dequantize, quantize
-from dgx_vllm.tensors import Tensors
+from dgx_vllm.evaluation.tensors import Tensors
+from dgx_vllm.formats.nvfp4 import dequantize, quantize
 
 #: Of FP8's squared relative error to NVFP4's.
 ERROR_SHARE = 0.1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dgx_vllm.flag_help import text
-from dgx_vllm.launch import flags
+from dgx_vllm.vllm_flags import flags
 
 Run = Callable[..., tuple[int, str, str]]
 GROUPS = text.groups()

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgx_vllm import checkpoint, formats
-from dgx_vllm.errors import UserError
-from dgx_vllm.formats import Reading
+from dgx_vllm.checkpoints import checkpoint, file_formats
+from dgx_vllm.checkpoints.file_formats import Reading
+from dgx_vllm.util.errors import UserError
 
 HEADER = b'{"weight":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + b"\0"
@@ -124,17 +124,17 @@ def test_the_config_is_the_one_that_vllm_reads(names: set[str], config_format: s
         except ValueError:
             assert checkpoint.config_file(root, Reading(config_format=config_format)) is None
         except InterruptedError:
-            name = formats.config_name(checkpoint.names(root), Reading(config_format=config_format))
+            name = file_formats.config_name(checkpoint.names(root), Reading(config_format=config_format))
             assert [name] == read
 
 
 def test_the_load_formats_are_those_of_vllm() -> None:
     from vllm.model_executor import model_loader
 
-    from dgx_vllm.bench_decode.weights import LOAD_FORMAT
+    from dgx_vllm.bench_decode.random_weights import LOAD_FORMAT
 
     # A test of bench-decode may have registered ours before.
-    assert model_loader._LOAD_FORMAT_TO_MODEL_LOADER.keys() - {LOAD_FORMAT} == formats.LOAD_FORMATS
+    assert model_loader._LOAD_FORMAT_TO_MODEL_LOADER.keys() - {LOAD_FORMAT} == file_formats.LOAD_FORMATS
 
 
 # --- tokenizers -----------------------------------------------------------------------------------------
@@ -163,9 +163,9 @@ def test_every_tokenizer_of_transformers_is_found_by_its_files() -> None:
         if not files:
             without.add(name)
         for file in files - {"dict.txt", "entity_vocab.json", "target_vocab.json", "emoji.json"}:
-            assert formats.has_tokenizer({file}, lambda _: {}), (name, file)
+            assert file_formats.has_tokenizer({file}, lambda _: {}), (name, file)
     # RagTokenizer is two others in folders, and Mistral's has names of its own.
-    assert without - {"RagTokenizer", "MistralCommonBackend"} == set(formats._WITHOUT_FILES)
+    assert without - {"RagTokenizer", "MistralCommonBackend"} == set(file_formats._WITHOUT_FILES)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_every_tokenizer_of_transformers_is_found_by_its_files() -> None:
     ids=str,
 )
 def test_other_tokenizers_are_found(names: set[str]) -> None:
-    assert formats.has_tokenizer(names | {"config.json"}, lambda _: {})
+    assert file_formats.has_tokenizer(names | {"config.json"}, lambda _: {})
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_other_tokenizers_are_found(names: set[str]) -> None:
 )
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
 def test_a_tokenizer_without_a_vocabulary(config: dict[str, Any], found: bool, name: str) -> None:
-    assert formats.has_tokenizer({name}, lambda _: config) is found
+    assert file_formats.has_tokenizer({name}, lambda _: config) is found
 
 
 # --- what is downloaded -----------------------------------------------------------------------------------
@@ -220,12 +220,12 @@ OWN = {"params.json", "tekken.json", "consolidated.safetensors"}
     ],
 )
 def test_other_formats_of_the_weights_are_left_out(other: str) -> None:
-    assert formats.wanted(SMALL | SHARDS | {other}) == SMALL | SHARDS
+    assert file_formats.wanted(SMALL | SHARDS | {other}) == SMALL | SHARDS
 
 
 @pytest.mark.parametrize("small", ["consolidated.safetensors.index.json", "original/params.json", "LICENSE"])
 def test_small_files_come_along_for_vllm_asks_for_them(small: str) -> None:
-    assert small in formats.wanted(SMALL | SHARDS | {small})
+    assert small in file_formats.wanted(SMALL | SHARDS | {small})
 
 
 @pytest.mark.parametrize(
@@ -244,25 +244,25 @@ def test_small_files_come_along_for_vllm_asks_for_them(small: str) -> None:
 def test_one_of_two_formats_is_wanted(reading: Reading, weights: set[str]) -> None:
     everything = SMALL | SHARDS | OWN
     assert (
-        formats.wanted(everything, reading)
+        file_formats.wanted(everything, reading)
         == everything - SHARDS - OWN | (OWN - {"consolidated.safetensors"}) | weights
     )
 
 
 def test_pickled_weights_where_there_are_no_others() -> None:
     names = {"config.json", "pytorch_model.bin", "original/consolidated.00.pth", "tf_model.h5"}
-    assert formats.wanted(names) == {"config.json", "pytorch_model.bin"}
+    assert file_formats.wanted(names) == {"config.json", "pytorch_model.bin"}
 
 
 @pytest.mark.parametrize("names", [{"tokenizer.json"}, {"config.json", "model.gguf"}, {"a/b.safetensors"}])
 def test_without_weights_that_vllm_loads_everything_is_wanted(names: set[str]) -> None:
-    assert formats.wanted(names) == names
+    assert file_formats.wanted(names) == names
 
 
 def test_parts_of_a_sentence_transformers_model() -> None:
     parts = {"1_Pooling/config.json", "2_Dense/model.safetensors", "3_Dense/pytorch_model.bin"}
     left = {"2_Dense/pytorch_model.bin"}
-    assert formats.wanted(SMALL | SHARDS | parts | left) == SMALL | SHARDS | parts
+    assert file_formats.wanted(SMALL | SHARDS | parts | left) == SMALL | SHARDS | parts
 
 
 @settings(max_examples=200, deadline=None)
@@ -276,7 +276,7 @@ def test_what_is_downloaded_is_what_vllm_then_loads(
 ) -> None:
     """From the whole repository and from what was downloaded of it vLLM loads the same."""
     names = names | {"config.json", "params.json"}
-    fetched = formats.wanted(names | indexes.keys(), Reading(load_format))
+    fetched = file_formats.wanted(names | indexes.keys(), Reading(load_format))
     with directory(names, indexes) as whole:
         theirs = by_vllm(whole, load_format)
     if theirs is None:

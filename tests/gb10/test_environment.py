@@ -16,7 +16,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from packaging.version import Version
 
-from dgx_vllm.doctor import fatbin
+from dgx_vllm.kernels import fatbin
 
 pytestmark = pytest.mark.skipif(
     "GB10_ENVIRONMENT" not in os.environ, reason="GB10_ENVIRONMENT names no assembled environment"

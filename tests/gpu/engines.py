@@ -14,9 +14,9 @@ import msgspec
 from job import Answer, Job, Request
 from transcripts import Transcript, transcripts
 
-from dgx_vllm.bench_decode import shapes
+from dgx_vllm.bench_decode import model_configs
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.dense import additional_config
+from dgx_vllm.formats.dense_dtype import additional_config
 
 #: How many engines may run beside each other on the GPU; each takes up to 8 GB of it.
 VARIABLE = "DGX_VLLM_GPU_ENGINES"
@@ -78,11 +78,11 @@ def random_weights(directory: Path, *, exact: bool = False, **arguments: Any) ->
     """
     (directory / "model").mkdir(parents=True)
     drawn = random.Random(1)
-    vocabulary = shapes.config(SHAPE, LAYERS)["vocab_size"]
+    vocabulary = model_configs.config(SHAPE, LAYERS)["vocab_size"]
     tokens = [tuple(drawn.randrange(vocabulary) for _ in range(2 + DECODED)) for _ in range(8)]
     requests = [Request(each[:2], DECODED, each[2:]) for each in tokens]
     given = {
-        "model": str(shapes.write(directory / "model", SHAPE, LAYERS)),
+        "model": str(model_configs.write(directory / "model", SHAPE, LAYERS)),
         "load_format": "dgx-dummy",
         "skip_tokenizer_init": True,
         "enable_trace_replay": True,

@@ -39,11 +39,11 @@ def experts(model: torch.nn.Module) -> dict[str, str]:
 def figures(model: torch.nn.Module, checkpoint: str) -> Iterator[Figure]:
     """Of a model's first layer of experts, and of one of each kind of linear layer that is ours."""
     from dgx_vllm.kernels import reference
-    from dgx_vllm.plugin.decode import DecodeExperts
-    from dgx_vllm.plugin.fp8_method import Fp8Method
-    from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel
-    from dgx_vllm.plugin.nvfp4_method import Nvfp4Method
-    from dgx_vllm.plugin.shared import kernel_of
+    from dgx_vllm.plugin.dense.fp8_method import Fp8Method
+    from dgx_vllm.plugin.dense.linear_backend import DecodeNvFp4LinearKernel
+    from dgx_vllm.plugin.dense.nvfp4_method import Nvfp4Method
+    from dgx_vllm.plugin.moe.experts import DecodeExperts
+    from dgx_vllm.plugin.moe.shared_slot import kernel_of
 
     device = next(model.parameters()).device
     with torch.inference_mode():
@@ -72,7 +72,7 @@ def _layers(model: torch.nn.Module) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _routed(name: str, layer: Any, kernel: Any, device: torch.device, checkpoint: Path) -> Iterator[Figure]:
-    from dgx_vllm.plugin.sparse import SparseExperts
+    from dgx_vllm.plugin.moe.experts_24 import SparseExperts
 
     ours = kernel.fused_experts
     sparse = isinstance(ours, SparseExperts)

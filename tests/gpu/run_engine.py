@@ -30,7 +30,7 @@ def main(asked: Path, answered: Path) -> None:
 
 def _start(job: Job) -> Any:
     if job.arguments.get("load_format") == "dgx-dummy":
-        from dgx_vllm.bench_decode import weights  # noqa: F401  registers the format
+        from dgx_vllm.bench_decode import random_weights  # noqa: F401  registers the format
     from vllm import LLM
 
     if job.exact:
@@ -41,7 +41,7 @@ def _start(job: Job) -> Any:
 def _compute_experts_exactly() -> None:
     """Have the reference, in float32, take every call of the layers that `--moe-backend dgx` serves."""
     from dgx_vllm.kernels import reference
-    from dgx_vllm.plugin.decode import ACTIVATIONS, DecodeExperts
+    from dgx_vllm.plugin.moe.experts import ACTIVATIONS, DecodeExperts
 
     def apply(self: Any, output: Any, hidden_states: Any, w1: Any, w2: Any, **call: Any) -> None:
         held = w1, self.w1_scale, self.w13_global, w2, self.w2_scale, self.w2_global

@@ -15,7 +15,7 @@ import test_pruned_in_vllm
 from engines import JOBS, RANKS, SHAPE, EngineError, run
 from job import Job
 
-from dgx_vllm.bench_decode import shapes
+from dgx_vllm.bench_decode import model_configs
 
 _ASKED = JOBS | {f"two ranks, {name}": job for name, job in RANKS.items()}
 
@@ -38,7 +38,7 @@ def test_vllm_has_their_arguments(job: Callable[[Path], Job], tmp_path: Path) ->
 def test_steps_of_random_weights_are_the_kernels(tmp_path: Path) -> None:
     """No more than 16 tokens, prompts among them, of the model's vocabulary; the same for all engines."""
     made = [JOBS[name](tmp_path / name.split(", ")[1]) for name in JOBS if name.startswith("random")]
-    vocabulary = shapes.config(SHAPE)["vocab_size"]
+    vocabulary = model_configs.config(SHAPE)["vocab_size"]
     for batch in made[0].batches:
         assert sum(len(request.prompt) for request in batch) <= 16
         assert all(0 <= token < vocabulary for request in batch for token in request.forced or ())

@@ -8,11 +8,11 @@ import os
 import pytest
 import torch
 
-from dgx_vllm.bench import inputs, linear, moe_decode, moe_decode_24
-from dgx_vllm.bench.experts import Experts, Weights
-from dgx_vllm.bench.implementation import CASES, Case
-from dgx_vllm.bench.shapes import Moe
-from dgx_vllm.kernels import launch, library
+from dgx_vllm.bench_kernels import layer_inputs, linear, moe_decode, moe_decode_24
+from dgx_vllm.bench_kernels.implementation import CASES, Case
+from dgx_vllm.bench_kernels.random_experts import Experts, Weights
+from dgx_vllm.bench_kernels.shapes import Moe
+from dgx_vllm.kernels import calls, library
 
 if "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
     pytest.skip("needs DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)
@@ -38,7 +38,7 @@ SHARED = [
 def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu(shared: list[torch.Tensor]) -> None:
     """Number, order and types of the arguments are those of the library, or a TypeError would come first."""
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
-        launch.moe_decode(
+        calls.moe_decode(
             torch.zeros(TOKENS, HIDDEN, dtype=torch.bfloat16),
             torch.zeros(TOKENS, HIDDEN, dtype=torch.bfloat16),
             codes(EXPERTS, 2 * INTERMEDIATE, HIDDEN // 2),
@@ -58,7 +58,7 @@ def test_what_is_wrong_with_a_call_is_that_its_tensors_are_on_the_cpu(shared: li
 
 def test_so_it_is_with_sparse_weights() -> None:
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
-        launch.moe_decode_24(
+        calls.moe_decode_24(
             torch.zeros(TOKENS, 256, dtype=torch.bfloat16),
             torch.zeros(TOKENS, 256, dtype=torch.bfloat16),
             codes(EXPERTS, 32, 1, 1792),
@@ -75,9 +75,9 @@ def test_so_it_is_with_sparse_weights() -> None:
 def test_so_it_is_with_compression() -> None:
     weight, scale = codes(EXPERTS, 128, 128), scales(EXPERTS, 128, 16)
     with pytest.raises(ValueError, match="packed must be on a CUDA device"):
-        launch.compress_24(weight, scale, True)
+        calls.compress_24(weight, scale, True)
     with pytest.raises(ValueError, match="packed must be on a CUDA device"):
-        launch.decompress_24(weight, scale, codes(EXPERTS, 8, 1, 1792), False)
+        calls.decompress_24(weight, scale, codes(EXPERTS, 8, 1, 1792), False)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -87,7 +87,7 @@ def test_so_it_is_with_the_benchmark_s_layers(case: Case) -> None:
         Experts(EXPERTS, HIDDEN, INTERMEDIATE, generator), Experts(1, HIDDEN, 2 * INTERMEDIATE, generator)
     )
     shape = Moe("", HIDDEN, INTERMEDIATE, EXPERTS, TOP_K, 2 * INTERMEDIATE)
-    (given,) = inputs.draw(shape, TOKENS, 1, overlap=True, device="cpu")
+    (given,) = layer_inputs.draw(shape, TOKENS, 1, overlap=True, device="cpu")
     (layer,) = moe_decode.Prepared(library.load(), weights).layers(case, given)
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
         layer()
@@ -97,7 +97,9 @@ def test_so_it_is_with_the_benchmark_s_layers(case: Case) -> None:
 def test_and_with_those_of_sparse_weights(case: Case) -> None:
     generator = torch.Generator().manual_seed(1)
     weights = Weights(Experts(EXPERTS, 256, 256, generator), Experts(1, 256, 512, generator))
-    (given,) = inputs.draw(Moe("", 256, 256, EXPERTS, TOP_K, 512), TOKENS, 1, overlap=True, device="cpu")
+    (given,) = layer_inputs.draw(
+        Moe("", 256, 256, EXPERTS, TOP_K, 512), TOKENS, 1, overlap=True, device="cpu"
+    )
     (layer,) = moe_decode_24.Prepared(library.load(), weights).layers(case, given)
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
         layer()
@@ -117,7 +119,7 @@ def test_and_with_its_projections(kind: linear.Kind, width: int, scale: torch.Te
 def test_the_same_of_a_linear_layer_in_fp8() -> None:
     rows, k = 48, 32
     with pytest.raises(ValueError, match="x must be on a CUDA device"):
-        launch.linear_decode_fp8(
+        calls.linear_decode_fp8(
             torch.zeros(TOKENS, rows, dtype=torch.bfloat16),
             torch.zeros(TOKENS, k, dtype=torch.bfloat16),
             scales(rows, k),

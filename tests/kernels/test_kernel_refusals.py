@@ -13,7 +13,7 @@ import torch
 from claimed import BFLOAT16, FLOAT16, FLOAT32, INT32, INT64, UINT8, Claimed
 
 from dgx_vllm.kernels import library
-from dgx_vllm.kernels.launch import MOST_EXPERTS_PER_TOKEN, MOST_HIDDEN, MOST_TOKENS, MULTIPLE
+from dgx_vllm.kernels.calls import MOST_EXPERTS_PER_TOKEN, MOST_HIDDEN, MOST_TOKENS, MULTIPLE
 
 if "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
     pytest.skip("needs DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.gpu
 
 torch = pytest.importorskip("torch")
 tvm_ffi = pytest.importorskip("tvm_ffi")
-from dgx_vllm.nvfp4.tiles import to_tiles, violations  # noqa: E402
+from dgx_vllm.formats.nvfp4.tiles import to_tiles, violations  # noqa: E402
 
 if not torch.cuda.is_available() or "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
     pytest.skip("needs a CUDA device and DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)

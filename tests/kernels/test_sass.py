@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dgx_vllm.doctor import fatbin
+from dgx_vllm.kernels import fatbin
 
 COMPILED = dict(
     each.split("=", 1) for each in os.environ.get("DGX_VLLM_KERNELS_COMPILED", "").split(":") if each

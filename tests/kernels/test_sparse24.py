@@ -7,7 +7,7 @@ import pytest
 import torch
 from formats import aligned, keep_two, pointer, swizzle, tiles
 
-from dgx_vllm.nvfp4.tiles import from_tiles, to_tiles, violations
+from dgx_vllm.formats.nvfp4.tiles import from_tiles, to_tiles, violations
 
 SIZES = [(1, 128, 256), (2, 128, 512), (1, 256, 768)]
 sizes = pytest.mark.parametrize(("experts", "rows", "k"), SIZES, ids=str)

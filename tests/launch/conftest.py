@@ -14,8 +14,8 @@ import pytest
 from launching import COMMAND, FAKE, Outcome, Run, Running, Start, free_port, write_safetensors
 from processes import PATIENCE
 
-from dgx_vllm import machine, meminfo
-from dgx_vllm.machine import GIB, Gpu, Machine, Vllm
+from dgx_vllm.host import machine, meminfo
+from dgx_vllm.host.machine import GIB, Gpu, Machine, Vllm
 
 
 @pytest.fixture(scope="session")

@@ -17,14 +17,15 @@ from typing import NoReturn
 import pytest
 from launching import Outcome, Run, complete, free_port, write_safetensors
 
-from dgx_vllm import caches
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment, limits, preflight
+from dgx_vllm.host import caches
+from dgx_vllm.host.machine import GIB, Machine
+from dgx_vllm.launch.checks import preflight
 from dgx_vllm.launch.endpoint import Endpoint, Ready
-from dgx_vllm.launch.environment import removed
-from dgx_vllm.launch.flags import load
-from dgx_vllm.launch.notify import Notifier
-from dgx_vllm.machine import GIB, Machine
+from dgx_vllm.launch.process.notify import Notifier
+from dgx_vllm.launch.settings import environment, limits
+from dgx_vllm.launch.settings.environment import removed
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags.flags import load
 
 # A profile with everything that it needs.
 PROFILE = 'model = "org/model"\nsummary = "mine"\nmemory-gib = 1\n'
@@ -184,7 +185,7 @@ def test_every_removed_switch_names_a_flag_of_today() -> None:
 
 
 def test_the_installed_vllm_reads_none_of_the_removed_switches() -> None:
-    from dgx_vllm.machine import detect
+    from dgx_vllm.host.machine import detect
 
     known = environment.known(detect().vllm.package)
     assert len(known) > 200

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from launching import COMMAND, LLAMA_8B, Run, write_safetensors
 
-from dgx_vllm import checkpoint as checkpoints
-from dgx_vllm import formats
-from dgx_vllm.machine import Machine
+from dgx_vllm.checkpoints import checkpoint as checkpoints
+from dgx_vllm.checkpoints import file_formats
+from dgx_vllm.host.machine import Machine
 
 PARAMS = {"dim": 64, "n_layers": 1, "head_dim": 16, "hidden_dim": 128, "n_heads": 4, "n_kv_heads": 2}
 
@@ -141,7 +141,7 @@ def test_other_formats_of_the_weights(dgx_vllm: Run, checkpoint: Path, file: str
 def test_the_package_of_a_format_must_be_there_to_start(
     dgx_vllm: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(formats.PACKAGES, "runai_streamer", "no_such_package")  # type: ignore[arg-type]
+    monkeypatch.setitem(file_formats.PACKAGES, "runai_streamer", "no_such_package")  # type: ignore[arg-type]
     outcome = dgx_vllm("serve", str(checkpoint), "--load-format", "runai_streamer")
     assert outcome.status == 1
     assert "--load-format runai_streamer needs the Python package no_such_package" in outcome.err
@@ -182,7 +182,7 @@ def test_gguf_by_name(
     for name in ("model.gguf", "model.GGUF"):
         (tmp_path / name).write_bytes(b"GGUF")
     words = [command, model, *(["--dry-run"] if command == "serve" else [])]
-    refused(dgx_vllm(*words), model, formats.NO_GGUF)
+    refused(dgx_vllm(*words), model, file_formats.NO_GGUF)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_gguf_by_name(
     ids=str,
 )
 def test_gguf_for_something_else_than_the_model(dgx_vllm: Run, checkpoint: Path, words: list[str]) -> None:
-    refused(dgx_vllm("serve", str(checkpoint), "--dry-run", *words), formats.NO_GGUF)
+    refused(dgx_vllm("serve", str(checkpoint), "--dry-run", *words), file_formats.NO_GGUF)
 
 
 @pytest.mark.parametrize("config", [True, False])
@@ -206,13 +206,13 @@ def test_a_directory_of_gguf(dgx_vllm: Run, checkpoint: Path, config: bool) -> N
     (checkpoint / "model.safetensors").rename(checkpoint / "model-Q4_K_M.gguf")
     if not config:
         (checkpoint / "config.json").unlink()
-    refused(dgx_vllm("serve", str(checkpoint), "--dry-run"), formats.NO_GGUF)
+    refused(dgx_vllm("serve", str(checkpoint), "--dry-run"), file_formats.NO_GGUF)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("gguf", formats.NO_GGUF),
+        ("gguf", file_formats.NO_GGUF),
         ("bitsandbytes", "vLLM 0.32 has no bitsandbytes"),
         ("safetensor", "did you mean safetensors"),
         ("zzz", "choose from auto"),
@@ -354,7 +354,7 @@ def test_a_dtype_that_torch_lacks_is_named_as_the_configs(
 
 
 def test_the_cache_is_where_huggingface_hub_looks(environment: dict[str, str], tmp_path: Path) -> None:
-    from dgx_vllm import caches
+    from dgx_vllm.host import caches
 
     own = {"MINE": str(tmp_path), "HF_HOME": "/h"}
     assert caches.hub({**own, "HUGGINGFACE_HUB_CACHE": "$MINE/a"}) == tmp_path / "a"
@@ -413,7 +413,7 @@ def test_a_plan_is_of_the_verifier_and_its_drafter(dgx_vllm: Run, tmp_path: Path
 
 def test_a_verifier_in_gguf(dgx_vllm: Run, tmp_path: Path) -> None:
     drafter = speculator(tmp_path / "drafter", "org/name:Q4_K_M")
-    said = [f"org/name:Q4_K_M, for which {drafter} drafts", formats.NO_GGUF]
+    said = [f"org/name:Q4_K_M, for which {drafter} drafts", file_formats.NO_GGUF]
     refused(dgx_vllm("serve", str(drafter), "--dry-run"), *said)
 
 
@@ -463,7 +463,7 @@ def test_a_speculator_that_vllm_would_stumble_over(
 def test_the_speculative_config_is_the_one_that_vllm_makes(tmp_path: Path) -> None:
     from vllm.transformers_utils.config import maybe_override_with_speculators
 
-    from dgx_vllm import speculators
+    from dgx_vllm.checkpoints import speculators
 
     for number, method in enumerate(("eagle3", "peagle", "dflash", "dflash2", "mtp")):
         place = speculator(tmp_path / str(number), "org/verifier", speculators_model_type=method)

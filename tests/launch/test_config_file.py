@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from launching import Outcome, Run
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command, config_file
-from dgx_vllm.launch.command import Launch, Request
-from dgx_vllm.machine import Machine
-from dgx_vllm.profile import Profile
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.launch.settings import config_file, resolve
+from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util.errors import UserError
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def planned(
     mine = Profile(model="org/model", summary="", memory_gib=1, serve=serve, name="mine")
     given = {"config": str(file), **flags}
     request = Request(given, {}, mine, config=config_file.read(str(file)))  # type: ignore[arg-type]
-    return command.plan(request, machine, frozenset())
+    return resolve.plan(request, machine, frozenset())
 
 
 def row(outcome: Outcome, name: str) -> str:

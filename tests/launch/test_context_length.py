@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from launching import Run, write_safetensors
 
-from dgx_vllm import context_length
+from dgx_vllm.checkpoints import context_length
 
 _COUNTS = st.sampled_from([512, 1024, 4096, 8192, 32768, 131072])
 _KINDS = (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from launching import Start
 
-from dgx_vllm.launch.drafted import Drafted, read
+from dgx_vllm.launch.process.draft_statistics import Drafted, read
 
 # As vLLM 0.32.0 writes it, two engines.
 METRICS = """# HELP vllm:spec_decode_num_drafts_total Number of spec decoding drafts.

@@ -10,9 +10,9 @@ import pytest
 from launching import Run, complete, free_port
 from processes import PATIENCE
 
-from dgx_vllm import profile
 from dgx_vllm.admission import names
-from dgx_vllm.machine import Machine
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.profiles import profile
 
 
 def rows(text: str) -> list[list[str]]:

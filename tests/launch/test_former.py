@@ -2,7 +2,7 @@
 
 import re
 
-from dgx_vllm.launch import flags, former
+from dgx_vllm.vllm_flags import flags, former
 
 TABLE = flags.load()
 

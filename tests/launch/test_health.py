@@ -9,7 +9,7 @@ import pytest
 from launching import Run, Start, complete
 from processes import await_end
 
-from dgx_vllm.launch.notify import Notifier
+from dgx_vllm.launch.process.notify import Notifier
 
 
 def test_a_server_behind_a_socket_is_asked_from_anywhere(

@@ -15,8 +15,8 @@ import pytest
 from launching import COMMAND, Start, complete, free_port
 from processes import await_end
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import hold, preflight
+from dgx_vllm.launch.checks import address_hold, preflight
+from dgx_vllm.util.errors import UserError
 
 SECONDS = 300
 
@@ -104,7 +104,7 @@ def test_a_server_that_is_no_launchers_and_still_loads_is_seen(
         loading.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         loading.bind(("127.0.0.1", 0))
         port = loading.getsockname()[1]
-        if not list(hold._bound(port)):
+        if not list(address_hold._bound(port)):
             pytest.skip("this kernel does not list such sockets")
         refused = complete(["serve", str(checkpoint), "--port", str(port)], fake_environment)
         assert refused.status == 1
@@ -215,9 +215,9 @@ def test_what_is_held_is_what_the_kernel_would_refuse(held: str, asked: str, con
         made.listen()
         return made
 
-    with hold.port(held, port):
-        assert (hold.holder(asked, port) is not None) is conflict
-    assert hold.holder(asked, port) is None
+    with address_hold.port(held, port):
+        assert (address_hold.holder(asked, port) is not None) is conflict
+    assert address_hold.holder(asked, port) is None
     # The kernel's own answer, once the first one listens.
     with listens(held):
         try:
@@ -232,7 +232,7 @@ def test_names_stand_for_the_address_that_vllm_binds() -> None:
     """Of a name vLLM makes an IPv4 address, also where it has one of IPv6, too."""
     port = free_port()
     assert preflight.check_port("localhost", port) == "127.0.0.1"
-    with hold.port("127.0.0.1", port), pytest.raises(UserError, match="held by another dgx-vllm"):
+    with address_hold.port("127.0.0.1", port), pytest.raises(UserError, match="held by another dgx-vllm"):
         preflight.check_port("localhost", port)
     assert preflight.check_port("", port) == "0.0.0.0"
 
@@ -276,7 +276,7 @@ def test_a_socket_that_another_program_has_is_refused(place: Path, listens: bool
         if listens:
             other.listen()
         with pytest.raises(UserError, match="the socket s is in use"):
-            hold.path("s")
+            address_hold.path("s")
     assert (place / "s").exists()
     assert not (place / "s.lock").exists()
 
@@ -292,7 +292,7 @@ def test_a_socket_that_another_program_has_is_refused(place: Path, listens: bool
 def test_a_path_where_no_socket_can_be_is_refused(place: Path, path: str, said: str) -> None:
     (place / "file").write_text("precious")
     with pytest.raises(UserError, match=said):
-        hold.path(path)
+        address_hold.path(path)
     assert (place / "file").read_text() == "precious"
 
 
@@ -300,7 +300,7 @@ def test_a_program_that_waits_for_the_lock_gets_a_lock_that_counts(place: Path) 
     """The first one removes the lock file that the second one has opened."""
     code = (
         "import sys, time; from dgx_vllm.launch import hold\n"
-        "from dgx_vllm.errors import UserError\n"
+        "from dgx_vllm.util.errors import UserError\n"
         "for _ in range(200):\n"
         "    try: held = hold.path('s')\n"
         "    except UserError: continue\n"

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from launching import Run
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags
-from dgx_vllm.launch.flags import Flag
-from dgx_vllm.launch.generate_flags import dataclass_of
-from dgx_vllm.machine import Machine
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
+from dgx_vllm.vllm_flags.flags import Flag
+from dgx_vllm.vllm_flags.generate import dataclass_of
 
 TABLE = flags.load()
 WITH_FIELDS = [flag for flag in TABLE.flags if flag.fields and flag.name != "lora-modules"]

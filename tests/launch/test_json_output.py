@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 from launching import Run
 
-from dgx_vllm import profile
+from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch import as_json
-from dgx_vllm.machine import Machine
+from dgx_vllm.profiles import profile
 
 
 def test_a_dry_run(dgx_vllm: Run, checkpoint: Path) -> None:

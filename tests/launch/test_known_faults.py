@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from launching import Outcome, Run
 
-from dgx_vllm import drafts
-from dgx_vllm.errors import UserError
-from dgx_vllm.machine import Machine
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.plan import draft_limits
+from dgx_vllm.util.errors import UserError
 
 QWEN3_NEXT = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
 FIVE = [
@@ -97,7 +97,7 @@ def test_the_fault_is_refused_or_said_only_where_its_kernel_runs(
 ) -> None:
     runs = gdn and platform == "cuda" and count > 4
     try:
-        said = drafts.check(count, method, gdn, platform, "--spec-tokens", insisted)  # type: ignore[arg-type]
+        said = draft_limits.check(count, method, gdn, platform, "--spec-tokens", insisted)  # type: ignore[arg-type]
     except UserError:
         assert runs
         assert not insisted

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from launching import Run
 from test_bad_input import refused
 
-from dgx_vllm.launch import environment, links, readers
-from dgx_vllm.machine import detect
+from dgx_vllm.host.machine import detect
+from dgx_vllm.launch.settings import environment, service_links, variable_readers
 
 SERVICES = st.from_regex(r"vllm(-[a-z0-9]{1,8}){0,3}", fullmatch=True)
 ADDRESS = "tcp://10.0.0.20:8000"
@@ -45,7 +45,7 @@ def docker(alias: str) -> dict[str, str]:
 @given(service=SERVICES)
 def test_every_link_of_a_service_is_known_as_one(service: str) -> None:
     for set_by in (kubernetes(service), kubernetes(service, "grpc-web"), docker(service)):
-        assert links.found(set_by) == set(set_by)
+        assert service_links.found(set_by) == set(set_by)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_every_link_of_a_service_is_known_as_one(service: str) -> None:
     ],
 )
 def test_what_a_user_sets_is_no_link(name: str) -> None:
-    assert not links.found({name: "8000"})
+    assert not service_links.found({name: "8000"})
 
 
 def test_no_variable_that_vllm_had_or_has_looks_like_a_link() -> None:
     names = environment.known(detect().vllm.package) | set(environment.removed())
-    assert not links.found(dict.fromkeys(names, "1"))
+    assert not service_links.found(dict.fromkeys(names, "1"))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_values_are_judged_as_the_installed_vllm_judges_them(
 
     package = Path(str(envs.__file__)).parent
     found = {
-        name: [each.variables for each in readers.faults(package, {name: value})]
+        name: [each.variables for each in variable_readers.faults(package, {name: value})]
         for name in envs.environment_variables
     }
     assert found == {name: [(name,)] if stops(name) else [] for name in envs.environment_variables}

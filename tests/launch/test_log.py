@@ -2,7 +2,7 @@
 
 import pytest
 
-from dgx_vllm.launch.log import cause
+from dgx_vllm.launch.process.log_relay import cause
 
 ENGINE = "(EngineCore pid=914) ERROR 11-23 21:51:16 [core.py:1187] "
 TRACEBACK = ["Traceback (most recent call last):", '  File "a.py", line 1, in f', "    f()"]

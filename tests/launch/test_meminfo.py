@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dgx_vllm import meminfo
-from dgx_vllm.errors import UserError
+from dgx_vllm.host import meminfo
+from dgx_vllm.util.errors import UserError
 
 
 def test_a_kernel_without_the_estimate(tmp_path: Path) -> None:

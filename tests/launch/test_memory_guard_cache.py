@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from launching import LLAMA_8B, Run, write_safetensors
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command, flags
-from dgx_vllm.launch.command import Launch, Request
-from dgx_vllm.launch.memory import Memory
-from dgx_vllm.machine import Machine
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.memory_guard import Memory
+from dgx_vllm.launch.settings.resolve import Launch, Request
 from dgx_vllm.plan import cache, model, outlook, source
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
 
 GB = 10**9
 EAGLE = {"method": "eagle3", "model": "owner/draft", "num_speculative_tokens": 3}
@@ -34,7 +35,7 @@ def planned(machine: Machine, available: int = 110 * GB, **given: object) -> Lau
         environ={},
         memory=Memory(available, None, Subject(found, None)),
     )
-    return command.plan(request, machine, frozenset())
+    return resolve.plan(request, machine, frozenset())
 
 
 def is_vllms(launch: Launch, cause: str) -> bool:

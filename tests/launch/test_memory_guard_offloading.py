@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from launching import LLAMA_8B
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command
-from dgx_vllm.launch.command import Launch, Request
-from dgx_vllm.launch.memory import Memory
-from dgx_vllm.machine import GIB, Machine
+from dgx_vllm.host.machine import GIB, Machine
+from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.memory_guard import Memory
+from dgx_vllm.launch.settings.resolve import Launch, Request
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.outlook import Wish
-from dgx_vllm.profile import Profile
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util.errors import UserError
 
 GB = 10**9
 MODEL = model.understand(source.Source("model", LLAMA_8B))
@@ -28,7 +28,7 @@ def planned(machine: Machine, available: int = 110 * GB, serve: Any = None, **fl
         profile=profile,
         memory=Memory(available, None, Subject(MODEL, profile)),
     )
-    return command.plan(request, machine, frozenset())
+    return resolve.plan(request, machine, frozenset())
 
 
 def figures(launch: Launch) -> tuple[float, float]:

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 from launching import Run
 
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command
-from dgx_vllm.launch.command import Launch, Request
-from dgx_vllm.launch.memory import Memory
-from dgx_vllm.machine import Machine
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.formats.tensor_roles import Part
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.memory_guard import Memory
+from dgx_vllm.launch.settings.resolve import Launch, Request
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.outlook import Wish
-from dgx_vllm.plan.parts import Part
-from dgx_vllm.plan.units import gb
-from dgx_vllm.profile import PACKAGE
+from dgx_vllm.profiles.profile import PACKAGE
+from dgx_vllm.util.amounts import gb
+from dgx_vllm.util.errors import UserError
 
 GB = 10**9
 DENSE = {"dgx_dense_dtype": "fp8"}
@@ -68,7 +68,7 @@ def planned(
         memory=Memory(available, None, Subject(understood(config), None)),
         dense_dtype=dense_dtype,
     )
-    return command.plan(request, machine, frozenset(environ or ()))
+    return resolve.plan(request, machine, frozenset(environ or ()))
 
 
 def weights(launch: Launch) -> str:

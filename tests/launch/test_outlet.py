@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from launching import COMMAND, Start, free_port
 from processes import await_end
 
-from dgx_vllm.launch.log import Log
-from dgx_vllm.launch.outlet import Outlet
+from dgx_vllm.launch.process.log_relay import Log
+from dgx_vllm.util.outlet import Outlet
 
 SECONDS = 300
 DROPPED = re.compile(

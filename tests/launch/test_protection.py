@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from launching import FAKE, Run, Start
 from processes import PATIENCE, await_end
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command
-from dgx_vllm.launch.command import Request
+from dgx_vllm.host.machine import Gpu, Machine, Vllm
 from dgx_vllm.launch.endpoint import Endpoint
-from dgx_vllm.launch.floor import SAMPLES, Floor
-from dgx_vllm.launch.heartbeat import Heartbeat
-from dgx_vllm.launch.notify import Notifier
-from dgx_vllm.launch.protection import WATCHDOG_SECONDS, Protection, protection
+from dgx_vllm.launch.process.memory_floor import SAMPLES, Floor
+from dgx_vllm.launch.process.notify import Notifier
+from dgx_vllm.launch.process.server import GRACE_SECONDS, Server
+from dgx_vllm.launch.process.watchdog import Heartbeat
 from dgx_vllm.launch.report import Progress
-from dgx_vllm.launch.server import GRACE_SECONDS, Server
-from dgx_vllm.machine import Gpu, Machine, Vllm
+from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.protection import WATCHDOG_SECONDS, Protection, protection
+from dgx_vllm.launch.settings.resolve import Request
+from dgx_vllm.util.errors import UserError
 
 _VLLM = Vllm("0.32.0", "cuda", FAKE / "vllm", has_command=True)
 KEY = "sk-not-for-anybodys-eyes"
@@ -100,7 +100,7 @@ def test_a_server_on_a_machine_without_memory_is_ended(start: Start) -> None:
 
 def test_a_stop_that_memory_cuts_short_says_so(laptop: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     """Requests that had still time are cut off: that is no clean end."""
-    launch = command.plan(Request({}, {}), laptop, frozenset())
+    launch = resolve.plan(Request({}, {}), laptop, frozenset())
     progress = Progress()
     server = Server(launch, {}, Notifier({}, None), progress)
     server._asked = signal.SIGTERM

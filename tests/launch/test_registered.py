@@ -7,8 +7,8 @@ import pytest
 from launching import Start
 
 from dgx_vllm.launch.endpoint import Endpoint, Ready
+from dgx_vllm.launch.process import registry
 from dgx_vllm.launch.report import Progress
-from dgx_vllm.running import registry
 
 
 def test_a_server_is_in_the_registry_while_it_runs(

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from launching import Run, write_safetensors
 
-from dgx_vllm.checkpoint import snapshot
-from dgx_vllm.formats import Reading
-from dgx_vllm.machine import Machine
+from dgx_vllm.checkpoints.checkpoint import snapshot
+from dgx_vllm.checkpoints.file_formats import Reading
+from dgx_vllm.host.machine import Machine
 from dgx_vllm.plan import guard
 from dgx_vllm.plan.guard import Subject
-from dgx_vllm.profile import Profile
+from dgx_vllm.profiles.profile import Profile
 
 MODEL = "org/model"
 MAIN, COMMIT = "a" * 40, "b" * 40

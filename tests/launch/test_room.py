@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from launching import Run
 
-from dgx_vllm.launch import preflight
-from dgx_vllm.machine import GIB, Machine
+from dgx_vllm.host.machine import GIB, Machine
+from dgx_vllm.launch.checks import preflight
 
 MODEL = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
 

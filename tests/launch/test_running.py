@@ -19,8 +19,8 @@ import pytest
 from launching import COMMAND, Start, free_port
 from processes import PATIENCE, await_end, until
 
-from dgx_vllm.launch.layers import SHUTDOWN_SECONDS
-from dgx_vllm.launch.server import GRACE_SECONDS
+from dgx_vllm.launch.process.server import GRACE_SECONDS
+from dgx_vllm.launch.settings.sources import SHUTDOWN_SECONDS
 
 # --- ready ----------------------------------------------------------------------------------------------
 

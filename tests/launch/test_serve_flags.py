@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags
-from dgx_vllm.launch.flags import Flag, Value
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
+from dgx_vllm.vllm_flags.flags import Flag, Value
 
 TABLE = flags.load()
 
@@ -148,7 +148,7 @@ def test_what_vllm_would_refuse_is_refused(words: list[str], said: str) -> None:
 def test_the_table_is_the_installed_vllms(environment: dict[str, str]) -> None:
     """Writes flags.json anew; a change of vLLM's version shows here."""
     done = subprocess.run(
-        [sys.executable, "-m", "dgx_vllm.launch.generate_flags"],
+        [sys.executable, "-m", "dgx_vllm.vllm_flags.generate"],
         env={**environment, "VLLM_LOGGING_LEVEL": "ERROR"},
         capture_output=True,
         text=True,

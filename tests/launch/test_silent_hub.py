@@ -8,9 +8,9 @@ import pytest
 from launching import Run, write_safetensors
 from silence import silent_hub
 
-from dgx_vllm.download import hub as asked
-from dgx_vllm.launch import hub as launch_hub
-from dgx_vllm.machine import Machine
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.hub import client as asked
+from dgx_vllm.launch.checks import hub as launch_hub
 
 
 @pytest.fixture(params=[False, True], ids=["silent", "trickling"])

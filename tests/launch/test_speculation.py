@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from launching import LLAMA_8B, Outcome, Run, write_safetensors
 
-from dgx_vllm import profile
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command, flags, limits, speculation
-from dgx_vllm.launch.command import Launch, Request
-from dgx_vllm.machine import Machine
-from dgx_vllm.profile import Profile
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.launch.settings import limits, resolve, speculation
+from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.profiles import profile
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
 
 QWEN3_NEXT = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
 MTP = ["-sc.method=mtp", "-sc.num_speculative_tokens=2"]
@@ -22,7 +23,7 @@ DRAFTING = {"speculative-config": {"method": "mtp", "num_speculative_tokens": 2}
 
 def planned(machine: Machine, flags: dict[str, Any], serve: dict[str, Any], **environ: str) -> Launch:
     mine = Profile(model="org/model", summary="", memory_gib=1, serve=serve, name="mine")
-    return command.plan(Request(flags, environ, mine), machine, frozenset())
+    return resolve.plan(Request(flags, environ, mine), machine, frozenset())
 
 
 def test_a_shorter_flag_changes_a_profiles_drafts(spark: Machine) -> None:
@@ -55,7 +56,7 @@ def test_what_vllm_reads_itself_cannot_be_taken_back(spark: Machine, tokens: str
     mine = Profile(model="org/model", summary="", memory_gib=1, name="mine")
     request = Request({"spec-tokens": tokens}, {}, mine, config=DRAFTING)
     with pytest.raises(UserError, match=r"cannot take back speculative-config .* delete it there"):
-        command.plan(request, spark, frozenset())
+        resolve.plan(request, spark, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_the_profiles_draft_with_all_that_goes_with_it(spark: Machine) -> None:
     """MTP, prefix caching and chunked prefill, which vLLM 0.32 does together."""
     for name in ("qwen3-next-80b-a3b-instruct-nvfp4", "qwen3.6-35b-a3b-nvfp4"):
         chosen = profile.by_name(name)
-        settings = command.plan(Request({}, {}, chosen), spark, frozenset()).settings
+        settings = resolve.plan(Request({}, {}, chosen), spark, frozenset()).settings
         assert json.loads(settings["speculative-config"].text)["method"] == "mtp"
         assert settings["enable-prefix-caching"].value is True
         assert settings["enable-chunked-prefill"].value is True
@@ -222,7 +223,7 @@ def test_drafts_that_nobody_counts_are_as_many_as_vllm_makes(
 ) -> None:
     rest, values = flags.load().parse(["org/model", *words])
     request = Request({**values, "model": rest[0]}, {}, model_config={"num_nextn_predict_layers": 2})
-    launch = command.plan(request, spark, frozenset())
+    launch = resolve.plan(request, spark, frozenset())
     assert limits.draft_count(launch.settings) == drafts
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from launching import COMMAND, Run, free_port
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import descriptors, sockets
-from dgx_vllm.machine import Machine, detect
+from dgx_vllm.host.machine import Machine, detect
+from dgx_vllm.launch.checks import descriptors, sockets
+from dgx_vllm.util.errors import UserError
 
 SERVE = ("serve", "org/model", "--dry-run")
 
@@ -107,7 +107,7 @@ def test_the_limit_is_that_of_vllms_own_sockets(tmp_path: Path) -> None:
 @settings(max_examples=50)
 @given(st.integers(1, 300))
 def test_a_socket_of_the_users_own_has_as_much_room(size: int) -> None:
-    from dgx_vllm.launch.settings import Setting, Source
+    from dgx_vllm.launch.settings.ranking import Setting, Source
 
     uds = {"uds": Setting("uds", "/" + "s" * (size - 1), Source.FLAG, "--uds")}
     if size <= 107:

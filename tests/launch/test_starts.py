@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from launching import Start as Launcher
 
-from dgx_vllm import starts
-from dgx_vllm.starts import Start
+from dgx_vllm.launch.process import good_starts
+from dgx_vllm.launch.process.good_starts import Start
 
 _TEXT = st.text("abc0.", min_size=1, max_size=3)
 _STARTS = st.builds(
@@ -30,7 +30,7 @@ def test_a_failed_start_names_what_an_update_changed(start: Launcher, checkpoint
     first.await_ready()
     first.end(signal.SIGTERM)
     environ = first.recorded("environ.json")
-    path = starts._path(environ)
+    path = good_starts._path(environ)
     assert path is not None
     (known,) = json.loads(path.read_text())
     assert known["model"] == str(checkpoint)
@@ -48,10 +48,10 @@ def test_a_failed_start_of_what_never_ran_says_nothing_of_changes(start: Launche
 
 @given(_STARTS, _STARTS)
 def test_changes_are_those_of_the_machine_and_the_package(before: Start, after: Start) -> None:
-    assert starts.changes(before, before) == []
+    assert good_starts.changes(before, before) == []
     fields = ("kernel", "driver", "system", "package", "build")
     differs = any(getattr(before, each) != getattr(after, each) for each in fields)
-    assert bool(starts.changes(before, after)) is differs
+    assert bool(good_starts.changes(before, after)) is differs
 
 
 @given(st.lists(_STARTS, max_size=40))
@@ -60,19 +60,19 @@ def test_the_last_start_of_each_model_is_kept(
 ) -> None:
     environ = {"HOME": str(tmp_path_factory.mktemp("home"))}
     for each in many:
-        starts.record(each, environ)
-    for model in {each.model for each in many[-starts._KEPT :]}:
+        good_starts.record(each, environ)
+    for model in {each.model for each in many[-good_starts._KEPT :]}:
         newest = [each for each in many if each.model == model][-1]
-        found = starts.last(environ, model, Path("/nonexistent"))
+        found = good_starts.last(environ, model, Path("/nonexistent"))
         assert found in (newest, None)
     if many:
-        assert starts.last(environ, many[-1].model, Path("/nonexistent")) == many[-1]
+        assert good_starts.last(environ, many[-1].model, Path("/nonexistent")) == many[-1]
 
 
 @pytest.mark.parametrize("written", [b"", b"[]", b"{}", b"[{}]", b"\xff", b"[1, 2"])
 def test_a_file_that_is_damaged_tells_nothing(tmp_path: Path, written: bytes) -> None:
-    path = starts._path({"HOME": str(tmp_path)})
+    path = good_starts._path({"HOME": str(tmp_path)})
     assert path is not None
     path.parent.mkdir(parents=True)
     path.write_bytes(written)
-    assert starts.last({"HOME": str(tmp_path)}, root=tmp_path) is None
+    assert good_starts.last({"HOME": str(tmp_path)}, root=tmp_path) is None

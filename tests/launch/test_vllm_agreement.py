@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import config_file, flags
-from dgx_vllm.launch.flags import Flag, Values
+from dgx_vllm.launch.settings import config_file
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
+from dgx_vllm.vllm_flags.flags import Flag, Values
 
 TABLE = flags.load()
 #: --config names the file itself.

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from dgx_vllm import profile
-from dgx_vllm.models import shelf
-from dgx_vllm.running import units
-from dgx_vllm.running.registry import Entry, Registration
-from dgx_vllm.running.units import Unit
+from dgx_vllm.launch.process.registry import Entry, Registration
+from dgx_vllm.models import inventory
+from dgx_vllm.profiles import profile
+from dgx_vllm.running import systemd
+from dgx_vllm.running.systemd import Unit
 
 Run = Callable[..., tuple[int, str, str]]
 COMMIT = "c" * 40
@@ -52,8 +52,8 @@ def put(hub: Path, name: str, size: int, shared: str | None = None) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shelf, "_SERVICES", tmp_path / "none")
-    monkeypatch.setattr(units, "found", lambda environ: [])
+    monkeypatch.setattr(inventory, "_SERVICES", tmp_path / "none")
+    monkeypatch.setattr(systemd, "found", lambda environ: [])
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_services_cache_is_listed_and_its_model_kept(
         "ExecStart": "{ path=/x ; argv[]=/x/dgx-vllm serve org/a ; ignore_errors=no }",
         "Environment": f"HF_HOME={theirs.parent}",
     }
-    monkeypatch.setattr(units, "found", lambda environ: [Unit(properties, False)])
+    monkeypatch.setattr(systemd, "found", lambda environ: [Unit(properties, False)])
     rows = json.loads(run("list", "--json")[1])
     assert [(each["cache"], each["servers"]) for each in rows] == [(str(hub), []), (str(theirs), ["main"])]
     assert "say which one: --cache DIRECTORY" in run("rm", "org/a", "--yes")[2]
@@ -232,7 +232,7 @@ def test_a_service_that_is_stopped_is_named(run: Run, hub: Path, monkeypatch: py
         "ActiveState": "inactive",
         "ExecStart": "{ path=/x ; argv[]=/x/dgx-vllm serve org/a ; ignore_errors=no }",
     }
-    monkeypatch.setattr(units, "found", lambda environ: [Unit(properties, False)])
+    monkeypatch.setattr(systemd, "found", lambda environ: [Unit(properties, False)])
     assert (listed(run)["org/a"]["servers"], listed(run)["org/a"]["services"]) == ([], ["main"])
     status, out, _ = run("rm", "org/a", "--yes")
     assert status == 0

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor
 
 
 def reference_values(tensor: Nvfp4Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from layout import reference_values
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, fake_quantize, global_scale, quantize
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, fake_quantize, global_scale, quantize
 
 #: Half the widest gap between neighbouring E2M1 values (4 and 6), over 6, and E4M3's rounding of the scale.
 RELATIVE_TO_BLOCK = (1.0 / 6.0) * (1 + 2**-4) + 2**-4

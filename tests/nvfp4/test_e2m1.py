@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.nvfp4 import decode, e2m1, encode, pack, unpack
+from dgx_vllm.formats.nvfp4 import decode, e2m1, encode, pack, unpack
 
 NUMPY = {torch.bfloat16: ml_dtypes.bfloat16, torch.float16: np.float16}
 

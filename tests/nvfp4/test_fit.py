@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from layout import reference_values
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor, fitted, quantize
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, fitted, quantize
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 DRAWN: dict[str, Draw] = {

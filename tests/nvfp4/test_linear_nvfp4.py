@@ -13,11 +13,11 @@ from layout import reference_values
 
 pytest.importorskip("vllm")
 
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, by_rows, fitted, quantize
 from dgx_vllm.kernels import reference
-from dgx_vllm.kernels.launch import MULTIPLE
-from dgx_vllm.nvfp4 import Nvfp4Tensor, fitted, quantize, rows
-from dgx_vllm.plugin import nvfp4_linear
-from dgx_vllm.plugin.nvfp4_linear import CROSSOVER, linear_nvfp4, on_gpu
+from dgx_vllm.kernels.calls import MULTIPLE
+from dgx_vllm.plugin.dense import nvfp4_linear
+from dgx_vllm.plugin.dense.nvfp4_linear import CROSSOVER, linear_nvfp4, on_gpu
 
 BF16 = 2.0**-8
 ROWS, K = 192, 128
@@ -28,7 +28,7 @@ def drawn(height: int, k: int, seed: int = 0) -> torch.Tensor:
 
 
 def layer(weight: torch.Tensor) -> Nvfp4Tensor:
-    held = rows.quantize(weight)
+    held = by_rows.quantize(weight)
     assert held is not None
     return held
 

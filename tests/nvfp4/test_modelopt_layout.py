@@ -7,7 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dgx_vllm.nvfp4.checkpoint import fused_name, quantize_tensors, unquantized_modules, write_checkpoint
+from dgx_vllm.formats.nvfp4.modelopt import (
+    fused_name,
+    quantize_tensors,
+    unquantized_modules,
+    write_checkpoint,
+)
 
 QUANTIZED = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from layout import reference_values
 
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, pack, quantize, tiles, unpack
+from dgx_vllm.formats.nvfp4.sparsity_pattern import TWO_OF_FOUR
 from dgx_vllm.kernels import NoLibraryError, find, operators, reference
-from dgx_vllm.nvfp4 import Nvfp4Tensor, pack, quantize, tiles, unpack
-from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
 
 pytest.importorskip("vllm")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from layout import reference_values
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor, quantize
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, quantize
 
 pytest.importorskip("vllm")
 
@@ -32,7 +32,7 @@ def random_matrix(seed: int, rows: int, columns: int) -> Nvfp4Tensor:
 def test_a_linear_layer_multiplies_by_the_dequantized_weight() -> None:
     from vllm.model_executor.kernels.linear import NvFp4LinearLayerConfig
 
-    from dgx_vllm.plugin.cpu_linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu.linear import CpuNvFp4LinearKernel
 
     tensor = random_matrix(0, 64, 128)
     layer = torch.nn.Module()
@@ -54,7 +54,7 @@ def test_a_linear_layer_multiplies_by_the_dequantized_weight() -> None:
 
 @pytest.mark.usefixtures("on_cpu")
 def test_experts_with_scales_of_their_own_for_gate_and_up() -> None:
-    from dgx_vllm.plugin.cpu_moe import _dequantize_experts
+    from dgx_vllm.plugin.cpu.moe import _dequantize_experts
 
     gate, up = (
         [random_matrix(1, 32, 64), random_matrix(2, 32, 64)],
@@ -84,8 +84,8 @@ def test_registering_twice_registers_once() -> None:
     from vllm.platforms import PlatformEnum
 
     from dgx_vllm.plugin import register
-    from dgx_vllm.plugin.cpu_linear import CpuNvFp4LinearKernel
-    from dgx_vllm.plugin.cpu_moe import CpuModelOptNvFp4Config
+    from dgx_vllm.plugin.cpu.linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu.moe import CpuModelOptNvFp4Config
 
     register()
     register()
@@ -98,8 +98,10 @@ def test_on_another_platform_nothing_of_the_cpus_is_imported(monkeypatch: pytest
 
     from vllm import platforms
 
-    from dgx_vllm.plugin import drafts, layers, runner
     from dgx_vllm.plugin import register as entry
+    from dgx_vllm.plugin.dense import dense_layers
+    from dgx_vllm.plugin.draft_experts import offer
+    from dgx_vllm.plugin.moe import runner
     from dgx_vllm.plugin.register import register
 
     module = sys.modules[register.__module__]
@@ -107,13 +109,13 @@ def test_on_another_platform_nothing_of_the_cpus_is_imported(monkeypatch: pytest
     monkeypatch.setattr(module, "_registered", False)
     monkeypatch.setattr(platforms.current_platform, "is_cpu", lambda: False, raising=False)
     registered: list[str] = []
-    for made in (layers, runner, drafts):
+    for made in (dense_layers, runner, offer):
         monkeypatch.setattr(made, "register", lambda name=made.__name__: registered.append(name))
     for name in ("cpu_linear", "cpu_moe"):
         monkeypatch.delitem(sys.modules, f"dgx_vllm.plugin.{name}", raising=False)
     register()
     register()
-    assert not {"dgx_vllm.plugin.cpu_linear", "dgx_vllm.plugin.cpu_moe"} & set(sys.modules)
+    assert not {"dgx_vllm.plugin.cpu.linear", "dgx_vllm.plugin.cpu.moe"} & set(sys.modules)
     assert sorted(registered) == [f"dgx_vllm.plugin.{name}" for name in ("drafts", "layers", "runner")]
 
 
@@ -123,7 +125,7 @@ def test_what_quantizes_is_imported_where_it_is_asked_for() -> None:
     import sys
 
     code = (
-        "import sys, dgx_vllm.plugin as p; p.register(); print('dgx_vllm.plugin.dense_method' in sys.modules)"
+        "import sys, dgx_vllm.plugin as p; p.register(); print('dgx_vllm.plugin.dense.method' in sys.modules)"
     )
     environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "HOME": "/nonexistent"}
     ran = subprocess.run(

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dgx_vllm.formats.nvfp4 import by_rows, fitted, quantize
 from dgx_vllm.kernels import reference
-from dgx_vllm.nvfp4 import fitted, quantize, rows
 
 
 @settings(deadline=None, max_examples=25)
@@ -15,8 +15,8 @@ def test_it_is_what_is_said_of_the_whole(height: int, width: int, seed: int, chu
     columns = 64 * width
     weight = torch.randn(height, columns, generator=torch.Generator().manual_seed(seed)).bfloat16()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_CHUNK", chunk)
-        got = rows.quantize(weight)
+        patch.setattr(by_rows, "_CHUNK", chunk)
+        got = by_rows.quantize(weight)
     assert got is not None
     whole = quantize(weight, scales=fitted)
     assert torch.equal(got.weight, whole.weight)
@@ -30,4 +30,4 @@ def test_it_is_what_is_said_of_the_whole(height: int, width: int, seed: int, chu
 def test_what_is_not_finite_is_not_quantized(value: float) -> None:
     weight = torch.ones(130, 64).bfloat16()
     weight[129, 3] = value
-    assert rows.quantize(weight) is None
+    assert by_rows.quantize(weight) is None

@@ -27,12 +27,12 @@ from vllm.model_executor.layers.fused_moe.oracle.nvfp4 import NvFp4MoeBackend, s
 from vllm.model_executor.layers.quantization.utils.quant_utils import kNvfp4Dynamic, kNvfp4Static
 from vllm.platforms.interface import DeviceCapability
 
+from dgx_vllm.formats.nvfp4 import pack, tiles, unpack
+from dgx_vllm.formats.nvfp4.sparsity_pattern import TWO_OF_FOUR
 from dgx_vllm.kernels import operators
-from dgx_vllm.nvfp4 import pack, tiles, unpack
-from dgx_vllm.nvfp4.pattern import TWO_OF_FOUR
-from dgx_vllm.plugin import experts
-from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts, SlicedExperts
-from dgx_vllm.plugin.sparse import (
+from dgx_vllm.plugin.moe import select
+from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.moe.experts_24 import (
     SPARSE_CROSSOVER,
     SparseDecodeExperts,
     SparseExperts,
@@ -127,7 +127,7 @@ def test_a_layer_that_it_cannot_serve_is_vllms_with_one_line(
     config = layer(**changes)
     for _ in range(3):  # layers of a model
         assert (
-            experts.select(config, kNvfp4Static, kNvfp4Dynamic, CutlassExpertsFp4.activation_format()) is None
+            select.select(config, kNvfp4Static, kNvfp4Dynamic, CutlassExpertsFp4.activation_format()) is None
         )
     assert logged == [f"moe_backend 'dgx' leaves a layer to vLLM: {why}"]
 
@@ -156,7 +156,7 @@ def test_other_gpus(
     capability: tuple[int, int], expected: type | None, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     of_gpu(monkeypatch, *capability)
-    got = experts.select(layer(), kNvfp4Static, kNvfp4Dynamic, CutlassExpertsFp4.activation_format())
+    got = select.select(layer(), kNvfp4Static, kNvfp4Dynamic, CutlassExpertsFp4.activation_format())
     assert got is expected
     shown = "{}.{}".format(*capability)
     refusal = f"its kernels are for compute capability 12.1 (9.0 to verify), not {shown}"
@@ -170,7 +170,7 @@ def checkpoint(monkeypatch: pytest.MonkeyPatch, *, of_text: bool = False, **spar
     if of_text:
         hf_config = SimpleNamespace(text_config=hf_config)
     config = SimpleNamespace(model_config=SimpleNamespace(hf_config=hf_config))
-    monkeypatch.setattr(experts, "get_current_vllm_config_or_none", lambda: config)
+    monkeypatch.setattr(select, "get_current_vllm_config_or_none", lambda: config)
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_what_a_layer_gives_up_is_given_back_before_the_next_is_compressed(
         steps.append("w13" if halves else "w2")
         return compress(weight, scale, halves)
 
-    monkeypatch.setattr("dgx_vllm.plugin.sparse.compress_24", counted)
+    monkeypatch.setattr("dgx_vllm.plugin.moe.experts_24.compress_24", counted)
     monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: steps.append("given back"))
     for _ in range(2):
         Call(SparseDecodeExperts, 1)
@@ -434,7 +434,7 @@ def test_a_layer_that_is_not_sparse_is_refused(monkeypatch: pytest.MonkeyPatch) 
         weight[1, 7, 20:22] = 0x11
         return kept(weight, scale, halves)
 
-    monkeypatch.setattr("dgx_vllm.plugin.sparse.compress_24", spoiled)
+    monkeypatch.setattr("dgx_vllm.plugin.moe.experts_24.compress_24", spoiled)
     where = "model.layers.3.mlp.experts, w13: the weight is not 2:4: 1 groups of four in expert 1"
     with pytest.raises(ValueError, match=where):
         Call(SparseDecodeExperts, 1)

@@ -18,11 +18,11 @@ from vllm.model_executor.kernels import linear
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel, init_nvfp4_linear_kernel
 from vllm.platforms.interface import DeviceCapability
 
-from dgx_vllm.kernels import launch, reference
-from dgx_vllm.nvfp4 import quantize
-from dgx_vllm.plugin import fp8_linear, nvfp4_linear
-from dgx_vllm.plugin.nvfp4_kernel import DecodeNvFp4LinearKernel, select
-from dgx_vllm.plugin.nvfp4_linear import CROSSOVER
+from dgx_vllm.formats.nvfp4 import quantize
+from dgx_vllm.kernels import calls, reference
+from dgx_vllm.plugin.dense import fp8_linear, nvfp4_linear
+from dgx_vllm.plugin.dense.linear_backend import DecodeNvFp4LinearKernel, select
+from dgx_vllm.plugin.dense.nvfp4_linear import CROSSOVER
 
 pytestmark = pytest.mark.usefixtures("plugin", "logged")
 
@@ -191,7 +191,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(x))
         out.copy_(reference.linear_nvfp4(x, *held))
 
-    monkeypatch.setattr(launch, "linear_decode_nvfp4", linear_decode)
+    monkeypatch.setattr(calls, "linear_decode_nvfp4", linear_decode)
     return sizes
 
 

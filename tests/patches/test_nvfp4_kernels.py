@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cubins import Cubin, has_family_features, runs_on
 
-from dgx_vllm.doctor.fatbin import architectures
+from dgx_vllm.kernels.fatbin import architectures
 
 GB10 = (12, 1)
 EXTENSIONS = ("_C_stable_libtorch", "_moe_C_stable_libtorch")

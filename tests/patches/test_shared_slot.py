@@ -26,10 +26,10 @@ from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 
 from dgx_vllm import plugin
 from dgx_vllm.kernels import reference
-from dgx_vllm.plugin import runner
-from dgx_vllm.plugin.decode import CROSSOVER, DecodeExperts
-from dgx_vllm.plugin.shared import refusals
-from dgx_vllm.plugin.sparse import SparseDecodeExperts
+from dgx_vllm.plugin.moe import runner
+from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts
+from dgx_vllm.plugin.moe.experts_24 import SparseDecodeExperts
+from dgx_vllm.plugin.moe.shared_slot import refusals
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin", "gb10")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from shapes import QWEN3_NEXT_NVFP4, understood
 
-from dgx_vllm.machine import Gpu, Machine, Vllm
+from dgx_vllm.host.machine import Gpu, Machine, Vllm
 from dgx_vllm.plan.model import Model
 
 

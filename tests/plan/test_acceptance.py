@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import QWEN3_NEXT_NVFP4, understood
 
-from dgx_vllm import profile
-from dgx_vllm.errors import UserError
 from dgx_vllm.plan import acceptance, gb10, outlook
 from dgx_vllm.plan.acceptance import Acceptance
 from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook, Wish
+from dgx_vllm.profiles import profile
+from dgx_vllm.util.errors import UserError
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=4).map(lambda s: tuple(sorted(s, reverse=True)))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.plan.units import parse
+from dgx_vllm.util.amounts import parse
+from dgx_vllm.util.errors import UserError
 
 
 @pytest.mark.parametrize(

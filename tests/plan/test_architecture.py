@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import QWEN3_NEXT, understood
 
-from dgx_vllm.plan import families, parts
-from dgx_vllm.plan.parts import Part
+from dgx_vllm.formats import tensor_roles
+from dgx_vllm.formats.tensor_roles import Part
+from dgx_vllm.plan import families
 
 _SMALL: dict[str, dict[str, Any]] = {
     "llama": {"num_hidden_layers": 2, "num_key_value_heads": 8},
@@ -47,7 +48,7 @@ def planned(config: dict[str, Any]) -> int:
     return sum(
         tensor.parameters
         for tensor in architecture.tensors
-        if not parts.is_draft(tensor.name) and not tensor.name.endswith("e_score_correction_bias")
+        if not tensor_roles.is_draft(tensor.name) and not tensor.name.endswith("e_score_correction_bias")
     )
 
 
@@ -61,26 +62,28 @@ def test_parameters_are_those_of_transformers(family: str) -> None:
 def test_vision_towers_too(family: str) -> None:
     config, parameters = counted(family, images=True)
     assert planned(config) == parameters
-    kinds = {parts.of(tensor.name) for tensor in families.read("model", config).tensors}
+    kinds = {tensor_roles.of(tensor.name) for tensor in families.read("model", config).tensors}
     assert Part.VISION in kinds
 
 
 @pytest.mark.parametrize("family", _SMALL)
 def test_every_tensor_has_a_part(family: str) -> None:
     config, _ = counted(family)
-    named = {tensor.name: parts.of(tensor.name) for tensor in families.read("model", config).tensors}
+    named = {tensor.name: tensor_roles.of(tensor.name) for tensor in families.read("model", config).tensors}
     assert not [name for name, part in named.items() if part is Part.OTHER]
 
 
 def test_the_published_size_is_met() -> None:
     """80 billion parameters, of which 3 billion are used for a token."""
     architecture = understood(QWEN3_NEXT).architecture
-    count = sum(tensor.parameters for tensor in architecture.tensors if not parts.is_draft(tensor.name))
+    count = sum(
+        tensor.parameters for tensor in architecture.tensors if not tensor_roles.is_draft(tensor.name)
+    )
     assert count == pytest.approx(80e9, rel=0.01)
     experts = sum(
         tensor.parameters
         for tensor in architecture.tensors
-        if parts.of(tensor.name) is Part.EXPERTS and not parts.is_draft(tensor.name)
+        if tensor_roles.of(tensor.name) is Part.EXPERTS and not tensor_roles.is_draft(tensor.name)
     )
     active = count - experts * (1 - 10 / 512)
     assert active == pytest.approx(3.9e9, rel=0.05)  # 3 billion without embedding and lm_head

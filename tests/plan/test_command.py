@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from shapes import QWEN3_NEXT, QWEN3_NEXT_NVFP4
 
-from dgx_vllm import machine, meminfo
-from dgx_vllm.machine import Machine
+from dgx_vllm.host import machine, meminfo
+from dgx_vllm.host.machine import Machine
 from dgx_vllm.plan import gb10
 
 Run = Callable[..., tuple[int, str, str]]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import QWEN3_NEXT_NVFP4, understood
 
-from dgx_vllm.plan import cache, decode, gb10
+from dgx_vllm.plan import cache, decode_speed, gb10
 from dgx_vllm.plan.cache import Options
-from dgx_vllm.plan.decode import Step, distinct_experts
+from dgx_vllm.plan.decode_speed import Step, distinct_experts
 from dgx_vllm.plan.model import Model
 
 # MB a token at batch 1 and a context of 1024, FP8 KV cache and BF16 states, and the precision.
@@ -31,7 +31,7 @@ LEFT_OUT = ("convolution state", "norms and scalars", "embedding")
 
 def step(model: Model, batch: int = 1, drafts: int = 0, context: int = 1024) -> Step:
     kept = cache.of(model.architecture, Options(cache_dtype="fp8", drafts=drafts))
-    return decode.step(model.architecture, model.weights, kept, batch, context, drafts)
+    return decode_speed.step(model.architecture, model.weights, kept, batch, context, drafts)
 
 
 def test_each_part_is_as_published(qwen3_next: Model) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from shapes import QWEN3_NEXT_NVFP4, understood
 
-from dgx_vllm import dense
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command
-from dgx_vllm.launch.command import Request
-from dgx_vllm.launch.settings import Source
-from dgx_vllm.machine import Machine, Vllm
+from dgx_vllm.formats import dense_dtype
+from dgx_vllm.formats.tensor_roles import Part
+from dgx_vllm.host.machine import Machine, Vllm
+from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.ranking import Source
+from dgx_vllm.launch.settings.resolve import Request
 from dgx_vllm.plan import outlook
 from dgx_vllm.plan.outlook import Wish
-from dgx_vllm.plan.parts import Part
 from dgx_vllm.plan.weights import Weight
+from dgx_vllm.util.errors import UserError
 
 MACHINE = Machine(Vllm("0.32.0", "cpu", Path("/env/vllm"), has_command=True), (), 32 * 2**30, 8, "python")
 KNOWN: frozenset[str] = frozenset()
@@ -121,7 +121,7 @@ def test_a_tied_head_stays() -> None:
 )
 def test_projections_are_covered(module: str) -> None:
     """By the names of checkpoints and by vLLM's, which fuses some."""
-    assert dense.covers(module)
+    assert dense_dtype.covers(module)
 
 
 @pytest.mark.parametrize(
@@ -142,21 +142,21 @@ def test_projections_are_covered(module: str) -> None:
     ],
 )
 def test_what_decides_or_is_small_is_not_covered(module: str) -> None:
-    assert not dense.covers(module)
+    assert not dense_dtype.covers(module)
 
 
 @pytest.mark.parametrize("dtype", [None, "bf16"])
 def test_nothing_is_quantized_unasked(dtype: str | None) -> None:
-    launch = command.plan(Request({}, {}, dense_dtype=dtype), MACHINE, KNOWN)  # type: ignore[arg-type]
+    launch = resolve.plan(Request({}, {}, dense_dtype=dtype), MACHINE, KNOWN)  # type: ignore[arg-type]
     assert "additional-config" not in launch.settings
 
 
 def test_fp8_is_told_to_the_plugin_in_vllms_additional_config() -> None:
-    launch = command.plan(Request({}, {}, dense_dtype="fp8"), MACHINE, KNOWN)
+    launch = resolve.plan(Request({}, {}, dense_dtype="fp8"), MACHINE, KNOWN)
     setting = launch.settings["additional-config"]
     assert setting.source is Source.FLAG
     assert setting.origin == "--dense-dtype fp8"
-    assert dense.asked(json.loads(setting.text)) == "fp8"
+    assert dense_dtype.asked(json.loads(setting.text)) == "fp8"
     assert "--additional-config" in launch.argv
 
 
@@ -166,17 +166,17 @@ def test_an_additional_config_of_ones_own_says_it_itself() -> None:
         UserError,
         match=r'fp8 would replace --additional-config: put "dgx_dense_dtype": "fp8" into the latter',
     ):
-        command.plan(request, MACHINE, KNOWN)
-    assert "additional-config" in command.plan(replace(request, dense_dtype="bf16"), MACHINE, KNOWN).settings
+        resolve.plan(request, MACHINE, KNOWN)
+    assert "additional-config" in resolve.plan(replace(request, dense_dtype="bf16"), MACHINE, KNOWN).settings
 
 
 def test_what_is_asked_for_is_a_dtype() -> None:
-    assert dense.asked({}) == dense.asked(None) == "bf16"
+    assert dense_dtype.asked({}) == dense_dtype.asked(None) == "bf16"
     with pytest.raises(ValueError, match="dgx_dense_dtype must be one of bf16, fp8, nvfp4, not 'int8'"):
-        dense.asked({"dgx_dense_dtype": "int8"})
+        dense_dtype.asked({"dgx_dense_dtype": "int8"})
 
 
 def test_two_who_say_what_is_quantized() -> None:
     request = Request({"quantization-config": '{"linear": "mxfp8"}'}, {}, dense_dtype="fp8")
     with pytest.raises(UserError, match=r"--dense-dtype fp8 and --quantization-config both say"):
-        command.plan(request, MACHINE, KNOWN)
+        resolve.plan(request, MACHINE, KNOWN)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from test_generic import _BASE, planned, weights
 from vllm.model_executor.models.utils import get_spec_layer_idx_from_weight_name
 
-from dgx_vllm.plan import model, outlook, parts, source
+from dgx_vllm.formats import tensor_roles
+from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.outlook import Wish
 
 _OWN = ("BF16", (32, 64))
@@ -59,7 +60,7 @@ def test_a_draft_layer_counts_only_where_drafts_are_on(
 
 @pytest.mark.parametrize("stem", ["vision_tower.encoder", "model.visual", "vision_model"])
 def test_a_vision_towers_layers_are_no_drafts(stem: str) -> None:
-    assert not parts.is_draft(f"{stem}.layers.30.mlp.fc1.weight", range(28, 40))
+    assert not tensor_roles.is_draft(f"{stem}.layers.30.mlp.fc1.weight", range(28, 40))
 
 
 @given(
@@ -72,4 +73,4 @@ def test_numbered_drafts_are_those_of_vllm(layers: int, drafts: int, index: int,
     name = f"{root}layers.{index}.mlp.up_proj.weight"
     config: Any = SimpleNamespace(num_hidden_layers=layers, num_nextn_predict_layers=drafts)
     theirs = get_spec_layer_idx_from_weight_name(config, name)
-    assert parts.is_draft(name, range(layers, layers + drafts)) == (theirs is not None)
+    assert tensor_roles.is_draft(name, range(layers, layers + drafts)) == (theirs is not None)

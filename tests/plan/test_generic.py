@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from checkpoints import write
 
-from dgx_vllm.errors import UserError
 from dgx_vllm.plan import model, outlook, report, source
 from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.util.errors import UserError
 
 _BASE: dict[str, Any] = {
     "hidden_size": 64,

@@ -11,20 +11,21 @@ from checkpoints import write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm import meminfo, profile
 from dgx_vllm.demo.paths import CHECKPOINT
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import command
-from dgx_vllm.launch.command import Launch, Request
-from dgx_vllm.launch.memory import Memory
-from dgx_vllm.machine import Gpu, Machine
+from dgx_vllm.host import meminfo
+from dgx_vllm.host.machine import Gpu, Machine
+from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.memory_guard import Memory
+from dgx_vllm.launch.settings.resolve import Launch, Request
 from dgx_vllm.plan import cache, guard, overheads
+from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.cache import Options
 from dgx_vllm.plan.guard import Subject, Terms, compile_jobs, judge
-from dgx_vllm.plan.memory import Budget
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.overheads import Overhead
 from dgx_vllm.plan.weights import Loading
+from dgx_vllm.profiles import profile
+from dgx_vllm.util.errors import UserError
 
 GB = 10**9
 QWEN = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
@@ -139,7 +140,7 @@ def planned(
         profile=subject.profile,
         memory=Memory(available, None, subject),
     )
-    return command.plan(request, machine, frozenset())
+    return resolve.plan(request, machine, frozenset())
 
 
 @pytest.fixture

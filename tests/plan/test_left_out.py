@@ -7,7 +7,7 @@ import pytest
 from checkpoints import write
 from test_generic import _BASE, planned, weights
 
-from dgx_vllm.plan import parts
+from dgx_vllm.formats import tensor_roles
 
 #: A model of vLLM, a tensor of its checkpoints that it drops, and one that it loads.
 _MODELS = [
@@ -52,7 +52,7 @@ def test_what_vllm_drops_is_left_out(model: str, dropped: str, loaded: str) -> N
     module, name = model.split(".")
     found = getattr(importlib.import_module(f"vllm.model_executor.models.{module}"), name)
     for tensor in (dropped, loaded):
-        assert parts.is_left_out(tensor) is (not found.hf_to_vllm_mapper.apply_list([tensor])), tensor
+        assert tensor_roles.is_left_out(tensor) is (not found.hf_to_vllm_mapper.apply_list([tensor])), tensor
 
 
 def test_what_speaks_is_no_part_of_the_weights(tmp_path: Path) -> None:

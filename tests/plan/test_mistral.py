@@ -7,9 +7,9 @@ import pytest
 from checkpoints import write
 from test_generic import planned
 
-from dgx_vllm import mistral
-from dgx_vllm.plan import parts
-from dgx_vllm.plan.parts import Part
+from dgx_vllm.checkpoints import mistral
+from dgx_vllm.formats import tensor_roles
+from dgx_vllm.formats.tensor_roles import Part
 
 DENSE = {"dim": 64, "n_layers": 4, "head_dim": 16, "hidden_dim": 128, "n_heads": 4, "n_kv_heads": 2}
 MOE = {"num_experts": 8, "num_experts_per_tok": 2}
@@ -94,4 +94,4 @@ def test_a_mamba_is_not_taken_for_a_model_with_attention(tmp_path: Path) -> None
     ],
 )
 def test_its_tensors_are_told_by_their_names(name: str, part: Part) -> None:
-    assert parts.of(name) is part
+    assert tensor_roles.of(name) is part

@@ -14,8 +14,8 @@ from vllm.transformers_utils import model_arch_config_convertor as convertor
 from vllm.transformers_utils.model_arch_config_convertor import ModelArchConfigConvertorBase
 from vllm_modules import SERVED, TYPES
 
+from dgx_vllm.checkpoints.fields import text_part
 from dgx_vllm.plan import generic
-from dgx_vllm.plan.fields import text_part
 
 _SOURCES = [
     path

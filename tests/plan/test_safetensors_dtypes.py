@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError, deserialize
 
-from dgx_vllm.plan import headers, weights
+from dgx_vllm.checkpoints import headers
+from dgx_vllm.plan import weights
 
 
 def dtypes() -> list[str]:

@@ -23,12 +23,13 @@ from vllm.v1.kv_cache_interface import (
 )
 from vllm_modules import SERVED, UnbuiltError
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.plan import cache, families, model, outlook, parts, report, source, weights
+from dgx_vllm.formats import tensor_roles
+from dgx_vllm.plan import cache, families, model, outlook, report, source, weights
 from dgx_vllm.plan.architecture import Unknown
 from dgx_vllm.plan.cache import Options
 from dgx_vllm.plan.outlook import Wish
 from dgx_vllm.plan.weights import Loading
+from dgx_vllm.util.errors import UserError
 
 #: Architectures that cannot be built here, by the reason.
 UNBUILT: dict[str, list[str]] = tomllib.loads((Path(__file__).parent / "unbuilt.toml").read_text())
@@ -126,7 +127,10 @@ def test_the_planner_counts_what_vllm_builds(built: Built, tmp_path: Path) -> No
 
     if found.known:
         planned = families.read("model", built.config).tensors
-        assert sum(each.parameters for each in planned if not parts.is_draft(each.name)) == built.parameters
+        assert (
+            sum(each.parameters for each in planned if not tensor_roles.is_draft(each.name))
+            == built.parameters
+        )
     else:
         with pytest.raises(UserError, match=r"config\.json"):
             model.understand(source.Source("model", built.config))

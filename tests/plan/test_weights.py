@@ -8,11 +8,13 @@ import pytest
 from safetensors import safe_open
 from shapes import QWEN3_NEXT_NVFP4, understood
 
+from dgx_vllm.checkpoints import headers
+from dgx_vllm.checkpoints.headers import Stored
 from dgx_vllm.demo.paths import CHECKPOINT
-from dgx_vllm.plan import families, headers, model, parts, quantization, source, weights
-from dgx_vllm.plan.headers import Stored
+from dgx_vllm.formats import tensor_roles
+from dgx_vllm.formats.tensor_roles import Part
+from dgx_vllm.plan import families, model, quantization, source, weights
 from dgx_vllm.plan.model import Model
-from dgx_vllm.plan.parts import Part
 
 _SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "U8": 1, "I32": 4, "I64": 8}
 
@@ -258,4 +260,4 @@ def test_an_unknown_architecture_goes_by_its_files(tmp_path: Path) -> None:
         Part.OTHER: 96,
         Part.LM_HEAD: 160,
     }
-    assert parts.of("model.layers.0.new_thing.weight") is Part.OTHER
+    assert tensor_roles.of("model.layers.0.new_thing.weight") is Part.OTHER

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dgx_vllm.nvfp4 import quantize
+from dgx_vllm.formats.nvfp4 import quantize
 
 HIDDEN, INNER, EXPERTS = 64, 32, 10
 

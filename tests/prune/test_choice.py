@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sparse_reference import best_choice, values, zeros_fit
 
-from dgx_vllm.norms import norm_rms
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, quantize
-from dgx_vllm.nvfp4.pattern import PAIRS, TWO_OF_FOUR, Pattern
-from dgx_vllm.prune import experts, inputs
+from dgx_vllm.evaluation.norm_scales import norm_rms
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, quantize
+from dgx_vllm.formats.nvfp4.sparsity_pattern import PAIRS, TWO_OF_FOUR, Pattern
+from dgx_vllm.prune import experts, input_estimates
 from dgx_vllm.prune.compensation import compensate, spreading
 from dgx_vllm.prune.experts import Experts, Samples
 
@@ -84,7 +84,7 @@ def test_the_inner_rms_is_what_sampling_gives(gated: bool) -> None:
     rms = torch.rand(32, generator=g) + 0.2
     x = torch.randn(400_000, 32, generator=g) * rms
     h = SILU(x @ gate.T) * (x @ up.T) if gated else SILU(x @ up.T)
-    got = inputs.inner_rms(gate if gated else None, up, rms, SILU)
+    got = input_estimates.inner_rms(gate if gated else None, up, rms, SILU)
     torch.testing.assert_close(got, h.pow(2).mean(0).sqrt(), rtol=0.02, atol=0)
 
 
@@ -92,7 +92,9 @@ def test_norms_by_model() -> None:
     weight = torch.tensor([-0.25, 0.5])
     assert norm_rms(weight, "qwen3_next").tolist() == [0.75, 1.5]
     assert norm_rms(weight, "qwen3_moe").tolist() == [0.25, 0.5]
-    assert "model.layers.3.post_attention_layernorm.weight" in inputs.norm_names("model.layers.3.mlp.experts")
+    assert "model.layers.3.post_attention_layernorm.weight" in input_estimates.norm_names(
+        "model.layers.3.mlp.experts"
+    )
 
 
 def correlated(tokens: int, seed: int) -> torch.Tensor:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sparse_reference import expanded
 
-from dgx_vllm.nvfp4 import pack, unpack
-from dgx_vllm.nvfp4.compressed import Compressed, compress, expand, follows
-from dgx_vllm.nvfp4.pattern import PAIRS, TWO_OF_FOUR, Pattern
+from dgx_vllm.formats.nvfp4 import pack, unpack
+from dgx_vllm.formats.nvfp4.compressed import Compressed, compress, expand, follows
+from dgx_vllm.formats.nvfp4.sparsity_pattern import PAIRS, TWO_OF_FOUR, Pattern
 
 PLACES = list(itertools.combinations(range(4), 2))
 BOTH = pytest.mark.parametrize("pattern", [TWO_OF_FOUR, PAIRS], ids=lambda pattern: pattern.name)

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from sparse_reference import read, values, zeros_fit
 
-from dgx_vllm import sparsity
-from dgx_vllm.nvfp4.pattern import PATTERNS
+from dgx_vllm.checkpoints import sparsity
+from dgx_vllm.formats.nvfp4.sparsity_pattern import PATTERNS
 from dgx_vllm.prune import destination, shard
 from dgx_vllm.prune.method import Method
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from transcripts import Transcript
 
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.dense import Dtype, additional_config
+from dgx_vllm.formats.dense_dtype import Dtype, additional_config
 
 MAX_TOKENS = 64
 #: <|endoftext|> and <|im_end|>.

@@ -11,8 +11,8 @@ from engine import Engine
 from test_log_probabilities import of_answers
 from transcripts import Transcript
 
-from dgx_vllm import dense, fp8
-from dgx_vllm.nvfp4 import dequantize, quantize
+from dgx_vllm.formats import dense_dtype, fp8
+from dgx_vllm.formats.nvfp4 import dequantize, quantize
 
 #: Nats, between the same engine's BF16 and FP8 projections.
 MEAN_BOUND = 0.1
@@ -35,7 +35,7 @@ def dense_weights(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         module: tensor.astype(np.float32)
         for module, tensor in modules.items()
-        if dense.covers(module) and tensor.dtype == ml_dtypes.bfloat16
+        if dense_dtype.covers(module) and tensor.dtype == ml_dtypes.bfloat16
     }
 
 

@@ -10,8 +10,8 @@ from engine import Engine
 from torch.nn import functional
 from transcripts import Transcript
 
-from dgx_vllm.nvfp4 import dequantize, fitted, quantize
-from dgx_vllm.plugin.draft_method import INPUT_SCALE, RoundingMethod
+from dgx_vllm.formats.nvfp4 import dequantize, fitted, quantize
+from dgx_vllm.plugin.draft_experts.method import INPUT_SCALE, RoundingMethod
 
 #: Of the drafted tokens, of which BF16 keeps 99.0%. This draft leans little on its routed experts: 97.1% are
 #: kept where they give nothing, with all that goes in rounded to zero (an INPUT_SCALE of 10000).
@@ -117,7 +117,7 @@ def test_activations_in_fp4_cost_few_drafts_and_no_text(
     record_property: Callable[[str, object], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dgx_vllm.plugin.draft_method.RoundingMethod", Cutlass)
+    monkeypatch.setattr("dgx_vllm.plugin.draft_experts.method.RoundingMethod", Cutlass)
     coarse = Engine(drafts=2, dense="fp8", moe_backend="dgx")
     try:
         agree(engine, coarse, tasks, record_property)

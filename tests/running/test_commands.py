@@ -16,11 +16,12 @@ import pytest
 from faking import Systemd, unit
 from processes import PATIENCE
 
-from dgx_vllm.launch import command
-from dgx_vllm.launch.command import Request
-from dgx_vllm.machine import GIB, Machine, Vllm
-from dgx_vllm.running import kept, registry, report
-from dgx_vllm.running.registry import Entry
+from dgx_vllm.host.machine import GIB, Machine, Vllm
+from dgx_vllm.launch.process import kept_log, registry
+from dgx_vllm.launch.process.registry import Entry
+from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.resolve import Request
+from dgx_vllm.running import report
 
 Run = Callable[..., tuple[int, str, str]]
 _METRICS = """# HELP vllm:num_requests_running help
@@ -64,7 +65,7 @@ def plain(environment: dict[str, str]) -> Iterator[Plain]:
     """A process that is registered as a server, until SIGTERM."""
     code = (
         "import os, signal, sys, time, msgspec\n"
-        "from dgx_vllm.running.registry import Entry, Registration\n"
+        "from dgx_vllm.launch.process.registry import Entry, Registration\n"
         "given = msgspec.json.decode(sys.argv[1], type=Entry)\n"
         "Registration(msgspec.structs.replace(given, pid=os.getpid()), os.environ)\n"
         "print('there', flush=True)\n"
@@ -241,8 +242,8 @@ def test_a_log_is_kept_unless_the_journal_has_it(
     """A desktop's terminal inherits JOURNAL_STREAM from a service, and its programs do not write there."""
     state = os.fstat(2)
     stream = f"{state.st_dev}:{state.st_ino if journal else state.st_ino + 1}"
-    launch = command.plan(Request({}, {}), LAPTOP, frozenset())
-    assert (kept.path(launch, {**environment, "JOURNAL_STREAM": stream}) is None) == journal
+    launch = resolve.plan(Request({}, {}), LAPTOP, frozenset())
+    assert (kept_log.path(launch, {**environment, "JOURNAL_STREAM": stream}) is None) == journal
 
 
 def test_status_where_another_server_answers(
@@ -328,7 +329,7 @@ def test_the_end_of_a_plain_servers_log(
     place = registry.directory(environment)
     assert place is not None
     file = place.parent / "logs" / "9001.log"
-    log = kept.Kept(str(file), limit=64)
+    log = kept_log.Kept(str(file), limit=64)
     child = plain(log=str(file))
     for number in range(20):
         log.write(f"line {number}\n".encode())
@@ -347,7 +348,7 @@ def test_a_log_is_followed_until_the_server_ends(
     place = registry.directory(environment)
     assert place is not None
     file = place.parent / "logs" / "9001.log"
-    log = kept.Kept(str(file), limit=40)
+    log = kept_log.Kept(str(file), limit=40)
     child = plain(log=str(file))
     log.write(b"before\n")
     reader = subprocess.Popen(
@@ -369,9 +370,9 @@ def test_a_log_is_followed_until_the_server_ends(
 
 
 def test_no_line_is_lost_between_the_end_and_what_follows(tmp_path: Path) -> None:
-    log = kept.Kept(str(tmp_path / "log"), limit=30)
+    log = kept_log.Kept(str(tmp_path / "log"), limit=30)
     log.write(b"before\n")
-    reader = kept.Reader(tmp_path / "log")
+    reader = kept_log.Reader(tmp_path / "log")
     seen = reader.last(10)
     for number in range(50):
         log.write(f"line {number}\n".encode())
@@ -382,7 +383,7 @@ def test_no_line_is_lost_between_the_end_and_what_follows(tmp_path: Path) -> Non
 
 
 def test_servers_of_one_port_on_two_addresses_keep_a_log_each(tmp_path: Path) -> None:
-    logs = [kept.Kept(str(tmp_path / "9001.log"), limit=30) for _ in range(3)]
+    logs = [kept_log.Kept(str(tmp_path / "9001.log"), limit=30) for _ in range(3)]
     assert [log.name for log in logs] == [
         str(tmp_path / name) for name in ("9001.log", "9001-2.log", "9001-3.log")
     ]
@@ -392,10 +393,10 @@ def test_servers_of_one_port_on_two_addresses_keep_a_log_each(tmp_path: Path) ->
     for which, log in enumerate(logs):
         assert log.name is not None
         expected = "".join(f"log {which} line {number}\n" for number in range(3, 6))
-        assert kept.Reader(Path(log.name)).last(3).decode() == expected
+        assert kept_log.Reader(Path(log.name)).last(3).decode() == expected
     logs[0].close()
     # The next server on the port takes the name that is free, and puts aside what the last one wrote.
-    following = kept.Kept(str(tmp_path / "9001.log"))
+    following = kept_log.Kept(str(tmp_path / "9001.log"))
     assert following.name == str(tmp_path / "9001.log")
     assert (tmp_path / "9001.log").read_bytes() == b""
     assert b"log 0 line 5" in (tmp_path / "9001.log.1").read_bytes()

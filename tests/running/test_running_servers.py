@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dgx_vllm.running import registry
-from dgx_vllm.running.registry import Entry, Registration
+from dgx_vllm.launch.process import registry
+from dgx_vllm.launch.process.registry import Entry, Registration
 
 
 def entry(**changes: object) -> Entry:
@@ -49,7 +49,7 @@ def test_a_server_is_known_until_it_ends(environ: dict[str, str]) -> None:
 def test_what_a_killed_server_left_is_removed(environ: dict[str, str]) -> None:
     code = (
         "import os, sys, msgspec\n"
-        "from dgx_vllm.running.registry import Entry, Registration\n"
+        "from dgx_vllm.launch.process.registry import Entry, Registration\n"
         "Registration(msgspec.json.decode(sys.argv[1], type=Entry), os.environ)\n"
         "print('there', flush=True)\n"
         "sys.stdin.read()\n"

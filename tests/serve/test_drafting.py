@@ -8,7 +8,7 @@ import pytest
 from processes import PATIENCE
 from serving import ANSWER, answer, serving
 
-from dgx_vllm.launch import drafted
+from dgx_vllm.launch.process import draft_statistics
 
 pytestmark = pytest.mark.engine
 
@@ -29,7 +29,7 @@ def test_acceptance_is_in_metrics_and_said_at_the_end(
         metrics = httpx.get(f"{server.url}/metrics").raise_for_status().text
         for name in COUNTERS:
             assert f"\n{name}{{" in metrics
-        found = drafted.read(metrics)
+        found = draft_statistics.read(metrics)
         assert found is not None
         assert len(found.by_position) == 2
         assert found.proposed == 2 * found.rounds

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 from wish import LAPTOP, WISH
 
-from dgx_vllm import cli, machine
-from dgx_vllm.errors import UserError
-from dgx_vllm.machine import Gpu
+from dgx_vllm import cli
+from dgx_vllm.host import machine
+from dgx_vllm.host.machine import Gpu
 from dgx_vllm.service.command import install_service
 from dgx_vllm.service.environment_file import parse
+from dgx_vllm.util.errors import UserError
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=12)

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dgx_vllm.errors import UserError
 from dgx_vllm.service import install
 from dgx_vllm.service.instance import Instance
+from dgx_vllm.util.errors import UserError
 
 QWEN = "nvidia/Qwen3.6-35B-A3B-NVFP4"
 

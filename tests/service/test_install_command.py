@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 from wish import LAPTOP, WISH
 
-from dgx_vllm import cli, machine
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch.options import Options
+from dgx_vllm import cli
+from dgx_vllm.host import machine
 from dgx_vllm.launch.serve import decide
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.service.command import Wish, install_service
+from dgx_vllm.util.errors import UserError
 
 Sections = dict[str, dict[str, str]]
 DOWNLOAD = "dgx-vllm-main-download.service"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from wish import LAPTOP, WISH
 
-from dgx_vllm import machine
-from dgx_vllm.errors import UserError
+from dgx_vllm.host import machine
 from dgx_vllm.service.command import install_service
+from dgx_vllm.util.errors import UserError
 
 
 @pytest.fixture(autouse=True)

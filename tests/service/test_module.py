@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dgx_vllm.launch import config_file
+from dgx_vllm.launch.settings import config_file
 from dgx_vllm.service.instance import Instance
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/nixos-options.md"

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from wish import LAPTOP, WISH
 
-from dgx_vllm import machine
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags, places
-from dgx_vllm.launch.places import Kind
-from dgx_vllm.launch.settings import Setting, Source
+from dgx_vllm.host import machine
+from dgx_vllm.launch.settings import path_flags
+from dgx_vllm.launch.settings.path_flags import Kind
+from dgx_vllm.launch.settings.ranking import Setting, Source
 from dgx_vllm.service import paths
 from dgx_vllm.service.command import install_service
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
 
 #: Texts and JSON of vLLM 0.32.0 that name no file of this machine. What `model` and `config` name is looked
 #: at elsewhere.
@@ -45,8 +46,8 @@ def test_every_flag_that_may_hold_a_path_is_decided_on() -> None:
         and not flag.choices
         and (flag.kind in ("text", "lora-module") or flag.kind.startswith("json"))
     }
-    assert open_ended == set(places.FIELDS) | NO_PLACES
-    assert not set(places.FIELDS) & NO_PLACES
+    assert open_ended == set(path_flags.FIELDS) | NO_PLACES
+    assert not set(path_flags.FIELDS) & NO_PLACES
 
 
 def field(path: str, word: str) -> object:
@@ -57,7 +58,7 @@ def field(path: str, word: str) -> object:
     return value
 
 
-CASES = [(name, path, kind) for name, fields in places.FIELDS.items() for path, kind in fields.items()]
+CASES = [(name, path, kind) for name, fields in path_flags.FIELDS.items() for path, kind in fields.items()]
 
 
 def given(name: str, path: str, word: str) -> list[Setting]:

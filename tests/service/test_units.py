@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.errors import USAGE, UserError
-from dgx_vllm.launch import config_file, flags
-from dgx_vllm.launch.settings import Source, layer
-from dgx_vllm.service import hub, install, units
+from dgx_vllm.launch.settings import config_file
+from dgx_vllm.launch.settings.ranking import Source, layer
+from dgx_vllm.service import hub_access, install, units
 from dgx_vllm.service.instance import Instance, decode
+from dgx_vllm.util.errors import USAGE, UserError
+from dgx_vllm.vllm_flags import flags
 
 needs_matrix = pytest.mark.skipif("SERVICE_MATRIX" not in os.environ, reason="SERVICE_MATRIX names no file")
 
@@ -128,7 +129,7 @@ def test_nix_and_python_agree_on_what_the_hub_is_asked_for(matrix: Any, tmp_path
             **layer({"revision": entry["revision"]} if entry.get("revision") else {}, Source.FLAG),
             **layer({"model": entry["model"]}, Source.FLAG),
         }
-        assert hub.is_needed(settings) == entry["needed"], entry
+        assert hub_access.is_needed(settings) == entry["needed"], entry
 
 
 @needs_matrix
@@ -140,7 +141,7 @@ def test_nix_and_python_tell_the_download_alike_how_a_model_is_read(matrix: Any,
             **layer(config_file.read(str(tmp_path / "settings.yaml")), Source.CONFIG_FILE),
             **layer(flags.load().parse(entry["extraArgs"])[1], Source.FLAG),
         }
-        assert list(hub.reading(settings)) == entry["reading"], entry
+        assert list(hub_access.reading(settings)) == entry["reading"], entry
 
 
 def test_of_two_that_exclude_each_other_one_waits_for_the_end_of_the_other() -> None:

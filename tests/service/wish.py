@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dgx_vllm.machine import Machine, Vllm
+from dgx_vllm.host.machine import Machine, Vllm
 from dgx_vllm.service.command import Wish
 
 WISH = Wish(

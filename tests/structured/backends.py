@@ -9,7 +9,7 @@ import xgrammar
 from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
 from dgx_vllm.structured import schema
-from dgx_vllm.structured.limits import _compiles
+from dgx_vllm.structured.request_check import _compiles
 
 _END = 256
 

@@ -7,8 +7,8 @@ import xgrammar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgx_vllm.structured.limits import _compiles
-from dgx_vllm.structured.pattern import misread
+from dgx_vllm.structured.regex import misread
+from dgx_vllm.structured.request_check import _compiles
 
 PARTS = [
     "a",

@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.evaluation.served import Served
-from dgx_vllm.tensors import Tensors
+from dgx_vllm.evaluation.quantized_view import Served
+from dgx_vllm.evaluation.tensors import Tensors
+from dgx_vllm.util.errors import UserError
 
 CODES = torch.arange(128, dtype=torch.uint8).reshape(4, 32)
 

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dgx_vllm import meminfo
 from dgx_vllm.admission import counters
 from dgx_vllm.admission.control import Control
-from dgx_vllm.admission.guard import Guard
 from dgx_vllm.admission.heartbeat import heartbeat
+from dgx_vllm.admission.key_guard import Guard
 from dgx_vllm.admission.keys import Keys
-from dgx_vllm.admission.memory import Memory, is_new_work
+from dgx_vllm.admission.memory_gate import Memory, is_new_work
 from dgx_vllm.admission.names import CONTROL, HEARTBEAT, SERVER, SHED
 from dgx_vllm.admission.refusal import Refusal
 from dgx_vllm.admission.signature import signed
 from dgx_vllm.admission.stream import streamed
+from dgx_vllm.host import meminfo
 
 RETRY_SECONDS = 10
 # vLLM answers GET alone there, and 405 to the HEAD of `curl -I`, `wget --spider` and load balancers.

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import msgspec
 
-from dgx_vllm import driver, machine, output, signals
-from dgx_vllm.bench_decode import report, shapes, trace, variant
+from dgx_vllm.bench_decode import model_configs, report, trace, variant
 from dgx_vllm.bench_decode.job import Answer, Job
 from dgx_vllm.bench_decode.result import Measured, Result
 from dgx_vllm.bench_decode.variant import Variant
-from dgx_vllm.errors import FAILURE, INTERRUPTED, UserError
-from dgx_vllm.launch import flags, preflight, serve
-from dgx_vllm.launch.command import Launch
-from dgx_vllm.launch.options import Options
-from dgx_vllm.machine import Machine
+from dgx_vllm.host import driver, machine
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.launch import serve
+from dgx_vllm.launch.checks import preflight
+from dgx_vllm.launch.settings.options import Options
+from dgx_vllm.launch.settings.resolve import Launch
+from dgx_vllm.util import output_files, signals
+from dgx_vllm.util.errors import FAILURE, INTERRUPTED, UserError
+from dgx_vllm.vllm_flags import flags
 
 #: What the profiler's run generates.
 _PROFILED = 160
@@ -82,9 +85,9 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
     for each in variants:
         _check_words(f"variant {each.name}: ", each.words)
     if wish.json:
-        output.check_file(wish.json, "--json")
+        output_files.check_file(wish.json, "--json")
     if wish.logs:
-        output.check_directory(wish.logs, "--logs")
+        output_files.check_directory(wish.logs, "--logs")
     with signals.as_interrupt(), contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dgx-vllm-bench-")))
         model = _model(wish, place)
@@ -130,14 +133,16 @@ def _check_words(where: str, words: Sequence[str]) -> None:
 
 def _model(wish: Wish, place: Path) -> str:
     """What `serve` is given as the model."""
-    if wish.model in shapes.NAMES:
+    if wish.model in model_configs.NAMES:
         if not wish.dummy:
             raise UserError(f"{wish.model} is a shape without weights; give --dummy with it")
         directory = place / wish.model
         directory.mkdir()
-        return str(shapes.write(directory, wish.model, wish.layers))
+        return str(model_configs.write(directory, wish.model, wish.layers))
     if wish.layers is not None:
-        raise UserError(f"--layers is for shapes ({', '.join(shapes.NAMES)}), and {wish.model} is none")
+        raise UserError(
+            f"--layers is for shapes ({', '.join(model_configs.NAMES)}), and {wish.model} is none"
+        )
     return wish.model
 
 
@@ -238,7 +243,7 @@ def _result(wish: Wish, here: Machine, devices: Sequence[str], measured: Sequenc
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         devices[0] if devices else "",
         here.vllm.version,
-        output.typed(wish.arguments, wish.json, wish.logs),
+        output_files.typed(wish.arguments, wish.json, wish.logs),
         wish.prompt,
         wish.tokens,
         wish.repeats,

@@ -66,10 +66,10 @@ def _start(job: Job) -> Any:
     arguments.disable_log_stats = False  # they count drafts
     arguments.skip_tokenizer_init = True
     if job.dummy:
-        from dgx_vllm.bench_decode import weights
+        from dgx_vllm.bench_decode import random_weights
 
-        arguments.load_format = weights.LOAD_FORMAT
-        arguments.worker_extension_cls = weights.EXTENSION
+        arguments.load_format = random_weights.LOAD_FORMAT
+        arguments.worker_extension_cls = random_weights.EXTENSION
     if job.traces is not None:
         arguments.profiler_config = {
             "profiler": "torch",

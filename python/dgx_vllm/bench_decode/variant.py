@@ -10,9 +10,9 @@ from typing import NoReturn, get_args
 
 import msgspec
 
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
-from dgx_vllm.machine import Platform
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.host.machine import Platform
+from dgx_vllm.util.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 

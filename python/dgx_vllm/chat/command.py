@@ -12,7 +12,7 @@ from typing import Any
 from dgx_vllm.chat.screen import Screen
 from dgx_vllm.chat.session import Session
 from dgx_vllm.chat.target import find
-from dgx_vllm.errors import UserError
+from dgx_vllm.util.errors import UserError
 
 
 def chat(

@@ -8,9 +8,9 @@ from contextlib import closing
 from typing import Any
 
 from dgx_vllm.chat.screen import Screen
-from dgx_vllm.chat.stream import Piece, answer
+from dgx_vllm.chat.sse import Piece, answer
 from dgx_vllm.chat.target import Target
-from dgx_vllm.errors import UserError
+from dgx_vllm.util.errors import UserError
 
 _PROMPT, _MORE = ">>> ", "... "
 _LONG = '"""'

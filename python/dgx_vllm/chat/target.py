@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from dgx_vllm.chat.stream import refusal
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch import secret
+from dgx_vllm.chat.sse import refusal
 from dgx_vllm.launch.endpoint import Endpoint
+from dgx_vllm.launch.settings import secret
 from dgx_vllm.running import health, servers
 from dgx_vllm.running.servers import Server
+from dgx_vllm.util.errors import FAILURE, UserError
 
 _SECONDS = 10.0
 _DEFAULT_PORT = "8888"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from dgx_vllm import profile
-from dgx_vllm.checkpoint import looks_like_path
-from dgx_vllm.launch import flags
+from dgx_vllm.checkpoints.checkpoint import looks_like_path
+from dgx_vllm.profiles import profile
+from dgx_vllm.vllm_flags import flags
 
 # Words of ollama, llama.cpp, docker, systemd and vLLM itself, and what does the same here.
 _ELSEWHERE = {

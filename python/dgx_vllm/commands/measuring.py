@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dgx_vllm.commands.shape import PASS_ON, PassOn
-from dgx_vllm.dense import Dtype
+from dgx_vllm.commands.parsing import PASS_ON, PassOn
+from dgx_vllm.formats.dense_dtype import Dtype
 
 app = typer.Typer()
 _PANEL = "Measure and prune"
@@ -89,7 +89,7 @@ def bench_kernels(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows there too.")] = None,
 ) -> None:
     """Time the decode kernels on this machine's GPU, vLLM's own, and reading the same bytes alone."""
-    from dgx_vllm.bench import command
+    from dgx_vllm.bench_kernels import command
 
     command.bench_kernels(sys.argv[1:], os.environ, named=shapes, tokens=tokens, peers=peers, file=json)
 
@@ -171,9 +171,9 @@ def calibrate(
     tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of TEXT to run.")] = 4096,
 ) -> None:
     """Run TEXT through CHECKPOINT and keep what reaches its experts, for `prune --calibration`."""
-    from dgx_vllm.prune import calibrate
+    from dgx_vllm.prune import calibrate_command
 
-    calibrate.calibrate(model, os.environ, text, out, tokens)
+    calibrate_command.calibrate(model, os.environ, text, out, tokens)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -192,8 +192,8 @@ def eval_prune(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Say what pruning cost: each layer's output error; with --text perplexity and KL."""
-    from dgx_vllm.prune import evaluate
+    from dgx_vllm.prune import eval_command
 
-    evaluate.evaluate(
+    eval_command.evaluate(
         model, pruned, os.environ, text=text, tokens=tokens, calibration=calibration, as_json=as_json
     )

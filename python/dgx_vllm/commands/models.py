@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.util.errors import UserError
 
 app = typer.Typer()
 _PANEL = "Models"
@@ -49,9 +49,10 @@ def profiles(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """List the profiles and whether each fits this machine."""
-    from dgx_vllm import machine, profile
+    from dgx_vllm.host import machine
     from dgx_vllm.launch import as_json as programs
     from dgx_vllm.launch import report
+    from dgx_vllm.profiles import profile
 
     try:
         here = machine.detect()
@@ -158,8 +159,8 @@ def download(
     ] = "auto",
 ) -> None:
     """Download MODEL into the Hugging Face cache, or finish what was begun, and verify it."""
+    from dgx_vllm.checkpoints.file_formats import Reading
     from dgx_vllm.download import command
-    from dgx_vllm.formats import Reading
 
     reading = Reading(load_format, config_format)
     command.download(model, os.environ, revision, if_missing, reading=reading)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dgx_vllm.commands.shape import PASS_ON, PassOn
-from dgx_vllm.dense import Dtype
+from dgx_vllm.commands.parsing import PASS_ON, PassOn
+from dgx_vllm.formats.dense_dtype import Dtype
 
 app = typer.Typer()
 _PANEL = "Serve and watch"
@@ -103,7 +103,7 @@ def serve(
     ] = None,
 ) -> None:
     from dgx_vllm.launch import serve as launch
-    from dgx_vllm.launch.options import Options
+    from dgx_vllm.launch.settings.options import Options
 
     options = Options(
         profile=profile,
@@ -245,6 +245,6 @@ def health(
 
         print(f"{command.health(os.environ)} is healthy")
         return
-    from dgx_vllm import health
+    from dgx_vllm.running import healthcheck
 
-    print(f"{health.check(ready_file)} is healthy")
+    print(f"{healthcheck.check(ready_file)} is healthy")

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 import dgx_vllm
-from dgx_vllm.commands.shape import HELP, PASS_ON, PassOn
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.commands.parsing import HELP, PASS_ON, PassOn
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.util.errors import FAILURE, UserError
 
 app = typer.Typer()
 _PANEL = "Machine and service"
@@ -125,7 +125,7 @@ def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What `--config` would be given.")],
 ) -> None:
     """Say whether vLLM has the flags that FILE sets."""
-    from dgx_vllm.launch import config_file
+    from dgx_vllm.launch.settings import config_file
 
     print(f"{file}: {_counted(len(config_file.read(str(file))), 'setting')}")
 
@@ -135,14 +135,14 @@ def check_environment(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `--environment-file` would be given.")],
 ) -> None:
     """Say whether serve would take the variables that FILE sets."""
-    from dgx_vllm import machine
-    from dgx_vllm.launch import variables
+    from dgx_vllm.host import machine
+    from dgx_vllm.launch.settings import own_variables
     from dgx_vllm.service import environment_file
 
     found = environment_file.load(str(file))
     for line in found.ignored:
         raise UserError(f"{file}: systemd passes over {line!r}; write NAME=VALUE")
-    variables.check(found.variables, machine.detect().vllm)
+    own_variables.check(found.variables, machine.detect().vllm)
     print(f"{file}: {_counted(len(found.variables), 'variable')}")
 
 
@@ -154,7 +154,7 @@ def check_environment(
 )
 def execute(context: typer.Context) -> None:
     """Become PROGRAM, with the NVIDIA driver's libraries where it finds them."""
-    from dgx_vllm import driver
+    from dgx_vllm.host import driver
 
     if not context.args:
         raise UserError("exec: name a program, for example: dgx-vllm exec python script.py")
@@ -168,7 +168,7 @@ def execute(context: typer.Context) -> None:
 @app.command(rich_help_panel=_PANEL)
 def version() -> None:
     """Show the versions of dgx-vllm and of its vLLM."""
-    from dgx_vllm import machine
+    from dgx_vllm.host import machine
 
     try:
         vllm = machine.detect().vllm

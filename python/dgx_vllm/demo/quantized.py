@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dgx_vllm.demo.export import quantized_modules
-from dgx_vllm.nvfp4 import fake_quantize, global_scale
+from dgx_vllm.formats.nvfp4 import fake_quantize, global_scale
 
 
 def _round_bfloat16(x: torch.Tensor) -> torch.Tensor:

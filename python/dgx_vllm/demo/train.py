@@ -25,15 +25,15 @@ from torch import nn
 from torch.func import functional_call
 
 from dgx_vllm.demo.accuracy import measure, questions
-from dgx_vllm.demo.architecture import MAX_POSITIONS, VOCAB_SIZE, config_json
+from dgx_vllm.demo.activation_scales import input_amax
 from dgx_vllm.demo.batches import Batch, batches
-from dgx_vllm.demo.calibrate import input_amax
 from dgx_vllm.demo.corpus import documents, plain_text
 from dgx_vllm.demo.export import checkpoint_tensors, quantized_modules
-from dgx_vllm.demo.model import DemoModel
+from dgx_vllm.demo.model_config import MAX_POSITIONS, VOCAB_SIZE, config_json
 from dgx_vllm.demo.quantized import checkpoint_parameters
 from dgx_vllm.demo.tokenizer import END_OF_TEXT, TURN_END, special_id, train_tokenizer, write_tokenizer
-from dgx_vllm.nvfp4.checkpoint import write_checkpoint
+from dgx_vllm.demo.training_module import DemoModel
+from dgx_vllm.formats.nvfp4.modelopt import write_checkpoint
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import driver
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.gpu import GB10
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
-from dgx_vllm.machine import GIB
+from dgx_vllm.host import driver
+from dgx_vllm.host.machine import GIB
 
 _AREA = "backends"
 _SUBJECTS = {

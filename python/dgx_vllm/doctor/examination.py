@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import dgx_vllm
-from dgx_vllm.doctor import backends, clocks, gpu, history, memory, modules, network, nvml, settings, storage
+from dgx_vllm.doctor import (
+    backends,
+    clocks,
+    disk,
+    extension_modules,
+    gpu,
+    history,
+    ignored_settings,
+    memory_findings,
+    network,
+    nvml,
+)
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
@@ -68,13 +79,13 @@ def examine(place: Place, ask: bool = False) -> Examination:
     seen = nvml.read(place.nvml)
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("gpu", lambda: gpu.findings(place, seen)),
-        ("kernels", lambda: modules.findings(place, seen)),
+        ("kernels", lambda: extension_modules.findings(place, seen)),
         ("backends", lambda: backends.findings(place, seen, ask)),
-        ("memory", lambda: memory.findings(place, seen)),
+        ("memory", lambda: memory_findings.findings(place, seen)),
         ("clocks", lambda: clocks.findings(seen)),
-        ("storage", lambda: storage.findings(place)),
+        ("storage", lambda: disk.findings(place)),
         ("network", lambda: network.findings(place)),
-        ("settings", lambda: settings.findings(place)),
+        ("settings", lambda: ignored_settings.findings(place)),
         ("history", lambda: history.findings(place)),
     ]
     findings = [finding for area, check in checks for finding in _run(area, check)]

@@ -2,10 +2,10 @@
 
 import importlib.metadata
 
-from dgx_vllm import driver
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
+from dgx_vllm.host import driver
 
 GB10 = (12, 1)
 

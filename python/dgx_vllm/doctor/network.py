@@ -2,10 +2,10 @@
 
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.place import Place
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import environment
-from dgx_vllm.launch.layers import DEFAULT_HOST, DEFAULT_PORT
-from dgx_vllm.launch.preflight import check_port
+from dgx_vllm.launch.checks.preflight import check_port
+from dgx_vllm.launch.settings import environment
+from dgx_vllm.launch.settings.sources import DEFAULT_HOST, DEFAULT_PORT
+from dgx_vllm.util.errors import UserError
 
 _AREA = "network"
 

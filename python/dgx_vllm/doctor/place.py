@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import driver, machine
-from dgx_vllm.driver import Driver
-from dgx_vllm.errors import UserError
-from dgx_vllm.machine import Vllm
+from dgx_vllm.host import driver, machine
+from dgx_vllm.host.driver import Driver
+from dgx_vllm.host.machine import Vllm
+from dgx_vllm.util.errors import UserError
 
 
 @dataclass(frozen=True)

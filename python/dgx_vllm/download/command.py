@@ -5,13 +5,16 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dgx_vllm import caches, checkpoint, formats, profile, speculators
-from dgx_vllm.download import ending, environment, room
-from dgx_vllm.download.progress import say
-from dgx_vllm.download.storage import Storage
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.formats import AUTO, Reading
-from dgx_vllm.plan.units import gb
+from dgx_vllm.checkpoints import checkpoint, file_formats, speculators
+from dgx_vllm.checkpoints.file_formats import AUTO, Reading
+from dgx_vllm.host import caches, disk_space
+from dgx_vllm.hub import import_environment
+from dgx_vllm.hub.cache_folder import Storage
+from dgx_vllm.profiles import profile
+from dgx_vllm.util import sigterm
+from dgx_vllm.util.amounts import gb
+from dgx_vllm.util.errors import FAILURE, UserError
+from dgx_vllm.util.progress_lines import say
 
 _MAIN = "main"
 _STOPPED = "dgx-vllm: stopped by SIGTERM; what came is kept, and the same command goes on from there"
@@ -44,16 +47,16 @@ def download(
     """
     known = profile.by_model(model)
     argument = known.argument if known else model
-    if formats.is_gguf(argument):
-        raise UserError(f"{argument}: {formats.NO_GGUF}")
+    if file_formats.is_gguf(argument):
+        raise UserError(f"{argument}: {file_formats.NO_GGUF}")
     if checkpoint.looks_like_path(argument) and not Path(argument).expanduser().exists():
         raise UserError(f"there is nothing at {model}; give a Hugging Face id such as owner/name")
     if "://" in argument or checkpoint.looks_like_path(argument):
         print(f"dgx-vllm: {model} is not on the Hugging Face hub: nothing to download")
         return
-    environment.prepare(environ)
+    import_environment.prepare(environ)
     order = _Order(caches.hub(environ), revision or _MAIN, if_missing, sleep, clock)
-    with ending.on_sigterm(_STOPPED):
+    with sigterm.on_sigterm(_STOPPED):
         _bring(order, argument, reading)
 
 
@@ -89,15 +92,15 @@ def _bring(order: _Order, model: str, reading: Reading) -> None:
 
 def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
     # huggingface_hub reads the environment when it is imported.
-    from dgx_vllm.download import faults, hub
-    from dgx_vllm.download.delivery import Delivery
-    from dgx_vllm.download.listing import Listing
+    from dgx_vllm.download.retrying import Delivery
+    from dgx_vllm.hub import client, faults
+    from dgx_vllm.hub.listing import Listing
 
     revision = order.revision
 
     def ask() -> Listing | Path:
         try:
-            return hub.listing(storage.model, revision, reading)
+            return client.listing(storage.model, revision, reading)
         except faults.REMOTE as error:
             here = None if faults.is_refusal(error) else _whole(storage, revision, reading)
             if here is None:
@@ -115,10 +118,10 @@ def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
         print(f"dgx-vllm: {storage.model} is here, whole as far as its index says: {found}")
         return found
     missing = storage.missing(found)
-    room.check(storage.cache, missing, storage.model)
+    disk_space.check(storage.cache, missing, storage.model)
     if missing:
         say(f"{storage.model}: {gb(missing)} of {gb(found.size)} to download into {storage.cache}")
-        if hub.uses_xet():
+        if client.uses_xet():
             say("HF_HUB_DISABLE_XET says to use Xet: files that break off start over, and no speed is told")
     delivery.complete(found)
     where = storage.snapshot(found.commit)

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from dgx_vllm.download.listing import File
+from dgx_vllm.hub.listing import File
 
 _SHA256_DIGITS = 64
 

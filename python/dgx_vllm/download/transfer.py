@@ -7,9 +7,9 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from dgx_vllm.download import hub
-from dgx_vllm.download.faults import BrokenOffError, StalledError
-from dgx_vllm.download.listing import File, Listing
+from dgx_vllm.hub import client
+from dgx_vllm.hub.faults import BrokenOffError, StalledError
+from dgx_vllm.hub.listing import File, Listing
 
 # Bytes a second below which a transfer counts as stalled: 40 GB would take a year.
 _SLOWEST = 1024
@@ -39,7 +39,7 @@ def resume(listing: Listing, file: File, part: Path, arrived: Callable[[int], No
 
 
 def _continue(listing: Listing, file: File, out: FileIO, arrived: Callable[[int], None]) -> None:
-    with hub.content(listing, file, out.tell()) as response:
+    with client.content(listing, file, out.tell()) as response:
         if out.tell() and response.status_code != 206:
             _empty(out)
         then, before = time.monotonic(), out.tell()

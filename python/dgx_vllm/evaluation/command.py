@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dgx_vllm import progress
-from dgx_vllm.dense import Dtype
-from dgx_vllm.download.progress import say
-from dgx_vllm.errors import UserError
-from dgx_vllm.evaluation import divergence, engine, layers, report
+from dgx_vllm.evaluation import divergence, engine, layer_errors, report
 from dgx_vllm.evaluation.divergence import Subject
-from dgx_vllm.evaluation.served import Served, option
-from dgx_vllm.tensors import Tensors
+from dgx_vllm.evaluation.quantized_view import Served, option
+from dgx_vllm.evaluation.tensors import Tensors
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.util import progress_bar
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.util.progress_lines import say
 
 
 def evaluate(
@@ -43,10 +43,10 @@ def evaluate(
         engine.text(text)
     after = Served(Tensors(model, environ), option(dense_dtype))
     before = Served(after.held if against is None else Tensors(against, environ))
-    pairs = layers.changed(before, after)
+    pairs = layer_errors.changed(before, after)
     size = sum(old.size + new.size for old, new in pairs)
-    with progress.shown(size, 0, "weights") as tell:
-        found = list(layers.compare(before, after, pairs, tell))
+    with progress_bar.shown(size, 0, "weights") as tell:
+        found = list(layer_errors.compare(before, after, pairs, tell))
     unknown = max(before.unknown, after.unknown)
     if unknown:
         say(f"{unknown} matrices are in formats that are not compared; BF16, FP16, F32, FP8 and NVFP4 are")

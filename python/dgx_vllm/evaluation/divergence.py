@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from dgx_vllm import progress, signals
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
-from dgx_vllm.evaluation import environment, refusal
+from dgx_vllm.evaluation import engine_environment, refusal
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.util import progress_bar, signals
+from dgx_vllm.util.errors import UserError
 
 _SCORED = re.compile(r"scored (\d+) of (\d+)")
 
@@ -101,7 +101,7 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
     """
     words = (subject.directory, text, out, tokens, subject.dense_dtype)
     command = [sys.executable, "-m", "dgx_vllm.evaluation.score", *map(str, words)]
-    environ = environment.prepared(os.environ, subject.directory)
+    environ = engine_environment.prepared(os.environ, subject.directory)
     with (
         signals.as_interrupt(),
         tempfile.TemporaryFile("w+", errors="replace") as said,
@@ -162,6 +162,6 @@ def _show(lines: Iterable[str], what: str) -> None:
             found = _SCORED.fullmatch(line.strip())
             if found:
                 done, total = int(found[1]), int(found[2])
-                tell = tell or stack.enter_context(progress.counted(total, what))
+                tell = tell or stack.enter_context(progress_bar.counted(total, what))
                 tell(done - before)
                 before = done

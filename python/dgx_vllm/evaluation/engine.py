@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import dense, machine
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
-from dgx_vllm.evaluation import memory
-from dgx_vllm.evaluation.memory import WINDOW
+from dgx_vllm.evaluation import engine_memory
+from dgx_vllm.evaluation.engine_memory import WINDOW
+from dgx_vllm.formats import dense_dtype as dense
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.host import machine
 from dgx_vllm.plan import guard, overheads
+from dgx_vllm.util.errors import UserError
 
 _SETTINGS = {
     "HF_HUB_OFFLINE": "1",
@@ -41,13 +42,13 @@ def start(directory: Path, logprobs: int = 0, dense_dtype: Dtype = "bf16") -> An
         total = torch.cuda.mem_get_info()[1]
         # On unified memory what `serve` leaves alone is left alone here, too.
         reserve = overheads.RESERVE if guard.guards(machine.detect()) else 0
-        share = memory.share(memory.needed(directory, os.environ) + reserve, total)
-        room = {"kv_cache_memory_bytes": memory.CACHE_BYTES, "gpu_memory_utilization": share}
+        share = engine_memory.share(engine_memory.needed(directory, os.environ) + reserve, total)
+        room = {"kv_cache_memory_bytes": engine_memory.CACHE_BYTES, "gpu_memory_utilization": share}
     return LLM(
         model=str(directory),
         dtype="bfloat16",
         max_model_len=WINDOW + 1,
-        max_num_batched_tokens=memory.BATCHED,
+        max_num_batched_tokens=engine_memory.BATCHED,
         max_num_seqs=8,
         max_logprobs=logprobs,
         additional_config=dense.additional_config(dense_dtype) or {},

@@ -3,8 +3,8 @@
 import traceback
 from collections.abc import Sequence
 
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch import log
+from dgx_vllm.launch.process import log_relay
+from dgx_vllm.util.errors import FAILURE, UserError
 
 _SAID = 300
 
@@ -17,7 +17,7 @@ def of(model: object, lines: Sequence[str], otherwise: str) -> UserError:
         lines: what vLLM said.
         otherwise: the reason where it said nothing.
     """
-    why = log.cause(lines) or next(reversed(lines), otherwise)
+    why = log_relay.cause(lines) or next(reversed(lines), otherwise)
     return UserError(
         f"vLLM does not run {model} here ({why[:_SAID]}); `dgx-vllm serve {model} --dry-run` "
         "and `dgx-vllm doctor` say more",

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dgx_vllm.evaluation.divergence import Divergence
-from dgx_vllm.evaluation.layers import Layer
+from dgx_vllm.evaluation.layer_errors import Layer
 
 
 def console() -> Console:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from dgx_vllm import fp8
-from dgx_vllm.nvfp4 import dequantize, fitted, global_scale, quantize
-from dgx_vllm.nvfp4.block import BlockScales, by_largest
+from dgx_vllm.formats import fp8
+from dgx_vllm.formats.nvfp4 import dequantize, fitted, global_scale, quantize
+from dgx_vllm.formats.nvfp4.block import BlockScales, by_largest
 
 E4M3_MAX = 448.0
 

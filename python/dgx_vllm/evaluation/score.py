@@ -19,8 +19,8 @@ from typing import Any, get_args
 import torch
 from safetensors.torch import save_file
 
-from dgx_vllm.dense import Dtype
 from dgx_vllm.evaluation import engine
+from dgx_vllm.formats.dense_dtype import Dtype
 
 #: Vocabularies up to this size are asked for whole.
 SMALL_VOCABULARY = 4096

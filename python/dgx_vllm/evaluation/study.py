@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
+from dgx_vllm.checkpoints.headers import Stored
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.evaluation import divergence, layers, synthetic
+from dgx_vllm.evaluation import divergence, layer_errors, synthetic
 from dgx_vllm.evaluation.divergence import Divergence, Subject
-from dgx_vllm.evaluation.layers import Layer
+from dgx_vllm.evaluation.layer_errors import Layer
+from dgx_vllm.evaluation.quantized_view import Option, Served
 from dgx_vllm.evaluation.rounding import fp8_absmax, fp8_fitted, nvfp4, nvfp4_fitted
-from dgx_vllm.evaluation.served import Option, Served
-from dgx_vllm.plan.headers import Stored
-from dgx_vllm.tensors import Tensors
+from dgx_vllm.evaluation.tensors import Tensors
 
 _STAY = re.compile(r".*(embed_tokens|mlp\.gate|shared_expert_gate|in_proj_ba|conv1d)")
 TOKENS = 4096
@@ -86,7 +86,7 @@ def weights(directory: Path, choice: Option) -> Figures:
     """What a choice makes of a checkpoint's excluded layers."""
     held = Tensors(str(directory), os.environ)
     before, after = Served(held), Served(held, choice)
-    found = layers.compare(before, after, layers.changed(before, after), lambda _: None)
+    found = layer_errors.compare(before, after, layer_errors.changed(before, after), lambda _: None)
     return Figures(tuple(found))
 
 
@@ -98,7 +98,7 @@ def write(directory: Path, choice: Option, out: Path) -> Path:
     for path in directory.iterdir():
         if path not in held.shards:
             shutil.copyfile(path, out / path.name)
-    changed = {f"{new.module}.weight" for _, new in layers.changed(Served(held), after)}
+    changed = {f"{new.module}.weight" for _, new in layer_errors.changed(Served(held), after)}
     for path, shard in held.shards.items():
         tensors = {name: held.tensor(name) for name in shard.tensors}
         for name in changed & tensors.keys():

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from dgx_vllm.demo import CHECKPOINT
-from dgx_vllm.demo.architecture import config_json
 from dgx_vllm.demo.export import quantized_modules
-from dgx_vllm.nvfp4.checkpoint import write_checkpoint
+from dgx_vllm.demo.model_config import config_json
+from dgx_vllm.formats.nvfp4.modelopt import write_checkpoint
 
 SEED = 0
 HIDDEN = 256

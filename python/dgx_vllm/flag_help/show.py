@@ -10,11 +10,11 @@ from pathlib import Path
 
 from typer.core import TyperOption
 
-from dgx_vllm.errors import UserError
 from dgx_vllm.flag_help import text
 from dgx_vllm.flag_help.text import Group
-from dgx_vllm.launch import flags
-from dgx_vllm.launch.flags import Flag
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
+from dgx_vllm.vllm_flags.flags import Flag
 
 _LISTS = ("listgroup", "listgroups", "groups")
 _VALUES = {

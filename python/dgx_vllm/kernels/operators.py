@@ -7,10 +7,10 @@ which take what `launch`'s functions of these names take.
 from torch import Tensor
 from torch.library import custom_op
 
-from dgx_vllm.kernels import launch, reference
-from dgx_vllm.nvfp4 import tiles
+from dgx_vllm.formats.nvfp4 import tiles
+from dgx_vllm.kernels import calls, reference
 
-moe_decode = custom_op("dgx_vllm::moe_decode", launch.moe_decode, mutates_args=("out",), device_types="cuda")
+moe_decode = custom_op("dgx_vllm::moe_decode", calls.moe_decode, mutates_args=("out",), device_types="cuda")
 
 
 @moe_decode.register_kernel("cpu")
@@ -24,7 +24,7 @@ def _(out: Tensor, *arguments: Tensor | list[Tensor] | str | None) -> None:
 
 
 moe_decode_24 = custom_op(
-    "dgx_vllm::moe_decode_24", launch.moe_decode_24, mutates_args=("out",), device_types="cuda"
+    "dgx_vllm::moe_decode_24", calls.moe_decode_24, mutates_args=("out",), device_types="cuda"
 )
 
 
@@ -38,7 +38,7 @@ def _(out: Tensor, *arguments: Tensor | str | None) -> None:
     """It writes to `out` alone."""
 
 
-compress_24 = custom_op("dgx_vllm::compress_24", launch.compress_24, mutates_args=(), device_types="cuda")
+compress_24 = custom_op("dgx_vllm::compress_24", calls.compress_24, mutates_args=(), device_types="cuda")
 
 
 @compress_24.register_kernel("cpu")
@@ -52,7 +52,7 @@ def _(weight: Tensor, scale: Tensor, halves: bool) -> Tensor:
 
 
 decompress_24 = custom_op(
-    "dgx_vllm::decompress_24", launch.decompress_24, mutates_args=("weight", "scale"), device_types="cuda"
+    "dgx_vllm::decompress_24", calls.decompress_24, mutates_args=("weight", "scale"), device_types="cuda"
 )
 
 

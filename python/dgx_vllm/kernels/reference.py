@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, tiles
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, tiles
 
 _GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from dgx_vllm.launch.command import SECRETS, Launch
+from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch.report import fits_machine
-from dgx_vllm.launch.settings import Overruled, Setting, Source
-from dgx_vllm.machine import Machine
-from dgx_vllm.profile import Profile
+from dgx_vllm.launch.settings.ranking import Overruled, Setting, Source
+from dgx_vllm.launch.settings.resolve import SECRETS, Launch
+from dgx_vllm.profiles.profile import Profile
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):

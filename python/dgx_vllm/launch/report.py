@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dgx_vllm.launch import outlet
-from dgx_vllm.launch.command import SECRETS, Launch
-from dgx_vllm.launch.drafted import Drafted
+from dgx_vllm.host.machine import GIB, Machine
 from dgx_vllm.launch.endpoint import Ready
-from dgx_vllm.launch.settings import Overruled, Setting, Source
-from dgx_vllm.machine import GIB, Machine
-from dgx_vllm.profile import Profile
-from dgx_vllm.starts import Start
+from dgx_vllm.launch.process.draft_statistics import Drafted
+from dgx_vllm.launch.process.good_starts import Start
+from dgx_vllm.launch.settings.ranking import Overruled, Setting, Source
+from dgx_vllm.launch.settings.resolve import SECRETS, Launch
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util import outlet
 
 # A terminal is redrawn often enough to look alive; a journal gets a line now and then.
 _TERMINAL_SECONDS = 5.0

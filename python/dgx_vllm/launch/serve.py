@@ -4,36 +4,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dgx_vllm import checkpoint, driver, machine, meminfo, profile, speculators
-from dgx_vllm.download import environment as hub_environment
-from dgx_vllm.errors import UserError
-from dgx_vllm.formats import Reading
-from dgx_vllm.launch import (
-    as_json,
-    command,
+from dgx_vllm.checkpoints import checkpoint, speculators
+from dgx_vllm.checkpoints.file_formats import Reading
+from dgx_vllm.host import driver, machine, meminfo
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.hub import import_environment as hub_environment
+from dgx_vllm.launch import as_json, report
+from dgx_vllm.launch.checks import hub, loadable, preflight, sockets
+from dgx_vllm.launch.settings import (
     config_file,
     environment,
-    flags,
-    hub,
-    imports,
-    layers,
-    loadable,
-    preflight,
-    report,
+    python_imports,
+    resolve,
     secret,
-    sockets,
-    unified,
+    sources,
+    unified_memory,
 )
-from dgx_vllm.launch.command import Launch, Request
-from dgx_vllm.launch.flags import Values
-from dgx_vllm.launch.memory import Memory
-from dgx_vllm.launch.options import Options
-from dgx_vllm.launch.protection import protection
-from dgx_vllm.launch.settings import Source
-from dgx_vllm.machine import Machine
-from dgx_vllm.plan import guard, units
+from dgx_vllm.launch.settings.memory_guard import Memory
+from dgx_vllm.launch.settings.options import Options
+from dgx_vllm.launch.settings.protection import protection
+from dgx_vllm.launch.settings.ranking import Source
+from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.plan import guard
 from dgx_vllm.plan.guard import Subject
-from dgx_vllm.profile import Profile
+from dgx_vllm.profiles import profile
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util import amounts
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
+from dgx_vllm.vllm_flags.flags import Values
 
 
 def serve(
@@ -82,12 +81,12 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     """
     request = _request(words, environ, options, here)
     hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
-    launch = command.plan(request, here, environment.known(here.vllm.package))
+    launch = resolve.plan(request, here, environment.known(here.vllm.package))
     variables = launch.environ(environ)
     environment.check_values(variables, here.vllm.package, here.vllm.version)
-    unified.check(variables, here)
+    unified_memory.check(variables, here)
     sockets.check(variables, launch.settings)
-    imports.check(launch.settings, request.python_path)
+    python_imports.check(launch.settings, request.python_path)
     loadable.check(launch, environ)
     if options.api_key_file is None:
         return launch
@@ -98,28 +97,28 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
 def _request(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Request:
     rest, values = flags.load().parse(words)
     values = _with_model(values, rest)
-    path = values.get("config") or layers.extra_args(environ).get("config")
+    path = values.get("config") or sources.extra_args(environ).get("config")
     config = config_file.read(path) if isinstance(path, str) else {}
-    model = layers.requested_model(values, environ, config)
+    model = sources.requested_model(values, environ, config)
     chosen = _profile(options.profile, model)
     resolved = chosen.argument if chosen and model in (None, chosen.name, chosen.model) else model
     given = options.memory_reserve
-    reserve = None if given is None else units.parse(given, "--memory-reserve")
+    reserve = None if given is None else amounts.parse(given, "--memory-reserve")
     given = options.memory_budget
-    budget = None if given is None else units.parse(given, "--memory-budget")
+    budget = None if given is None else amounts.parse(given, "--memory-budget")
     if budget is not None and not guard.guards(here):
         raise UserError(
             "--memory-budget is for models that lie in the host's memory; "
             "here --gpu-memory-utilization says what the server may take"
         )
     own = chosen.values(here.platform) if chosen else {}
-    pinned = layers.requested_revision(values, environ, config, own)
-    reading = layers.requested_reading(values, environ, config, own)
+    pinned = sources.requested_revision(values, environ, config, own)
+    reading = sources.requested_reading(values, environ, config, own)
     model_config = checkpoint.config(resolved, environ, pinned, reading) if resolved else None
     speculator = speculators.read(resolved, model_config) if resolved else None
     if speculator:
         model_config = checkpoint.config(speculator.verifier, environ, pinned, reading)
-    subject = speculator.verifier if speculator else resolved or layers.DEFAULT_MODEL
+    subject = speculator.verifier if speculator else resolved or sources.DEFAULT_MODEL
     return Request(
         flags=values,
         environ=environ,
@@ -133,7 +132,7 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         if guard.guards(here)
         else None,
         dense_dtype=options.dense_dtype,
-        python_path=imports.directory(options.python_path),
+        python_path=python_imports.directory(options.python_path),
         open_metrics=options.open_metrics,
         allow_known_faults=options.allow_known_faults,
         speculator=speculator,
@@ -167,14 +166,14 @@ def _with_model(values: Values, rest: Sequence[str]) -> Values:
 def _profile(name: str | None, model: str | None) -> Profile | None:
     if name is not None:
         return profile.by_name(name)
-    return profile.by_model(model or layers.DEFAULT_MODEL)
+    return profile.by_model(model or sources.DEFAULT_MODEL)
 
 
 def _run(launch: Launch, environ: Mapping[str, str], ready_file: Path | None) -> int:
     # These import httpx, which a dry run has no use for.
-    from dgx_vllm.launch.notify import Notifier
-    from dgx_vllm.launch.server import Server
-    from dgx_vllm.running import own
+    from dgx_vllm.launch.process import registration as own
+    from dgx_vllm.launch.process.notify import Notifier
+    from dgx_vllm.launch.process.server import Server
 
     notifier = Notifier(environ, ready_file)
     for note in launch.notes:

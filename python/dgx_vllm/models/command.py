@@ -12,15 +12,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dgx_vllm import cached, caches, profile
-from dgx_vllm.cached import CachedModel
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch.flags import nearest
-from dgx_vllm.models import shelf
-from dgx_vllm.models.shelf import Model
-from dgx_vllm.plan.units import gb
+from dgx_vllm.checkpoints import hf_cache
+from dgx_vllm.checkpoints.hf_cache import CachedModel
+from dgx_vllm.host import caches
+from dgx_vllm.models import inventory
+from dgx_vllm.models.inventory import Model
+from dgx_vllm.profiles import profile
 from dgx_vllm.running import servers
 from dgx_vllm.running.report import duration
+from dgx_vllm.util.amounts import gb
+from dgx_vllm.util.errors import FAILURE, UserError
+from dgx_vllm.vllm_flags.flags import nearest
 
 Found = tuple[Model, CachedModel]
 
@@ -44,7 +46,7 @@ def list_models(environ: Mapping[str, str], *, cache: Path | None, as_json: bool
             if shown:
                 print()
             shown = True
-            print(f"{hub}: {gb(cached.size(hub))} in {len(held)} model{'s' if len(held) > 1 else ''}")
+            print(f"{hub}: {gb(hf_cache.size(hub))} in {len(held)} model{'s' if len(held) > 1 else ''}")
             _table([model for model, _ in held])
     if not shown:
         print(f"no model is in {cache or caches.hub(environ)}; fetch one: dgx-vllm download MODEL")
@@ -83,7 +85,7 @@ def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | No
         print("nothing was removed")
         return FAILURE
     for model, held in meant:
-        cached.remove(held)
+        hf_cache.remove(held)
         shutil.rmtree(held.folder.parent / ".locks" / held.folder.name, ignore_errors=True)
         print(f"{model.name} is removed, {gb(model.freed)} are free again")
     return 0
@@ -92,13 +94,13 @@ def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | No
 def _found(environ: Mapping[str, str], cache: Path | None) -> dict[Path, list[Found]]:
     known = servers.known(environ)
     if cache is not None:
-        if not shelf.is_there(cache.expanduser()):
+        if not inventory.is_there(cache.expanduser()):
             raise UserError(f"--cache {cache}: there is no such directory that can be read")
-        return {cache.expanduser(): shelf.models(cache.expanduser(), known)}
-    unreadable = {each.cache for each in known if each.cache and not shelf.is_there(Path(each.cache))}
+        return {cache.expanduser(): inventory.models(cache.expanduser(), known)}
+    unreadable = {each.cache for each in known if each.cache and not inventory.is_there(Path(each.cache))}
     if unreadable and os.geteuid() != 0:
         print("dgx-vllm: models of services are not shown: sudo dgx-vllm list", file=sys.stderr)
-    return {hub: shelf.models(hub, known) for hub in shelf.hubs(environ, known)}
+    return {hub: inventory.models(hub, known) for hub in inventory.hubs(environ, known)}
 
 
 def _meant(name: str, found: Mapping[Path, Sequence[Found]]) -> Found:
@@ -122,7 +124,7 @@ def _check(model: Model, held: CachedModel) -> None:
         raise UserError(
             f"{model.name} is in use by {names}; stop it first: dgx-vllm stop {model.servers[0]}", FAILURE
         )
-    if shelf.is_downloading(held):
+    if inventory.is_downloading(held):
         raise UserError(f"{model.name} is being downloaded; stop that first", FAILURE)
     for path in (held.folder.parent, held.folder, *(each.path for each in held.snapshots)):
         if not os.access(path, os.W_OK):

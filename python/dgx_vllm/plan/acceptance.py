@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dgx_vllm.errors import UserError
 from dgx_vllm.plan import gb10
+from dgx_vllm.util.errors import UserError
 
 _OPTION = "--acceptance"
 

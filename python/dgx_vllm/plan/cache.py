@@ -8,10 +8,10 @@ tests/plan/test_cache.py holds it against those functions.
 import math
 from dataclasses import dataclass, replace
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.machine import Platform
+from dgx_vllm.host.machine import Platform
 from dgx_vllm.plan import dtypes
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent
+from dgx_vllm.util.errors import UserError
 
 #: Tokens in a block where no recurrent state asks for more: vLLM's default, and its CPU backend's.
 BLOCK_TOKENS: dict[Platform, int] = {"cuda": 16, "cpu": 128}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dgx_vllm.errors import FAILURE, UserError
 from dgx_vllm.plan import report
 from dgx_vllm.plan.outlook import Outlook
-from dgx_vllm.plan.units import GB, MB
+from dgx_vllm.util.amounts import GB, MB
+from dgx_vllm.util.errors import FAILURE, UserError
 
 KINDS = (".svg", ".png")
 

@@ -7,14 +7,16 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from dgx_vllm import checkpoint, machine, meminfo
-from dgx_vllm.dense import Dtype
-from dgx_vllm.drafts import risk
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import flags
-from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source, units
+from dgx_vllm.checkpoints import checkpoint
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.host import machine, meminfo
+from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source
 from dgx_vllm.plan.acceptance import parse as parse_acceptance
+from dgx_vllm.plan.draft_limits import risk
 from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.util import amounts
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
 
 
 def plan(
@@ -68,7 +70,7 @@ def plan(
     wish = Wish(
         available=available,
         origin=origin,
-        reserve=overheads.RESERVE if reserve is None else units.parse(reserve, "--memory-reserve"),
+        reserve=overheads.RESERVE if reserve is None else amounts.parse(reserve, "--memory-reserve"),
         context=context,
         cache_dtype=cache_dtype,
         dense_dtype=dense_dtype,
@@ -99,7 +101,7 @@ def plan(
 
 def _memory(given: str | None) -> tuple[int, str]:
     if given is not None:
-        return units.parse(given, "--memory"), "--memory"
+        return amounts.parse(given, "--memory"), "--memory"
     try:
         unified = machine.detect().unified
     except UserError:

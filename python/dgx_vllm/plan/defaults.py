@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dgx_vllm.plan.fields import text_part
+from dgx_vllm.checkpoints.fields import text_part
 from dgx_vllm.plan.generic import FIELDS
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dgx_vllm.plan.fields import text_part
+from dgx_vllm.checkpoints.fields import text_part
 
 #: Bytes of a number.
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}

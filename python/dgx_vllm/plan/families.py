@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dgx_vllm.context_length import tokens
-from dgx_vllm.errors import UserError
+from dgx_vllm.checkpoints.context_length import tokens
+from dgx_vllm.checkpoints.fields import Fields, text_part
 from dgx_vllm.plan import nemotron_h, vision
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
-from dgx_vllm.plan.fields import Fields, text_part
-from dgx_vllm.plan.layers import AttentionShape, DeltaNetShape, MlpShape, MoeShape, linear
+from dgx_vllm.plan.layer_shapes import AttentionShape, DeltaNetShape, MlpShape, MoeShape, linear
+from dgx_vllm.util.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from dgx_vllm import context_length
-from dgx_vllm.context_length import tokens
+from dgx_vllm.checkpoints import context_length
+from dgx_vllm.checkpoints.context_length import tokens
+from dgx_vllm.checkpoints.fields import Fields, text_part
 from dgx_vllm.plan import dtypes
 from dgx_vllm.plan.architecture import Architecture, Attention, Unknown
-from dgx_vllm.plan.fields import Fields, text_part
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")

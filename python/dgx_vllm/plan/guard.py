@@ -8,17 +8,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dgx_vllm import checkpoint
-from dgx_vllm.errors import UserError
-from dgx_vllm.formats import AUTO, Reading
-from dgx_vllm.machine import GIB, Machine
+from dgx_vllm.checkpoints import checkpoint
+from dgx_vllm.checkpoints.file_formats import AUTO, Reading
+from dgx_vllm.host.machine import GIB, Machine
 from dgx_vllm.plan import model, overheads, report, source, weights
+from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.cache import Cache
-from dgx_vllm.plan.memory import Budget
 from dgx_vllm.plan.model import Model
-from dgx_vllm.plan.units import gb
 from dgx_vllm.plan.weights import Loading, Weight
-from dgx_vllm.profile import Profile
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util.amounts import gb
+from dgx_vllm.util.errors import UserError
 
 
 def guards(machine: Machine) -> bool:

@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import checkpoint, sparsity
-from dgx_vllm.errors import UserError
-from dgx_vllm.formats import AUTO, Reading
-from dgx_vllm.plan import dtypes, families, generic, headers, quantization, weights
+from dgx_vllm.checkpoints import checkpoint, headers, sparsity
+from dgx_vllm.checkpoints.fields import text_part
+from dgx_vllm.checkpoints.file_formats import AUTO, Reading
+from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.sparsity import Sparsity
+from dgx_vllm.formats.tensor_roles import Part
+from dgx_vllm.plan import dtypes, families, generic, quantization, weights
 from dgx_vllm.plan.architecture import Architecture, Unknown
-from dgx_vllm.plan.fields import text_part
-from dgx_vllm.plan.headers import Stored
-from dgx_vllm.plan.parts import Part
 from dgx_vllm.plan.precision import PLAIN
 from dgx_vllm.plan.source import Source
 from dgx_vllm.plan.weights import Weight
-from dgx_vllm.sparsity import Sparsity
+from dgx_vllm.util.errors import UserError
 
 
 @dataclass(frozen=True)

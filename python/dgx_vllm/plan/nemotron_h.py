@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-from dgx_vllm.context_length import tokens
-from dgx_vllm.errors import UserError
+from dgx_vllm.checkpoints.context_length import tokens
+from dgx_vllm.checkpoints.fields import Fields
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
-from dgx_vllm.plan.fields import Fields
-from dgx_vllm.plan.layers import AttentionShape, MambaShape, MlpShape, MoeShape, linear
+from dgx_vllm.plan.layer_shapes import AttentionShape, MambaShape, MlpShape, MoeShape, linear
+from dgx_vllm.util.errors import UserError
 
 _PATTERN = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
 

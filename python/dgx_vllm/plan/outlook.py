@@ -4,18 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
-from dgx_vllm.plan import cache, decode, dtypes, gb10, memory, overheads, weights
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.plan import budget as memory
+from dgx_vllm.plan import cache, decode_speed, dtypes, gb10, overheads, weights
 from dgx_vllm.plan.acceptance import Acceptance, published
 from dgx_vllm.plan.architecture import Unknown
+from dgx_vllm.plan.budget import Budget, Row
 from dgx_vllm.plan.cache import Cache, Options
-from dgx_vllm.plan.decode import Step
-from dgx_vllm.plan.memory import Budget, Row
+from dgx_vllm.plan.decode_speed import Step
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.overheads import Overhead
 from dgx_vllm.plan.weights import Loading
-from dgx_vllm.profile import Profile
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util.errors import UserError
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 #: Sequences decoded together for which drafts are weighed.
@@ -162,7 +163,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         budget=budget,
         rows=tuple(memory.fit(kept, budget.cache, contexts)) if kept else (),
         steps=tuple(
-            decode.step(architecture, model.weights, plain, batch, wish.context, overhead=overhead)
+            decode_speed.step(architecture, model.weights, plain, batch, wish.context, overhead=overhead)
             for batch in BATCHES
             if plain
         ),
@@ -210,7 +211,7 @@ def _drafting(
     acceptance = wish.acceptance or published()
 
     def step(batch: int, drafts: int) -> Step:
-        return decode.step(
+        return decode_speed.step(
             model.architecture, model.weights, kept(drafts), batch, wish.context, drafts, overhead
         )
 

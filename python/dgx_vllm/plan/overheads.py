@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.machine import GIB, Platform
+from dgx_vllm.host.machine import GIB, Platform
 from dgx_vllm.plan import dtypes
 from dgx_vllm.plan.architecture import Architecture
+from dgx_vllm.util.errors import UserError
 
 #: Kept free on unified memory. Under pressure a GB10 wedges or resets instead of failing an allocation
 #: (open-gpu-kernel-modules#1358, vllm#56824), and FlashInfer's largest compile takes 8 GB (flashinfer#3634):

@@ -6,19 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.plan.precision import (
-    BF16,
-    F32,
-    PLAIN,
-    Precision,
-    Scales,
-    fp8,
-    integer,
-    mxfp4,
-    mxfp8,
-    nvfp4,
-)
+from dgx_vllm.plan.precision import BF16, F32, PLAIN, Precision, Scales, fp8, integer, mxfp4, mxfp8, nvfp4
+from dgx_vllm.util.errors import UserError
 
 # Where text models lie in multimodal checkpoints, and where vLLM puts them: lists are written for either.
 _ROOT = re.compile(r"^(model\.language_model\.|language_model\.model\.|language_model\.|model\.|backbone\.)")

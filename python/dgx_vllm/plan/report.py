@@ -10,10 +10,10 @@ from rich.text import Text
 
 from dgx_vllm.plan import gb10
 from dgx_vllm.plan.architecture import Unknown
-from dgx_vllm.plan.memory import Budget
+from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook
-from dgx_vllm.plan.units import GB, MB, gb
+from dgx_vllm.util.amounts import GB, MB, gb
 
 _BAR = 24
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm import caches, checkpoint, formats, profile, speculators
-from dgx_vllm.download import environment
-from dgx_vllm.download.deadline import within
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.formats import AUTO, Reading
-from dgx_vllm.profile import Profile
+from dgx_vllm.checkpoints import checkpoint, file_formats, speculators
+from dgx_vllm.checkpoints.file_formats import AUTO, Reading
+from dgx_vllm.host import caches
+from dgx_vllm.hub import import_environment
+from dgx_vllm.hub.deadline import within
+from dgx_vllm.profiles import profile
+from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util.errors import FAILURE, UserError
 
 # Seconds for each part of the hub's answers; all of them together get twice that.
 _SECONDS = 30
@@ -63,8 +65,8 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Re
 def _find(model: str, environ: Mapping[str, str], fetch: bool, reading: Reading) -> Source:
     known = profile.by_model(model)
     argument = known.argument if known else model
-    if formats.is_gguf(argument):
-        raise UserError(f"{argument}: {formats.NO_GGUF}")
+    if file_formats.is_gguf(argument):
+        raise UserError(f"{argument}: {file_formats.NO_GGUF}")
     if not checkpoint.looks_like_path(argument):
         cache = caches.hub(environ)
         here = checkpoint.snapshot(argument, cache, reading=reading)
@@ -105,11 +107,11 @@ def _in_directory(model: str, directory: Path, known: Profile | None, reading: R
 
 def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
     """Downloads the two small files into the cache, as vLLM will."""
-    environment.check(environ)
+    import_environment.check(environ)
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
-    from dgx_vllm.download import faults
+    from dgx_vllm.hub import faults
 
     cache = caches.hub(environ)
     seconds = int(environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SECONDS)
@@ -118,9 +120,12 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
         # It fails at once where there is no network; a download would try for half a minute.
         info = huggingface_hub.HfApi().model_info(model, timeout=seconds)
         names = {each.rfilename for each in info.siblings or ()}
-        if formats.only_gguf(names):
-            raise UserError(f"{model} has GGUF alone: {formats.NO_GGUF}")
-        wanted = {formats.config_name(names, reading), *({_QUANTIZATION, formats.HF_CONFIG} & names)}
+        if file_formats.only_gguf(names):
+            raise UserError(f"{model} has GGUF alone: {file_formats.NO_GGUF}")
+        wanted = {
+            file_formats.config_name(names, reading),
+            *({_QUANTIZATION, file_formats.HF_CONFIG} & names),
+        }
         for name in sorted(wanted):
             path = huggingface_hub.hf_hub_download(model, name, cache_dir=cache)
         return path

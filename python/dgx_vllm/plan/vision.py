@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from dgx_vllm.checkpoints.fields import Fields
 from dgx_vllm.plan.architecture import Tensor
-from dgx_vllm.plan.fields import Fields
-from dgx_vllm.plan.layers import linear
+from dgx_vllm.plan.layer_shapes import linear
 
 
 def tensors(fields: Fields) -> Iterator[Tensor]:

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from dgx_vllm import dense
-from dgx_vllm.dense import Dtype
-from dgx_vllm.machine import Platform
-from dgx_vllm.plan import parts
+from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.formats import dense_dtype as dense
+from dgx_vllm.formats import tensor_roles
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.formats.tensor_roles import Part
+from dgx_vllm.host.machine import Platform
 from dgx_vllm.plan.architecture import Architecture
-from dgx_vllm.plan.headers import Stored
-from dgx_vllm.plan.parts import Part
 from dgx_vllm.plan.precision import PLAIN, nvfp4
 from dgx_vllm.plan.quantization import Quantization
 
@@ -98,14 +98,14 @@ def planned(architecture: Architecture, quantization: Quantization) -> tuple[Wei
         size = precision.size(tensor.shape) * tensor.copies
         found.append(
             Weight(
-                parts.of(tensor.name),
+                tensor_roles.of(tensor.name),
                 precision.name,
-                parts.is_draft(tensor.name),
+                tensor_roles.is_draft(tensor.name),
                 tensor.parameters,
                 size,
                 _outputs(tensor.shape) * tensor.copies,
-                parts.is_wide(tensor.name),
-                parts.is_offered(tensor.name),
+                tensor_roles.is_wide(tensor.name),
+                tensor_roles.is_offered(tensor.name),
             )
         )
     return _summed(found)
@@ -121,7 +121,7 @@ def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int
     """
     modules: dict[str, dict[str, Stored]] = {}
     for name, tensor in tensors.items():
-        if parts.is_left_out(name):
+        if tensor_roles.is_left_out(name):
             continue
         module, suffix = _split(name)
         modules.setdefault(module, {})[suffix] = tensor
@@ -132,12 +132,12 @@ def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int
         precision, parameters = _unpacked(main, held)
         size = sum(tensor.size for tensor in held.values())
         outputs = _outputs(held[main].shape) if main is not None else 0
-        part = parts.of(name)
+        part = tensor_roles.of(name)
         if part in (Part.OTHER, Part.MLP) and main is not None and experts > 1:
             shape = held[main].shape
             part = Part.EXPERTS if len(shape) > 2 and shape[0] == experts else part
-        draft, wide = parts.is_draft(name, beyond), parts.is_wide(name)
-        offered = parts.is_offered(name)
+        draft, wide = tensor_roles.is_draft(name, beyond), tensor_roles.is_wide(name)
+        offered = tensor_roles.is_offered(name)
         found.append(Weight(part, precision, draft, parameters, size, outputs, wide, offered))
     return _summed(found)
 

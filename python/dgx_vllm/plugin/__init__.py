@@ -1,15 +1,15 @@
-"""What we put into vLLM: decode kernels for NVFP4 experts (experts.py) and linear layers (nvfp4_kernel.py) on
-GPUs, FP8 or NVFP4 for linear layers that a checkpoint left in BF16 (layers.py, dense_method.py), and NVFP4 on
+"""What we put into vLLM: decode kernels for NVFP4 experts (moe/) and linear layers (dense/linear_backend.py) on
+GPUs, FP8 or NVFP4 for linear layers that a checkpoint left in BF16 (dense/), and NVFP4 on
 the CPU backend.
 
 Experts and linear kernel come in by entry points of their own, which vLLM as we patch it asks when
 `--moe-backend dgx` or `--linear-backend dgx` is given; docs/kernels.md says why so. The shared expert comes
-to the experts by a runner (runner.py, shared.py), and a draft's experts that were left in BF16 are made NVFP4
-for them (drafts.py, draft_method.py). These and the layers that were left in BF16 come in by vLLM's registry
+to the experts by a runner (moe/runner.py, moe/shared_slot.py), and a draft's experts that were left in BF16 are made NVFP4
+for them (draft_experts/). These and the layers that were left in BF16 come in by vLLM's registry
 for layers from outside, and are vLLM's own until a flag, or `--dense-dtype` (docs/decode.md), asks for them.
 The rest of this page is about the CPU, where the reference path serves every NVFP4 layer.
 
-What vLLM asks the hub without a timeout gets one (hub.py).
+What vLLM asks the hub without a timeout gets one (hub_timeout.py).
 
 vLLM 0.32 reads ModelOpt NVFP4 checkpoints on GPUs only: on its CPU backend no linear kernel is listed for
 NVFP4 and the table of NVFP4 MoE backends is closed. This plugin adds both, so that the checkpoint that a

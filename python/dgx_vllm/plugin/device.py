@@ -6,7 +6,7 @@ from pathlib import Path
 from vllm.platforms import current_platform
 
 from dgx_vllm import kernels
-from dgx_vllm.doctor import fatbin
+from dgx_vllm.kernels import fatbin
 
 #: GB10, and Hopper to verify on: the kernels are compiled for these.
 _KERNELS = ((12, 1), (9, 0))

@@ -16,12 +16,15 @@ def register() -> None:
 
     from vllm.platforms import current_platform
 
-    from dgx_vllm.plugin import drafts, hub, layers, runner
+    from dgx_vllm.plugin import hub_timeout
+    from dgx_vllm.plugin.dense import dense_layers
+    from dgx_vllm.plugin.draft_experts import offer
+    from dgx_vllm.plugin.moe import runner
 
-    hub.register()
-    layers.register()
+    hub_timeout.register()
+    dense_layers.register()
     runner.register()
-    drafts.register()
+    offer.register()
     if current_platform.is_cpu():
         _register_nvfp4()
 
@@ -31,8 +34,8 @@ def _register_nvfp4() -> None:
     from vllm.model_executor.layers.quantization import register_quantization_config
     from vllm.platforms import PlatformEnum
 
-    from dgx_vllm.plugin.cpu_linear import CpuNvFp4LinearKernel
-    from dgx_vllm.plugin.cpu_moe import CpuModelOptNvFp4Config
+    from dgx_vllm.plugin.cpu.linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu.moe import CpuModelOptNvFp4Config
     from dgx_vllm.plugin.log import logger
 
     register_linear_kernel(CpuNvFp4LinearKernel, PlatformEnum.CPU, "nvfp4")

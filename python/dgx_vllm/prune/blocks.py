@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.nvfp4 import BLOCK_SIZE
-from dgx_vllm.plan.headers import Stored
+from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.formats.nvfp4 import BLOCK_SIZE
+from dgx_vllm.util.errors import UserError
 
 _ROUTED = re.compile(r"(?P<block>.*\.experts)\.(?P<index>\d+)\.(?P<leaf>[a-z]\w*)\.weight")
 _SHARED = re.compile(r"(?P<block>.*\.shared_experts?)\.(?P<leaf>[a-z]\w*)\.weight")

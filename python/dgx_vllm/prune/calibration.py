@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from dgx_vllm.errors import UserError
+from dgx_vllm.util.errors import UserError
 
 
 def key(block: str) -> str:

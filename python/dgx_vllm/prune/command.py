@@ -5,24 +5,26 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dgx_vllm import __version__, progress, sparsity
-from dgx_vllm.download import ending, room
-from dgx_vllm.download.progress import say
-from dgx_vllm.errors import UserError
-from dgx_vllm.nvfp4.pattern import PATTERNS
-from dgx_vllm.plan.units import gb
+from dgx_vllm import __version__
+from dgx_vllm.checkpoints import sparsity
+from dgx_vllm.checkpoints.sparsity import Sparsity
+from dgx_vllm.formats.nvfp4.sparsity_pattern import PATTERNS
+from dgx_vllm.host import disk_space
 from dgx_vllm.prune import blocks, shard
 from dgx_vllm.prune.blocks import Block
 from dgx_vllm.prune.calibration import Calibration
 from dgx_vllm.prune.destination import Destination, Record
 from dgx_vllm.prune.method import ACTIVATION, MAGNITUDE, Method
 from dgx_vllm.prune.source import Source
-from dgx_vllm.sparsity import Sparsity
+from dgx_vllm.util import progress_bar, sigterm
+from dgx_vllm.util.amounts import gb
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.util.progress_lines import say
 
 #: They say how the weights are stored, and are written when the weights are.
 _LAST = ("hf_quant_config.json", "config.json")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-_PURPOSE = room.Purpose("pruning", "pruned", "OUT")
+_PURPOSE = disk_space.Purpose("pruning", "pruned", "OUT")
 _STOPPED = "dgx-vllm: stopped by SIGTERM; whole files are kept, and the same command goes on from there"
 
 
@@ -76,12 +78,12 @@ def prune(
     missing = {name: path for name, path in files.items() if not destination.has(name)}
     size = sum(path.stat().st_size for path in files.values())
     needed = sum(path.stat().st_size for path in missing.values())
-    room.check(out, needed, model, _PURPOSE)
+    disk_space.check(out, needed, model, _PURPOSE)
     try:
         with (
-            ending.on_sigterm(_STOPPED),
+            sigterm.on_sigterm(_STOPPED),
             destination.held(),
-            progress.shown(size, size - needed, f"{model}, {pattern}") as tell,
+            progress_bar.shown(size, size - needed, f"{model}, {pattern}") as tell,
         ):
             way = Method(method, PATTERNS[pattern], source, inputs)
             for name, path in missing.items():
@@ -92,7 +94,7 @@ def prune(
                     tell(path.stat().st_size)
             _describe(source, destination, Sparsity(pattern, targets, method))
     except OSError as error:
-        raise room.fault(error, out, model, _PURPOSE) from error
+        raise disk_space.fault(error, out, model, _PURPOSE) from error
     print(f"dgx-vllm: {out} is written: {gb(size)}, {_said(found)} {pattern} by {method}")
 
 

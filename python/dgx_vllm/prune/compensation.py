@@ -7,9 +7,9 @@ scale, are chosen when its columns are reached.
 
 import torch
 
-from dgx_vllm.nvfp4 import BLOCK_SIZE, Nvfp4Tensor, e2m1
-from dgx_vllm.nvfp4.block import E4M3_MAX
-from dgx_vllm.nvfp4.pattern import Pattern
+from dgx_vllm.formats.nvfp4 import BLOCK_SIZE, Nvfp4Tensor, e2m1
+from dgx_vllm.formats.nvfp4.block import E4M3_MAX
+from dgx_vllm.formats.nvfp4.sparsity_pattern import Pattern
 
 #: Added to the second moments' diagonal, as a share of its mean.
 DAMPING = 0.01

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.util.errors import FAILURE, UserError
 
 RECORD = "dgx_vllm_prune.json"
 _PART = ".part"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.nvfp4 import dequantize
+from dgx_vllm.formats.nvfp4 import dequantize
 from dgx_vllm.prune.blocks import Block
 from dgx_vllm.prune.calibration import Calibration
 from dgx_vllm.prune.method import BATCH
 from dgx_vllm.prune.source import Source
+from dgx_vllm.util.errors import UserError
 
 #: Tokens that run through an expert.
 TOKENS = 256

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dgx_vllm.nvfp4 import Nvfp4Tensor, dequantize, e2m1
-from dgx_vllm.nvfp4.pattern import Pattern
-from dgx_vllm.prune import inputs
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, e2m1
+from dgx_vllm.formats.nvfp4.sparsity_pattern import Pattern
+from dgx_vllm.prune import input_estimates
 from dgx_vllm.prune.compensation import compensate, damped, spreading
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
@@ -84,7 +84,7 @@ def by_rms(experts: Experts, rms: torch.Tensor, pattern: Pattern) -> Experts:
         rms: [hidden], root mean squares of the inputs' channels.
     """
     gate = None if experts.gate is None else _largest(experts.gate, rms, pattern)
-    inner = inputs.inner_rms(
+    inner = input_estimates.inner_rms(
         None if experts.gate is None else dequantize(experts.gate),
         dequantize(experts.up),
         rms,

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import torch
 
-from dgx_vllm.download.progress import say
-from dgx_vllm.nvfp4.pattern import Pattern
-from dgx_vllm.plan.parts import is_draft
+from dgx_vllm.formats.nvfp4.sparsity_pattern import Pattern
+from dgx_vllm.formats.tensor_roles import is_draft
 from dgx_vllm.prune import experts
 from dgx_vllm.prune.blocks import Block
 from dgx_vllm.prune.calibration import Calibration
 from dgx_vllm.prune.compensation import spreading
 from dgx_vllm.prune.experts import Experts, Samples
 from dgx_vllm.prune.source import Source
+from dgx_vllm.util.progress_lines import say
 
 MAGNITUDE = "magnitude"
 ACTIVATION = "activation"

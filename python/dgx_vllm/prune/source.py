@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import torch
 
-from dgx_vllm import sparsity
-from dgx_vllm.errors import UserError
-from dgx_vllm.norms import norm_rms
-from dgx_vllm.nvfp4 import Nvfp4Tensor
-from dgx_vllm.prune import inputs
+from dgx_vllm.checkpoints import sparsity
+from dgx_vllm.evaluation.norm_scales import norm_rms
+from dgx_vllm.evaluation.tensors import Tensors
+from dgx_vllm.formats.nvfp4 import Nvfp4Tensor
+from dgx_vllm.prune import input_estimates
 from dgx_vllm.prune.blocks import Block
 from dgx_vllm.prune.experts import Activation, Experts
-from dgx_vllm.tensors import Tensors
+from dgx_vllm.util.errors import UserError
 
 _ACTIVATIONS: Mapping[str, Activation] = {
     "silu": torch.nn.functional.silu,
@@ -49,7 +49,7 @@ class Source(Tensors):
 
     def norm_rms(self, block: Block, hidden: int) -> torch.Tensor | None:
         """The channels' root mean squares behind a block's norm, float32 [hidden]; None if it has none."""
-        for name in inputs.norm_names(block.name):
+        for name in input_estimates.norm_names(block.name):
             if name in self.tensors and self.tensors[name].shape == (hidden,):
                 return norm_rms(self.tensor(name), str(self.text.get("model_type", "")))
         return None

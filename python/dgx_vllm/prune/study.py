@@ -20,8 +20,8 @@ from rich.table import Table
 
 from dgx_vllm.demo.corpus import Document, documents
 from dgx_vllm.demo.tokenizer import END_OF_TEXT, TURN_END, TURN_START
-from dgx_vllm.nvfp4 import dequantize, quantize
-from dgx_vllm.nvfp4.pattern import PATTERNS, Pattern
+from dgx_vllm.formats.nvfp4 import dequantize, quantize
+from dgx_vllm.formats.nvfp4.sparsity_pattern import PATTERNS, Pattern
 from dgx_vllm.prune import experts
 from dgx_vllm.prune.compensation import compensate, spreading
 from dgx_vllm.prune.experts import Experts, Samples

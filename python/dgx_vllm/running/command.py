@@ -9,10 +9,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.running import kept, registry, report, servers, units
+from dgx_vllm.launch.process import kept_log, registry
+from dgx_vllm.running import report, servers, systemd
 from dgx_vllm.running.report import Status
 from dgx_vllm.running.servers import Server
+from dgx_vllm.util.errors import FAILURE, UserError
 
 _TICK_SECONDS = 0.2
 _SAY_SECONDS = 10.0
@@ -124,7 +125,7 @@ def _stop_service(server: Server) -> int:
         print(f"{server.name} does not run")
         return 0
     # Its own words, and its question for a password where there is a terminal, are shown as they are.
-    status = subprocess.run(units.systemctl(user, "stop", server.unit)).returncode
+    status = subprocess.run(systemd.systemctl(user, "stop", server.unit)).returncode
     if status == 0:
         manager = "systemctl --user" if user else "sudo systemctl"
         again = (
@@ -152,7 +153,7 @@ def logs(name: str | None, environ: Mapping[str, str], *, follow: bool, lines: i
         UserError: no such server, or its log is kept nowhere.
     """
     known = servers.known(environ)
-    past = kept.of_port(name, environ)
+    past = kept_log.of_port(name, environ)
     try:
         server = servers.one(name, known)
     except UserError:
@@ -169,7 +170,7 @@ def logs(name: str | None, environ: Mapping[str, str], *, follow: bool, lines: i
 def _journal(server: Server, follow: bool, lines: int) -> int:
     assert server.unit is not None
     words = ["--unit", server.unit, f"--lines={lines}", *(["--follow"] if follow else ["--no-pager"])]
-    command = units.journalctl(server.kind == "user", *words)
+    command = systemd.journalctl(server.kind == "user", *words)
     program = shutil.which(command[0])
     if program is None:
         raise UserError("there is no journalctl on PATH", FAILURE)
@@ -179,7 +180,7 @@ def _journal(server: Server, follow: bool, lines: int) -> int:
 
 def _print(file: Path, lines: int, pid: int | None, environ: Mapping[str, str]) -> int:
     """The file's last lines; with a process, also what comes until it ends."""
-    reader = kept.Reader(file)
+    reader = kept_log.Reader(file)
     _write(reader.last(lines))
     if pid is None:
         return 0

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import httpx
 
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import secret
 from dgx_vllm.launch.endpoint import Endpoint, ForeignServerError
+from dgx_vllm.launch.settings import secret
 from dgx_vllm.running.report import Health
 from dgx_vllm.running.servers import Server
+from dgx_vllm.util.errors import UserError
 
 _SECONDS = 5.0
 _METRIC = re.compile(r"^vllm:(\w+)(?:\{[^}]*\})? ([-+.\deE]+)$", re.MULTILINE)

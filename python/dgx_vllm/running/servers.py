@@ -7,12 +7,13 @@ from typing import Literal
 
 import msgspec
 
-from dgx_vllm import profile
-from dgx_vllm.errors import FAILURE, UserError
-from dgx_vllm.launch.flags import nearest
-from dgx_vllm.running import registry, units
-from dgx_vllm.running.registry import Entry
-from dgx_vllm.running.units import Unit
+from dgx_vllm.launch.process import registry
+from dgx_vllm.launch.process.registry import Entry
+from dgx_vllm.profiles import profile
+from dgx_vllm.running import systemd
+from dgx_vllm.running.systemd import Unit
+from dgx_vllm.util.errors import FAILURE, UserError
+from dgx_vllm.vllm_flags.flags import nearest
 
 State = Literal["downloading", "starting", "ready", "stopping", "stopped", "failed"]
 NONE = "no server runs here; start one: dgx-vllm serve MODEL"
@@ -73,7 +74,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 def known(environ: Mapping[str, str]) -> list[Server]:
     """The plain servers of this user, then the services of the system and of this user."""
-    found = units.found(environ)
+    found = systemd.found(environ)
     downloads = {(unit.user, unit.name): unit for unit in found if unit.is_download}
     return [
         *(_process(entry) for entry in registry.entries(environ)),

@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dgx_vllm import machine
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import config_file, exposure, imports, preflight, report, secret, unified
-from dgx_vllm.launch.command import Launch
-from dgx_vllm.launch.options import Options
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.host import machine
+from dgx_vllm.launch import report
+from dgx_vllm.launch.checks import preflight
 from dgx_vllm.launch.serve import decide
-from dgx_vllm.launch.settings import Source
-from dgx_vllm.service import environment_file, hub, install, line, paths
+from dgx_vllm.launch.settings import config_file, exposure, python_imports, secret, unified_memory
+from dgx_vllm.launch.settings.options import Options
+from dgx_vllm.launch.settings.ranking import Source
+from dgx_vllm.launch.settings.resolve import Launch
+from dgx_vllm.service import command_line, environment_file, hub_access, install, paths
+from dgx_vllm.service.command_line import Line
 from dgx_vllm.service.instance import Instance
-from dgx_vllm.service.line import Line
+from dgx_vllm.util.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         _say(install.remove(wish.name, manager))
         return
     _check_wish(wish)
-    given = line.read(words)
+    given = command_line.read(words)
     file = environment_file.load(str(wish.environment_file)) if wish.environment_file else None
     variables = dict(file.variables) if file else {}
     launch = _decided(words, environ, variables, wish)
@@ -76,8 +78,8 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         for said in paths.unseen(launch.settings, instance):
             report.say(f"dgx-vllm: {said}")
     if instance.download:
-        hub.check(launch.settings)
-        hub.check_offline(instance, variables, _cache(instance, environ, wish.user))
+        hub_access.check(launch.settings)
+        hub_access.check_offline(instance, variables, _cache(instance, environ, wish.user))
     for ignored in file.ignored if file else ():
         marked = ignored.startswith("\ufeff")
         remedy = "save the file without a byte order mark" if marked else "it takes NAME=VALUE alone"
@@ -87,9 +89,9 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
     if "PYTHONPATH" in variables:
         report.say(
             f"dgx-vllm: --environment-file {wish.environment_file}: PYTHONPATH does not reach the server; "
-            f"give {imports.OPTION} DIRECTORY"
+            f"give {python_imports.OPTION} DIRECTORY"
         )
-    for note in unified.notes(dict(launch.settings), machine.detect()):
+    for note in unified_memory.notes(dict(launch.settings), machine.detect()):
         report.say(f"dgx-vllm: {note}")
     exposed = exposure.warning(launch.settings, variables)
     if exposed and wish.api_key_file is None:
@@ -150,11 +152,11 @@ def _decided(
         watchdog=wish.watchdog,
     )
     if wish.config:
-        line.check_secrets(config_file.read(str(wish.config)), f"--config {wish.config}")
+        command_line.check_secrets(config_file.read(str(wish.config)), f"--config {wish.config}")
     # Of the caller's environment a unit has nothing but where programs are. Whether the hub may be asked is
     # a question of the service's own cache.
     kept = {**{name: environ[name] for name in ("PATH", "HOME") if name in environ}, **variables}
-    kept.pop(hub.OFFLINE, None)
+    kept.pop(hub_access.OFFLINE, None)
     if kept.get(secret.API_KEY):
         secret.with_api_key(kept, wish.api_key_file)
     more = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
@@ -178,9 +180,9 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
         name=wish.name,
         command=_command(environ),
         model=given.model or _configured(launch),
-        revision=hub.revision(launch.settings),
-        reading=hub.reading(launch.settings),
-        offline=not hub.is_needed(launch.settings),
+        revision=hub_access.revision(launch.settings),
+        reading=hub_access.reading(launch.settings),
+        offline=not hub_access.is_needed(launch.settings),
         profile=wish.profile,
         host=wish.host,
         port=wish.port,

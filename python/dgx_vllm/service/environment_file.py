@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dgx_vllm.errors import UserError
+from dgx_vllm.util.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Tabs and line breaks alone are allowed of what is not printed.

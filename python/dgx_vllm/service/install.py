@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from dgx_vllm import checkpoint, profile
-from dgx_vllm.errors import FAILURE, UserError
+from dgx_vllm.checkpoints import checkpoint
+from dgx_vllm.profiles import profile
 from dgx_vllm.service import units
 from dgx_vllm.service.instance import Instance
+from dgx_vllm.util.errors import FAILURE, UserError
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _FILES = (

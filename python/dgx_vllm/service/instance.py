@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from dgx_vllm.dense import Dtype
-from dgx_vllm.errors import UserError
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.util.errors import UserError
 
 DEFAULT_WATCHDOG = 120
 

@@ -6,13 +6,13 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from dgx_vllm import checkpoint
-from dgx_vllm.errors import UserError
-from dgx_vllm.launch import places
-from dgx_vllm.launch.places import Kind, Place
-from dgx_vllm.launch.settings import Setting, Source
+from dgx_vllm.checkpoints import checkpoint
+from dgx_vllm.launch.settings import path_flags
+from dgx_vllm.launch.settings.path_flags import Kind, Place
+from dgx_vllm.launch.settings.ranking import Setting, Source
 from dgx_vllm.service.instance import Instance, in_a_home
 from dgx_vllm.service.units import shown_words
+from dgx_vllm.util.errors import UserError
 
 # Where a unit with PrivateTmp= has directories of its own.
 _PRIVATE = ("/tmp/", "/var/tmp/")
@@ -24,7 +24,7 @@ def check(settings: Mapping[str, Setting]) -> None:
     Raises:
         UserError: there is one; gives it as it should be written.
     """
-    for place in places.found(settings):
+    for place in path_flags.found(settings):
         if place.setting.source >= Source.ENVIRONMENT and _is_relative(place):
             whole = Path(place.word).expanduser().absolute()
             raise UserError(
@@ -42,7 +42,7 @@ def check_homes(settings: Mapping[str, Setting], instance: Instance) -> None:
     own = (instance.model, instance.profile, instance.settings_file, instance.python_path)
     given = (*own, instance.cache_dir, instance.state_dir)
     shown = [path for path in (*given, *shown_words(instance.extra_args)) if path]
-    for place in places.found(settings):
+    for place in path_flags.found(settings):
         if not in_a_home(place.word) or place.kind is Kind.OTHER:
             continue
         if not any(place.word == path or place.word.startswith(f"{path}/") for path in shown):
@@ -55,7 +55,7 @@ def check_homes(settings: Mapping[str, Setting], instance: Instance) -> None:
 def unseen(settings: Mapping[str, Setting], instance: Instance) -> list[str]:
     """What to say of paths that are here and that the server will not see, or may not read by their modes."""
     own = [path for path in (instance.model, instance.settings_file, instance.python_path) if path]
-    words = [place.word for place in places.found(settings) if place.kind is not Kind.OTHER]
+    words = [place.word for place in path_flags.found(settings) if place.kind is not Kind.OTHER]
     paths = dict.fromkeys(path for path in (*own, *words) if path.startswith("/"))
     here = [path for path in paths if os.path.exists(path)]
     private = [path for path in here if path.startswith(_PRIVATE)]

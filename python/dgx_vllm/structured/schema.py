@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from dgx_vllm.structured.pattern import misread
+from dgx_vllm.structured.regex import misread
 
 Schema = Mapping[str, Any]
 

@@ -1,0 +1,94 @@
+"""Disk: the Hugging Face cache, and vLLM's."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from dgx_vllm.checkpoints import hf_cache
+from dgx_vllm.checkpoints.hf_cache import CachedModel
+from dgx_vllm.doctor.finding import Finding, Status
+from dgx_vllm.doctor.place import Place
+from dgx_vllm.host import caches
+from dgx_vllm.host.machine import GIB
+from dgx_vllm.launch.checks.preflight import CACHE_BYTES
+from dgx_vllm.profiles import profile
+from dgx_vllm.util.errors import UserError
+
+_AREA = "storage"
+
+
+def findings(place: Place) -> list[Finding]:
+    """How much is kept, and how much more fits."""
+    try:
+        hub, vllm = caches.hub(place.environ), caches.vllm(place.environ)
+    except UserError as error:
+        fault, _, remedy = str(error).partition("; ")
+        return [Finding(_AREA, "caches", Status.FAIL, fault, remedy)]
+    return [_hub(place, hub), _room(vllm, CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")]
+
+
+def _hub(place: Place, hub: Path) -> Finding:
+    models, size = hf_cache.models(hub), hf_cache.size(hub)
+    cuda = place.vllm is not None and place.vllm.platform == "cuda"
+    largest = max((each.download_gib for each in profile.builtin()), default=0.0)
+    wanted = largest if cuda and not models else 1.0
+    room = _room(hub, int(wanted * GIB), "Hugging Face cache", "HF_HOME")
+    kept = f"{len(models)} model{'s' * (len(models) != 1)}, {size / GIB:.1f} GiB"
+    # A full disk stops downloads, not what is here already.
+    status = Status.WARN if room.status is Status.FAIL else room.status
+    remedy, broken = room.remedy, _broken(models)
+    if broken and status is Status.OK:
+        status, remedy = Status.WARN, f"fetch it again: dgx-vllm download {broken[0][0]}"
+    return Finding(
+        _AREA,
+        room.subject,
+        status,
+        "; ".join([kept, *(why for _, why in broken[:1]), room.value]),
+        remedy,
+        {**room.data, "models": len(models), "bytes": size},
+    )
+
+
+def _broken(models: Sequence[CachedModel]) -> list[tuple[str, str]]:
+    """Models that are not whole though huggingface_hub lists them, and what is wrong with each."""
+    found = []
+    for model in models:
+        gone = next((file for each in model.snapshots if each.refs for file in each.dangling), None)
+        if gone:
+            found.append((model.name, f"the content of {model.name}'s {gone} is gone"))
+        elif "main" in model.lost and model.snapshots:
+            found.append((model.name, f"main of {model.name} is a commit that is not here"))
+    return found
+
+
+def _room(directory: Path, wanted: int, subject: str, variable: str) -> Finding:
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    data = {"directory": str(directory), "free": free, "wanted": wanted}
+    value = f"{free / GIB:.1f} GiB free at {_short(directory)}"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(
+            _AREA,
+            subject,
+            Status.FAIL,
+            f"{_short(directory)} cannot be written",
+            f"set {variable} to one that can",
+            data,
+        )
+    if free < wanted:
+        return Finding(
+            _AREA,
+            subject,
+            Status.FAIL,
+            f"{value}, {wanted / GIB:.1f} wanted",
+            f"make room, or set {variable} to a larger disk",
+            data,
+        )
+    return Finding(_AREA, subject, Status.OK, value, data=data)
+
+
+def _short(directory: Path) -> str:
+    """As people write it, from their home directory on."""
+    home = Path(os.path.expanduser("~"))
+    return f"~/{directory.relative_to(home)}" if directory.is_relative_to(home) else str(directory)

@@ -1,0 +1,89 @@
+"""Tensors: a checkpoint on disk, read one tensor, or some rows of one, at a time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from dgx_vllm.checkpoints import checkpoint, headers
+from dgx_vllm.checkpoints.headers import Header
+from dgx_vllm.plan import source
+from dgx_vllm.util.errors import UserError
+
+_HALF_BYTES = ("F4",)
+
+
+class Tensors:
+    """A checkpoint in a directory.
+
+    Args:
+        model: a directory, a profile's name or a Hugging Face id in the cache.
+        environ: the process's environment, which says where the cache is.
+
+    Raises:
+        UserError: it is nowhere, not whole, or not in safetensors.
+    """
+
+    def __init__(self, model: str, environ: Mapping[str, str]) -> None:
+        found = source.find(model, environ, fetch=False)
+        if found.directory is None:
+            raise UserError(f"{model} is a file; give the directory that holds the weights too")
+        checkpoint.check(str(found.directory))
+        if not headers.present(found.directory):
+            raise UserError(f"{model} has no *.safetensors; give a checkpoint that has")
+        self.model = model
+        self.directory: Path = found.directory
+        self.config: Mapping[str, Any] = found.config
+        self.beside: Mapping[str, Any] | None = found.beside
+        self.shards: dict[Path, Header] = {
+            path: headers.header(path) for path in headers.files(found.directory)
+        }
+        self.tensors = {name: held for shard in self.shards.values() for name, held in shard.tensors.items()}
+        self._where = {name: path for path, shard in self.shards.items() for name in shard.tensors}
+        self._open: dict[Path, Any] = {}
+
+    @property
+    def text(self) -> Mapping[str, Any]:
+        """What the config says of the language model."""
+        text = self.config.get("text_config")
+        return text if isinstance(text, Mapping) else self.config
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor, by name.
+
+        Raises:
+            UserError: its file cannot be read.
+        """
+        path = self._where[name]
+        try:
+            found: torch.Tensor = self._file(path).get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(path, error) from error
+        return found
+
+    def rows(self, name: str, begin: int, end: int) -> torch.Tensor:
+        """The rows from `begin` to before `end` of a tensor of one or more dimensions.
+
+        Raises:
+            UserError: its file cannot be read.
+        """
+        path = self._where[name]
+        if self.tensors[name].dtype in _HALF_BYTES:
+            # safetensors 0.8.0 cannot slice what holds two values a byte.
+            return self.tensor(name)[begin:end]
+        try:
+            found: torch.Tensor = self._file(path).get_slice(name)[begin:end]
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(path, error) from error
+        return found
+
+    def _file(self, path: Path) -> Any:
+        if path not in self._open:
+            self._open[path] = safe_open(path, framework="pt")
+        return self._open[path]
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be read ({error}); fetch the checkpoint again")

@@ -1,0 +1,1 @@
+"""The machine: its GPUs, memory, driver, disks and cache directories. Imports neither torch nor vLLM."""

@@ -1,0 +1,67 @@
+"""Protection: when the running server refuses work, and when it is ended, before the machine suffers."""
+
+from dataclasses import dataclass
+
+from dgx_vllm.host.machine import Machine
+from dgx_vllm.plan import guard, overheads
+from dgx_vllm.util import amounts
+from dgx_vllm.util.amounts import gb
+from dgx_vllm.util.errors import UserError
+
+WATCHDOG_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Where a running server's limits are.
+
+    Args:
+        shed: bytes of MemAvailable below which new requests are refused, 0 for never.
+        floor: bytes of MemAvailable below which the server is ended, 0 for never.
+        watchdog: seconds of the engine's silence after which the server is ended, 0 for never.
+    """
+
+    shed: int = 0
+    floor: int = 0
+    watchdog: float = WATCHDOG_SECONDS
+
+    def __str__(self) -> str:
+        said = []
+        if self.shed:
+            said.append(f"new requests are refused below {gb(self.shed)} of available memory")
+        if self.floor:
+            said.append(f"the server is ended below {gb(self.floor)} of it")
+        if self.watchdog:
+            said.append(f"the server is ended when its engine is silent for {self.watchdog:g} s")
+        return "; ".join(said) or "nothing watches over the running server"
+
+
+def protection(
+    machine: Machine, reserve: int | None, shed: str | None, floor: str | None, watchdog: float | None
+) -> Protection:
+    """The limits on this machine.
+
+    Args:
+        machine: memory is watched where the model lies in the host's.
+        reserve: bytes left alone at the start, None for the platform's default.
+        shed: what `--memory-shed` says.
+        floor: what `--memory-floor` says.
+        watchdog: what `--watchdog` says.
+
+    Raises:
+        UserError: an amount that is none, or a floor above what sheds.
+    """
+    kept = reserve if reserve is not None else overheads.reserve(machine.platform)
+    if not guard.guards(machine):
+        kept = 0
+    found = Protection(
+        int(kept * overheads.SHED_SHARE) if shed is None else amounts.parse(shed, "--memory-shed"),
+        int(kept * overheads.FLOOR_SHARE) if floor is None else amounts.parse(floor, "--memory-floor"),
+        WATCHDOG_SECONDS if watchdog is None else watchdog,
+    )
+    if found.shed and found.floor > found.shed:
+        raise UserError(
+            f"--memory-floor {gb(found.floor)} is above --memory-shed {gb(found.shed)}: the server would be "
+            "ended before it refuses anything; give a lower floor or a higher shed"
+        )
+    return found

@@ -1,0 +1,73 @@
+"""Secrets: keys in files, so that they are in no command line and no unit, and what a key may hold."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dgx_vllm.launch.settings.ranking import Setting
+from dgx_vllm.util.errors import UserError
+
+API_KEY = "VLLM_API_KEY"
+# What a header of HTTP carries whole, blanks within it too; vLLM takes an empty key for none.
+_SENDABLE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
+
+
+def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str]:
+    """The environment with the file's key, which vLLM reads from nowhere else but its command line.
+
+    Raises:
+        UserError: the file cannot be read, does not hold one key that a client can send, or another key is
+            set already.
+    """
+    if file is None:
+        return dict(environ)
+    if environ.get(API_KEY):
+        raise UserError(f"--api-key-file {file} and {API_KEY} both give a key; keep one")
+    try:
+        words = file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(f"--api-key-file {file} cannot be read: {reason}") from error
+    if len(words) != 1:
+        raise UserError(
+            f"--api-key-file {file} must hold one key and nothing else; it holds {len(words)} words"
+        )
+    _check(words, f"--api-key-file {file}")
+    return {**environ, API_KEY: words[0]}
+
+
+def check_alone(file: Path, given: Setting | None) -> None:
+    """Refuses a flag's key beside the file's: vLLM would take the flag's and not say so.
+
+    Args:
+        file: of --api-key-file.
+        given: the flag's setting, None where nobody gave it.
+
+    Raises:
+        UserError: names both places.
+    """
+    if given is not None:
+        raise UserError(f"--api-key-file {file} and {given.origin} both give a key; keep one")
+
+
+def check_api_keys(environ: Mapping[str, str], given: Setting | None) -> None:
+    """Refuses keys that no client can send, the launcher's own question among them.
+
+    Args:
+        environ: the variable counts where no flag gives a key.
+        given: the flag's setting, None where nobody gave it.
+
+    Raises:
+        UserError: names the place, not the key.
+    """
+    if given is None:
+        _check([environ.get(API_KEY, "")], API_KEY)
+    else:
+        _check(given.value if isinstance(given.value, tuple) else [given.text], given.origin)
+
+
+def _check(keys: Iterable[str], origin: str) -> None:
+    if not all(_SENDABLE.fullmatch(key) for key in keys):
+        raise UserError(
+            f"{origin} gives a key that no client can send; make it of ASCII letters, digits and signs alone"
+        )

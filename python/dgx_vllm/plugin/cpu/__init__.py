@@ -1,0 +1,1 @@
+"""NVFP4 layers on vLLM's CPU backend."""

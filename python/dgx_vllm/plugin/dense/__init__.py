@@ -1,0 +1,1 @@
+"""Linear layers: `--dense-dtype`, and `--linear-backend dgx`."""

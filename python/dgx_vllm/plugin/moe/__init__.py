@@ -1,0 +1,1 @@
+"""NVFP4 routed experts on GPUs, for `--moe-backend dgx`."""

@@ -1,0 +1,132 @@
+"""NVFP4 experts pruned to 2 of 4 and kept compressed: 3.5 bits a weight in memory, and read by our kernel.
+
+vLLM's CUTLASS experts want them uncompressed. They get them in one scratch, which all layers of one shape
+share and each fills anew on its way.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+from vllm.model_executor.utils import replace_parameter
+
+from dgx_vllm.formats.nvfp4 import tiles
+from dgx_vllm.kernels.operators import compress_24, decompress_24, moe_decode_24
+from dgx_vllm.plugin.moe.experts import ACTIVATIONS, DecodeExperts, SlicedExperts
+
+#: Calls with more tokens go to vLLM's experts. By bytes, not measured: beyond, a layer moves 12.5 bits a
+#: weight (3.5 read, 4.5 written and read). 16 tokens of the kernel read 3.5 bits of the experts that they
+#: choose: a quarter of Qwen3-Next's and two fifths of Qwen3.6-35B-A3B's, if they choose independently.
+SPARSE_CROSSOVER = 128
+
+
+@dataclass(frozen=True)
+class Uncompressed:
+    """A layer's weights as CUTLASS reads them."""
+
+    w13: torch.Tensor
+    w13_scale: torch.Tensor
+    w2: torch.Tensor
+    w2_scale: torch.Tensor
+
+
+class SparseExperts(DecodeExperts):
+    """What both kinds below do: compress after loading, and decode from tiles."""
+
+    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        """Put tiles into the places of the weights; of the scales nothing is left, as tiles hold them.
+
+        Raises:
+            ValueError: a weight is not 2:4; it says which and how much of it.
+        """
+        super().process_weights_after_loading(layer)
+        # PyTorch would put these tiles into what the layer before gave up. The eighth of it that they leave
+        # is too small for the next layer's, and with tiles beside it could not be given back.
+        torch.accelerator.empty_cache()
+        held = dict(layer.named_parameters(recurse=False))
+        dense = Uncompressed(
+            *(held[f"{part}_{what}"].data for part in ("w13", "w2") for what in ("weight", "weight_scale"))
+        )
+        kept = self.keep(dense)
+        for part, weight, scale, left in (
+            ("w13", dense.w13, dense.w13_scale, kept.w13_scale),
+            ("w2", dense.w2, dense.w2_scale, kept.w2_scale),
+        ):
+            try:
+                compressed = compress_24(weight, scale, part == "w13")
+            except ValueError as error:
+                name = getattr(layer, "layer_name", type(layer).__name__)
+                raise ValueError(
+                    f"{name}, {part}: {error}; the checkpoint says that it is, prune it again"
+                ) from error
+            replace_parameter(layer, f"{part}_weight", compressed)
+            # vLLM's quantization config holds the parameter itself, and would keep the old scales.
+            held[f"{part}_weight_scale"].data = left
+
+    def keep(self, dense: Uncompressed) -> Uncompressed:
+        """What remains of the uncompressed weights."""
+        nothing = [each.new_empty((0,)) for each in (dense.w13, dense.w13_scale, dense.w2, dense.w2_scale)]
+        return Uncompressed(*nothing)
+
+    def moe_problem_size(
+        self, a1: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, topk_ids: torch.Tensor
+    ) -> tuple[int, int, int, int, int]:
+        """As the parent's, also where `w1` is in tiles [experts, rows / 16, hidden / 256, 1792]."""
+        in_tiles = w1.dim() == 4
+        experts, tokens, rows, hidden, top_k = super().moe_problem_size(
+            a1, w1.flatten(2), w2.flatten(2), topk_ids
+        )
+        return experts, tokens, rows * tiles.ROWS if in_tiles else rows, hidden, top_k
+
+    def decode(
+        self,
+        output: torch.Tensor,
+        x: torch.Tensor,
+        w13: torch.Tensor,
+        w2: torch.Tensor,
+        topk_weights: torch.Tensor,
+        topk_ids: torch.Tensor,
+        activation: MoEActivation,
+        expert_map: torch.Tensor | None,
+    ) -> None:
+        """The kernel on up to 16 tokens."""
+        moe_decode_24(
+            output,
+            x,
+            w13,
+            self.w13_global,
+            w2,
+            self.w2_global,
+            topk_ids.to(torch.int32),
+            topk_weights.to(torch.float32),
+            expert_map,
+            ACTIVATIONS[activation],
+        )
+
+
+class SparseDecodeExperts(SparseExperts):
+    """For a GB10."""
+
+    most_tokens = SPARSE_CROSSOVER
+
+    #: By device and shapes: the weights of the first layer of these, as they were before it was compressed.
+    scratches: ClassVar[dict[tuple[object, ...], Uncompressed]] = {}
+
+    scratch: Uncompressed
+
+    def keep(self, dense: Uncompressed) -> Uncompressed:
+        """A scratch for `dense`, which `dense` itself becomes where there is none yet."""
+        shapes = (dense.w13.device, dense.w13.shape, dense.w2.shape)
+        self.scratch = self.scratches.setdefault(shapes, dense)
+        return self.scratch
+
+    def dense(self, w13: torch.Tensor, w2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weights uncompressed into the scratch; the scales there are those that CUTLASS is given."""
+        decompress_24(self.scratch.w13, self.scratch.w13_scale, w13, True)
+        decompress_24(self.scratch.w2, self.scratch.w2_scale, w2, False)
+        return self.scratch.w13, self.scratch.w2
+
+
+class SparseSlicedExperts(SparseExperts, SlicedExperts):
+    """For Hopper, to verify the kernel: 16 tokens at a time, never uncompressed."""

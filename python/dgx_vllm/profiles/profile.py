@@ -1,0 +1,158 @@
+"""Profiles: what is known to serve one model well, as data.
+
+A profile is a TOML file; the built-in ones lie in `profiles/`. Every value there carries its reason.
+"""
+
+import functools
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import dgx_vllm
+from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.util.errors import UserError
+from dgx_vllm.vllm_flags import flags
+from dgx_vllm.vllm_flags.flags import Value, Values
+
+PACKAGE = Path(dgx_vllm.__file__).resolve().parent
+
+
+class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a profile sets on one platform only."""
+
+    serve: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """How to serve one model.
+
+    Args:
+        model: the name that it is served under, a Hugging Face id unless `checkpoint` is given.
+        summary: one line for `dgx-vllm profiles`.
+        memory_gib: device memory that serving it takes, with a useful KV cache, in GiB.
+        download_gib: what a first start downloads, in GiB.
+        gated_delta_net: whether the model has GDN layers, known before its config is downloaded.
+        checkpoint: where the checkpoint lies if it comes with the profile, relative to its file.
+        dense_dtype: what the projections that the checkpoint left in BF16 become, see `dense`.
+        example: a prompt that shows the model at work, for the curl line.
+        serve: vLLM flags by name without dashes.
+        environment: variables for the server.
+        cuda: laid over `serve` and `environment` where vLLM is a CUDA build.
+        cpu: the same for a CPU build.
+    """
+
+    model: str
+    summary: str
+    memory_gib: float
+    download_gib: float = 0.0
+    gated_delta_net: bool = False
+    checkpoint: str | None = None
+    dense_dtype: Dtype = "bf16"
+    example: str = "Hello"
+    serve: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+    cuda: Overlay = Overlay()
+    cpu: Overlay = Overlay()
+    name: str = ""
+    directory: str = ""
+
+    @property
+    def argument(self) -> str:
+        """What vLLM is given as the model."""
+        return os.path.normpath(Path(self.directory, self.checkpoint)) if self.checkpoint else self.model
+
+    def values(self, platform: str) -> Values:
+        """The flags' values on a platform, `cuda` or `cpu`."""
+        given = {**self.serve, **self._overlay(platform).serve}
+        return {_flag_name(key): _value(value) for key, value in given.items()}
+
+    def variables(self, platform: str) -> dict[str, str]:
+        """The environment on a platform."""
+        return {**self.environment, **self._overlay(platform).environment}
+
+    def _overlay(self, platform: str) -> Overlay:
+        return self.cuda if platform == "cuda" else self.cpu
+
+
+def read(path: Path, name: str) -> Profile:
+    """Reads a profile and checks its flags.
+
+    Raises:
+        UserError: no such file, not TOML, an unknown or missing key, or a flag that vLLM lacks.
+    """
+    try:
+        fields = msgspec.toml.decode(path.read_bytes())
+        for reserved in ("name", "directory"):
+            if reserved in fields:
+                raise msgspec.ValidationError(f"Object contains unknown field `{reserved}`")
+        profile = msgspec.convert({**fields, "name": name, "directory": str(path.parent)}, Profile)
+    except OSError as error:
+        raise UserError(f"profile {path}: {error.strerror}") from error
+    except msgspec.ValidationError as error:
+        raise UserError(f"profile {path}: {_explain(str(error))}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"profile {path} is not valid TOML: {error}") from error
+    table = flags.load()
+    for section, serve in (("", profile.serve), ("cuda.", profile.cuda.serve), ("cpu.", profile.cpu.serve)):
+        for key, value in serve.items():
+            origin = f"profile {path}, {section}serve.{key}"
+            flag = table.require(key, origin)
+            if flag.name in ("model", "config", "api-key", "hf-token"):
+                raise UserError(f"{origin}: not a profile's to set; give it as a flag or in the environment")
+            flag.check(_value(value), origin)
+    return profile
+
+
+@functools.cache
+def builtin() -> tuple[Profile, ...]:
+    """The profiles that come with the package, by name."""
+    return tuple(read(path, path.stem) for path in sorted((PACKAGE / "profiles").glob("*.toml")))
+
+
+def by_name(name: str) -> Profile:
+    """The profile that `--profile` names: a built-in one's name or model, or a path to a TOML file.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name.endswith(".toml"):
+        return read(Path(name), Path(name).stem)
+    profile = by_model(name)
+    if profile is None:
+        known = [each.name for each in builtin()]
+        hint = flags.nearest(name, known) or f"known: {', '.join(known)}"
+        raise UserError(f"there is no profile {name!r}; {hint} (a file of your own ends in .toml)")
+    return profile
+
+
+def by_model(model: str) -> Profile | None:
+    """The built-in profile of a model, by the model's id or the profile's name."""
+    return next((each for each in builtin() if model in (each.name, each.model)), None)
+
+
+def _flag_name(key: str) -> str:
+    return flags.load().require(key, key).name
+
+
+def _value(value: Any) -> Value:
+    """A TOML value as a flag's: numbers become the words one would type."""
+    if isinstance(value, bool | str | dict):
+        return value
+    return tuple(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _explain(message: str) -> str:
+    """msgspec's message, with the known keys where one is unknown."""
+    unknown = re.search(r"unknown field `([^`]+)`(?: - at `\$\.?([^`]*)`)?", message)
+    if not unknown:
+        return message
+    key, section = unknown.groups()
+    struct = Overlay if section else Profile
+    known = [field.encode_name for field in msgspec.structs.fields(struct)]
+    known = [name for name in known if name not in ("name", "directory")]
+    where = f" in [{section}]" if section else ""
+    return f"unknown key {key!r}{where}; known: {', '.join(known)}"
