@@ -1,12 +1,16 @@
-"""What we put into vLLM: decode kernels for NVFP4 experts (moe/) and linear layers (dense/linear_backend.py) on
-GPUs, FP8 or NVFP4 for linear layers that a checkpoint left in BF16 (dense/), and NVFP4 on
-the CPU backend.
+"""What we put into vLLM.
 
-Experts and linear kernel come in by entry points of their own, which vLLM as we patch it asks when
-`--moe-backend dgx` or `--linear-backend dgx` is given; docs/kernels.md says why so. The shared expert comes
-to the experts by a runner (moe/runner.py, moe/shared_slot.py), and a draft's experts that were left in BF16 are made NVFP4
-for them (draft_experts/). These and the layers that were left in BF16 come in by vLLM's registry
-for layers from outside, and are vLLM's own until a flag, or `--dense-dtype` (docs/decode.md), asks for them.
+| package | what vLLM gets |
+|---|---|
+| moe/ | decode kernels for NVFP4 experts on GPUs; the shared expert joins them (runner.py, shared_slot.py) |
+| dense/ | decode kernels for NVFP4 linear layers (linear_backend.py); FP8 or NVFP4 for layers left in BF16 |
+| draft_experts/ | a draft's BF16 experts, made NVFP4 for the experts above |
+| cpu/ | NVFP4 layers on the CPU backend |
+| hub_timeout.py | a time limit for what vLLM asks the hub without one |
+
+Experts and linear kernel come in by entry points of their own. vLLM as we patch it asks them when
+`--moe-backend dgx` or `--linear-backend dgx` is given; docs/kernels.md says why. The other layers come in by
+vLLM's registry for layers from outside. They are vLLM's own until a flag or `--dense-dtype` asks for them.
 The rest of this page is about the CPU, where the reference path serves every NVFP4 layer.
 
 What vLLM asks the hub without a timeout gets one (hub_timeout.py).

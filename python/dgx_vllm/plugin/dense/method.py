@@ -1,8 +1,8 @@
 """`--dense-dtype` in vLLM: linear layers that were left in BF16 are quantized while they are loaded.
 
-It covers layers that `dgx_vllm.formats.dense_dtype` names and vLLM would serve unquantized. vLLM makes such a
-layer as ever; then its weight is given back, and vLLM's own machinery for online quantization keeps what the loader
-brings until the layer is whole, materializes it and has it quantized before it turns to the next. So no more
+It covers layers that `dgx_vllm.formats.dense_dtype` names and that vLLM would serve unquantized. vLLM makes
+such a layer as ever, then its weight is given back. vLLM's machinery for online quantization keeps what the
+loader brings until the layer is whole, materializes it and has it quantized before the next one. So no more
 than one layer is there in both formats.
 """
 
