@@ -20,37 +20,43 @@ _PANEL = "Measure and prune"
 def bench_decode(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="As for serve; with --dummy also qwen3-next-80b-a3b.")
+        str,
+        typer.Argument(metavar="MODEL", help="A model as for serve; with --dummy also qwen3-next-80b-a3b."),
     ],
     variant: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[=OPTIONS]",
-            help="marlin, stock, dgx, dgx-fp8, dgx-nvfp4, fp8, or a name with options of serve; repeat it. "
-            "The others are held against the first.",
+            help="marlin, stock, dgx, dgx-fp8, dgx-nvfp4, fp8, or a name with options of serve. "
+            "Repeatable; the first is the baseline.",
         ),
     ] = None,
     sequences: Annotated[
-        str, typer.Option(metavar="N,N...", help="Sequences to decode together, one measurement each.")
+        str, typer.Option(metavar="N,N...", help="Batch sizes to measure, in sequences.")
     ] = "1,4,8",
-    prompt: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Length of a prompt.")] = 128,
-    tokens: Annotated[int, typer.Option(min=2, metavar="N", help="Tokens that a run decodes.")] = 256,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Runs, of which the median counts.")] = 3,
+    prompt: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Tokens in each prompt.")] = 128,
+    tokens: Annotated[int, typer.Option(min=2, metavar="N", help="Tokens to decode per run.")] = 256,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of runs; the median is reported.")
+    ] = 3,
     dummy: Annotated[
-        bool, typer.Option("--dummy", help="Random weights; MODEL needs a config.json alone.")
+        bool, typer.Option("--dummy", help="Use random weights; MODEL then needs only a config.json.")
     ] = False,
     layers: Annotated[
-        int | None, typer.Option(metavar="N", help="Of qwen3-next-80b-a3b's 48, these.")
+        int | None, typer.Option(metavar="N", help="Use only the first N of qwen3-next-80b-a3b's 48 layers.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=1, metavar="SECONDS", help="End a variant that takes longer.")
+        float | None, typer.Option(min=1, metavar="SECONDS", help="Stop a variant that takes longer.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result here too.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the result to this file.")
+    ] = None,
     logs: Annotated[
-        Path | None, typer.Option(metavar="DIRECTORY", help="Keep the engines' logs and traces here.")
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="Keep the engines' logs and traces in this directory."),
     ] = None,
 ) -> None:
-    """Measure decoding with vLLM itself, several ways of serving MODEL one after the other, and compare."""
+    """Measure how fast vLLM decodes with MODEL served in several ways, and compare them."""
     from dgx_vllm.bench_decode import command
 
     wish = command.Wish(
@@ -78,17 +84,19 @@ def bench_kernels(
         typer.Option(
             metavar="NAME,...",
             help="qwen3-next, qwen3.6-35b, awkward, o_proj, in_proj_qkvz, lm_head, or a MoE layer's "
-            "HIDDEN/INTERMEDIATE/EXPERTS/TOP_K/SHARED_INTERMEDIATE; by default all that have names.",
+            "HIDDEN/INTERMEDIATE/EXPERTS/TOP_K/SHARED_INTERMEDIATE; by default all named ones.",
         ),
     ] = None,
-    tokens: Annotated[str, typer.Option(metavar="N,...", help="Tokens in a call, 1 to 16.")] = "1,2,4,8,16",
+    tokens: Annotated[str, typer.Option(metavar="N,...", help="Tokens per call, 1 to 16.")] = "1,2,4,8,16",
     peers: Annotated[
         str,
-        typer.Option(metavar="NAME,...", help="vLLM's own kernels to measure too: marlin, humming; or none."),
+        typer.Option(metavar="NAME,...", help="vLLM's kernels to compare with: marlin, humming, or none."),
     ] = "marlin,humming",
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows there too.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the rows to this file.")
+    ] = None,
 ) -> None:
-    """Time the decode kernels on this machine's GPU, vLLM's own, and reading the same bytes alone."""
+    """Time our decode kernels, vLLM's, and a plain read of the same bytes on this machine's GPU."""
     from dgx_vllm.bench_kernels import command
 
     command.bench_kernels(sys.argv[1:], os.environ, named=shapes, tokens=tokens, peers=peers, file=json)
@@ -97,23 +105,23 @@ def bench_kernels(
 @app.command(name="eval", rich_help_panel=_PANEL)
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A directory, a profile or a downloaded model's id.")
+        str, typer.Argument(metavar="MODEL", help="A directory, a profile or the id of a downloaded model.")
     ],
-    dense_dtype: Annotated[Dtype, typer.Option(help="As for serve: the option to measure.")] = "bf16",
+    dense_dtype: Annotated[Dtype, typer.Option(help="The option to measure, as for serve.")] = "bf16",
     against: Annotated[
         str | None,
-        typer.Option(
-            metavar="CHECKPOINT", help="Measure from this checkpoint; by default from MODEL as it is."
-        ),
+        typer.Option(metavar="CHECKPOINT", help="Compare with this checkpoint (default: MODEL as it is)."),
     ] = None,
     text: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Compare predictions on this text, by vLLM: two runs."),
+        typer.Option(metavar="FILE", help="Also compare predictions on this text; vLLM runs twice."),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=2, metavar="N", help="Tokens of the text to look at.")] = 8192,
+    tokens: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Evaluate this many tokens of the text.")
+    ] = 8192,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Say what an option costs in quality: each layer's relative error; with --text perplexity and KL."""
+    """Measure what an option costs in quality: relative error per layer; with --text, perplexity and KL."""
     from dgx_vllm.evaluation import command
 
     command.evaluate(
@@ -130,24 +138,30 @@ def evaluate(
 @app.command(rich_help_panel=_PANEL)
 def prune(
     model: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or a downloaded model's id.")
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or the id of a downloaded model."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write, or to go on with.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write, or to resume.")],
     method: Annotated[
-        str, typer.Option(metavar="magnitude|activation", help="How to choose what is zeroed.")
+        str, typer.Option(metavar="magnitude|activation", help="How to choose the weights to zero.")
     ] = "activation",
     pattern: Annotated[
-        str, typer.Option(metavar="2:4|4:8-pairs", help="Two of four values, or two of four pairs.")
+        str,
+        typer.Option(
+            metavar="2:4|4:8-pairs", help="Zero two of every four values, or two of every four pairs."
+        ),
     ] = "2:4",
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What `dgx-vllm calibrate` wrote; makes activation much better."),
+        typer.Option(
+            metavar="FILE", help="A file from `dgx-vllm calibrate`; it makes `activation` much better."
+        ),
     ] = None,
     shared_expert: Annotated[
-        bool, typer.Option("--shared-expert", help="Prune shared experts too; every token passes them.")
+        bool, typer.Option("--shared-expert", help="Also prune shared experts, which every token passes.")
     ] = False,
 ) -> None:
-    """Zero half of the weights of CHECKPOINT's routed experts, in a pattern that kernels can skip. Lossy."""
+    """Zero half of the weights of CHECKPOINT's routed experts in a pattern that kernels can skip. Lossy."""
     from dgx_vllm.prune import command
 
     command.prune(
@@ -164,13 +178,16 @@ def prune(
 @app.command(rich_help_panel=_PANEL)
 def calibrate(
     model: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or a downloaded model's id.")
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or the id of a downloaded model."),
     ],
-    text: Annotated[Path, typer.Argument(metavar="TEXT", help="Such as the model will read and write.")],
+    text: Annotated[
+        Path, typer.Argument(metavar="TEXT", help="Sample text like the text the model will process.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="The file to write.")],
-    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of TEXT to run.")] = 4096,
+    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Run this many tokens of TEXT.")] = 4096,
 ) -> None:
-    """Run TEXT through CHECKPOINT and keep what reaches its experts, for `prune --calibration`."""
+    """Run TEXT through CHECKPOINT and record its experts' inputs for `prune --calibration`."""
     from dgx_vllm.prune import calibrate_command
 
     calibrate_command.calibrate(model, os.environ, text, out, tokens)
@@ -178,20 +195,24 @@ def calibrate(
 
 @app.command(rich_help_panel=_PANEL)
 def eval_prune(
-    model: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="The one that was pruned.")],
-    pruned: Annotated[str, typer.Argument(metavar="PRUNED", help="What `dgx-vllm prune` wrote.")],
+    model: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="The checkpoint that was pruned.")],
+    pruned: Annotated[
+        str, typer.Argument(metavar="PRUNED", help="The directory that `dgx-vllm prune` wrote.")
+    ],
     text: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Compare predictions on this text, by vLLM: two runs."),
+        typer.Option(metavar="FILE", help="Also compare predictions on this text; vLLM runs twice."),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=2, metavar="N", help="Tokens of the text to look at.")] = 8192,
+    tokens: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Evaluate this many tokens of the text.")
+    ] = 8192,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Compare experts on these inputs; not those that were pruned by."),
+        typer.Option(metavar="FILE", help="Compare experts on these inputs; use others than for pruning."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Say what pruning cost: each layer's output error; with --text perplexity and KL."""
+    """Measure what pruning cost: output error per layer; with --text, perplexity and KL."""
     from dgx_vllm.prune import eval_command
 
     eval_command.evaluate(

@@ -15,7 +15,7 @@ _PANEL = "Models"
 
 _Cache = Annotated[
     Path | None,
-    typer.Option(metavar="DIRECTORY", help="A Hugging Face cache; by default yours and those of services."),
+    typer.Option(metavar="DIRECTORY", help="A Hugging Face cache (default: yours and those of services)."),
 ]
 
 
@@ -33,12 +33,12 @@ def list_models(
 @app.command(rich_help_panel=_PANEL)
 def rm(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Hugging Face ids or profiles' names.")
+        list[str], typer.Argument(metavar="MODEL...", help="Hugging Face ids or profile names.")
     ],
     cache: _Cache = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
 ) -> None:
-    """Remove downloaded models; what a running server uses and what other models share stays."""
+    """Remove downloaded models, but not models in use or files shared with other models."""
     from dgx_vllm.models import command
 
     raise typer.Exit(command.remove(models, os.environ, cache=cache, yes=yes))
@@ -48,7 +48,7 @@ def rm(
 def profiles(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """List the profiles and whether each fits this machine."""
+    """List the profiles, and say whether each fits this machine."""
     from dgx_vllm.host import machine
     from dgx_vllm.launch import as_json as programs
     from dgx_vllm.launch import report
@@ -71,55 +71,57 @@ def plan(
         str | None,
         typer.Option(
             metavar="AMOUNT",
-            help="Plan for this much, such as 119.7GB; by default MemAvailable on a GB10, else all of one.",
+            help="Memory to plan for, such as 119.7GB (default: MemAvailable on a GB10, else all of one).",
         ),
     ] = None,
     reserve: Annotated[
         str | None,
-        typer.Option("--memory-reserve", metavar="AMOUNT", help="What to leave alone of it; 8GB by default."),
+        typer.Option("--memory-reserve", metavar="AMOUNT", help="Memory to keep free (default: 8GB)."),
     ] = None,
     context: Annotated[
-        int, typer.Option(min=1, metavar="TOKENS", help="Tokens in each sequence while decoding.")
+        int, typer.Option(min=1, metavar="TOKENS", help="Context length of each sequence while decoding.")
     ] = 1024,
     kv_cache_dtype: Annotated[
-        str | None, typer.Option(metavar="DTYPE", help="As for serve; by default the profile's.")
+        str | None, typer.Option(metavar="DTYPE", help="As for serve (default: the profile's).")
     ] = None,
-    dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve; by default the profile's.")] = None,
+    dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve (default: the profile's).")] = None,
     moe_backend: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="As for serve; dgx counts in a draft's experts in NVFP4, where --dense-dtype makes them so.",
+            help="As for serve; dgx counts a draft's experts as NVFP4 if --dense-dtype makes them so.",
         ),
     ] = None,
     drafts: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Tokens that the MTP layer drafts; by default the profile's, else none."
+            min=0, metavar="N", help="Tokens that the MTP layer drafts (default: the profile's, else none)."
         ),
     ] = None,
     acceptance: Annotated[
         str | None,
         typer.Option(
             metavar="SHARE,...",
-            help="Weigh drafts by the share of steps that keeps the first, the second, such as 0.84,0.58.",
+            help="Share of steps that accepts the first draft, the second and so on, such as 0.84,0.58.",
         ),
     ] = None,
     launches: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Take the overhead by launches of a step, as bench-decode counts them."
+            min=1,
+            metavar="N",
+            help="Estimate overhead from this many kernel launches per step (see bench-decode).",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw the plan into this file too.")
+        Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Also draw the plan into this file.")
     ] = None,
 ) -> None:
-    """Say what MODEL takes of a GB10's memory, what else fits, and how fast it may decode.
+    """Show how much of a GB10's memory MODEL takes, what else fits, and how fast it may decode.
 
-    What the model's config does not tell is shown as unknown, in JSON as null. Of a model whose kind is not
-    known, what a sequence keeps is the most that it can be.
+    Values that the model's config does not give are shown as unknown, in JSON as null. For an unknown kind of
+    model, the memory of a sequence is an upper limit.
     """
     from dgx_vllm.plan import command
 
@@ -142,23 +144,28 @@ def plan(
 
 @app.command(rich_help_panel=_PANEL)
 def download(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face id or a profile's name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face id or a profile name.")],
     revision: Annotated[
-        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit; main by default.")
+        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit (default: main).")
     ] = None,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Do not look for a newer one where a whole model is here.")
+        bool,
+        typer.Option(
+            "--if-missing", help="Do not look for a newer revision if the model is already complete."
+        ),
     ] = False,
     load_format: Annotated[
         str,
-        typer.Option(metavar="FORMAT", help="As serve will be given it, where there are two copies."),
+        typer.Option(
+            metavar="FORMAT", help="As you will give it to serve, if the model has two copies of its weights."
+        ),
     ] = "auto",
     config_format: Annotated[
         str,
-        typer.Option(metavar="FORMAT", help="As serve will be given it, where there are two configs."),
+        typer.Option(metavar="FORMAT", help="As you will give it to serve, if the model has two configs."),
     ] = "auto",
 ) -> None:
-    """Download MODEL into the Hugging Face cache, or finish what was begun, and verify it."""
+    """Download MODEL into the Hugging Face cache, or resume its download, and verify it."""
     from dgx_vllm.checkpoints.file_formats import Reading
     from dgx_vllm.download import command
 

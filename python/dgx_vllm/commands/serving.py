@@ -129,35 +129,36 @@ def chat(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="A name that `ps` shows or a model; by default the only one that runs."
+            metavar="MODEL", help="A name from `ps` or a model (default: the only running server)."
         ),
     ] = None,
     url: Annotated[
-        str | None, typer.Option(metavar="URL", help="A server elsewhere, such as http://spark:8888.")
+        str | None, typer.Option(metavar="URL", help="Use a server elsewhere, such as http://spark:8888.")
     ] = None,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The key that the server asks for; VLLM_API_KEY by default."),
+        typer.Option(metavar="FILE", help="A file with the server's API key (default: VLLM_API_KEY)."),
     ] = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="How the model should behave.")] = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", "-p", metavar="TEXT", help="Ask this alone; what is piped in follows it."),
+        typer.Option("--prompt", "-p", metavar="TEXT", help="Ask only this; piped input is appended to it."),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The longest answer; by default the model's.")
+        int | None, typer.Option(min=1, metavar="N", help="Longest answer in tokens (default: the model's).")
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0, metavar="X", help="0 for the likeliest answer; by default the model's."),
+        typer.Option(min=0, metavar="X", help="0 for the likeliest answer (default: the model's)."),
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say how many tokens an answer had, and how fast.")
+        bool, typer.Option("--verbose", "-v", help="Show each answer's number of tokens and its speed.")
     ] = False,
 ) -> None:
-    """Talk to a running server: on a terminal until Ctrl-D, else one question from standard input.
+    """Chat with a running server on a terminal, or ask it one question from standard input.
 
-    Ctrl-C stops an answer. /help shows the commands of a chat. A server is started by `dgx-vllm serve MODEL`.
+    Ctrl-C stops an answer, Ctrl-D ends the chat, and /help lists the commands of a chat.
+    `dgx-vllm serve MODEL` starts a server.
     """
     from dgx_vllm.chat import command
 
@@ -176,11 +177,11 @@ def chat(
 @app.command(rich_help_panel=_PANEL)
 def ps(
     everything: Annotated[
-        bool, typer.Option("--all", "-a", help="Show services that do not run, too.")
+        bool, typer.Option("--all", "-a", help="Also show services that are not running.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """List the servers and services that run here."""
+    """List the running servers and services."""
     from dgx_vllm.running import command
 
     command.ps(os.environ, everything=everything, as_json=as_json)
@@ -189,7 +190,7 @@ def ps(
 _Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME", help="A name that `ps` shows, a port or a model; by default the only one that runs."
+        metavar="NAME", help="A name from `ps`, a port or a model (default: the only running server)."
     ),
 ]
 
@@ -198,11 +199,11 @@ _Name = Annotated[
 def status(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A name that `ps` shows, a port or a model; by default all."),
+        typer.Argument(metavar="NAME", help="A name from `ps`, a port or a model (default: all)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Say how servers and services do; the exit status is 1 unless each one is ready and answers."""
+    """Show the state of servers and services; the exit status is 0 only if all are ready and answer."""
     from dgx_vllm.running import command
 
     raise typer.Exit(command.status(name, os.environ, as_json=as_json))
@@ -211,12 +212,12 @@ def status(
 @app.command(rich_help_panel=_PANEL)
 def logs(
     name: _Name = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")] = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines to begin with.")
+        int, typer.Option("--lines", "-n", min=0, metavar="N", help="Number of lines to start with.")
     ] = 100,
 ) -> None:
-    """Show the end of a server's log; a service's is in the journal."""
+    """Show the end of a server's log; for a service, of its journal."""
     from dgx_vllm.running import command
 
     raise typer.Exit(command.logs(name, os.environ, follow=follow, lines=lines))
@@ -235,11 +236,12 @@ def health(
     ready_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="What `dgx-vllm serve --ready-file` was given; by default the only server."
+            metavar="FILE",
+            help="The file of `dgx-vllm serve --ready-file` (default: the only running server).",
         ),
     ] = None,
 ) -> None:
-    """Say whether a running server is healthy; the exit status is what a health check asks for."""
+    """Check whether a running server is healthy; the exit status suits a health check."""
     if ready_file is None:
         from dgx_vllm.running import command
 

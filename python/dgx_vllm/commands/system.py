@@ -37,7 +37,7 @@ def install_service(
     ] = None,
     profile: Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="As for serve.")] = None,
     revision: Annotated[
-        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit; main by default.")
+        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit (default: main).")
     ] = None,
     host: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="As for serve; 127.0.0.1 by default.")
@@ -64,9 +64,9 @@ def install_service(
     dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve.")] = None,
     watchdog: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="As for serve.")] = 120,
 ) -> None:
-    """Keep a server running by systemd, from now on and after each start of this machine.
+    """Keep a server running with systemd, now and after every boot.
 
-    Flags that are not its own are vLLM's and go to `dgx-vllm serve`.
+    All other flags are vLLM's and go to `dgx-vllm serve`.
     """
     from dgx_vllm.service import command
     from dgx_vllm.service.command import Wish
@@ -104,15 +104,13 @@ def install_service(
 
 @app.command(rich_help_panel=_PANEL)
 def doctor(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for programs instead of a screen for people.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     ask_vllm: Annotated[
         bool,
-        typer.Option("--ask-vllm", help="Have vLLM itself say which backends it selects; takes longer."),
+        typer.Option("--ask-vllm", help="Ask vLLM itself which backends it selects; takes longer."),
     ] = False,
 ) -> None:
-    """Say whether this machine can serve, how well, and what to do; the exit status is 1 if it cannot."""
+    """Check whether this machine can serve, how well, and what to fix; the exit status is 1 if it cannot."""
     from dgx_vllm.doctor import examination, place, report
 
     examined = examination.examine(place.here(os.environ), ask_vllm)
@@ -122,9 +120,9 @@ def doctor(
 
 @app.command(rich_help_panel=_PANEL)
 def check_config(
-    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What `--config` would be given.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A file for `--config`.")],
 ) -> None:
-    """Say whether vLLM has the flags that FILE sets."""
+    """Check that vLLM has the flags that FILE sets."""
     from dgx_vllm.launch.settings import config_file
 
     print(f"{file}: {_counted(len(config_file.read(str(file))), 'setting')}")
@@ -132,9 +130,9 @@ def check_config(
 
 @app.command(rich_help_panel=_PANEL)
 def check_environment(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `--environment-file` would be given.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file for `--environment-file`.")],
 ) -> None:
-    """Say whether serve would take the variables that FILE sets."""
+    """Check that serve accepts the variables that FILE sets."""
     from dgx_vllm.host import machine
     from dgx_vllm.launch.settings import own_variables
     from dgx_vllm.service import environment_file
@@ -153,7 +151,7 @@ def check_environment(
     options_metavar="PROGRAM [ARGUMENTS]",
 )
 def execute(context: typer.Context) -> None:
-    """Become PROGRAM, with the NVIDIA driver's libraries where it finds them."""
+    """Run PROGRAM with the NVIDIA driver's libraries on its search path."""
     from dgx_vllm.host import driver
 
     if not context.args:
@@ -181,7 +179,7 @@ def version() -> None:
 def show_help(
     context: typer.Context,
     command: Annotated[
-        str | None, typer.Argument(metavar="COMMAND", help="One of the commands; without it, all of them.")
+        str | None, typer.Argument(metavar="COMMAND", help="A command (default: list all of them).")
     ] = None,
     topic: Annotated[
         str | None,
