@@ -35,9 +35,10 @@ from dgx_vllm import plugin
 from dgx_vllm.formats import dense_dtype as dense
 from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, fitted, quantize
 from dgx_vllm.host import meminfo
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.draft_experts.method import INPUT_SCALE, Nvfp4DraftMethod, RoundingMethod
 from dgx_vllm.plugin.moe import select as chosen
-from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
 
@@ -183,7 +184,7 @@ def test_a_draft_becomes_what_the_quantizer_makes_of_it(make: Make, logged: list
 
 
 @pytest.mark.usefixtures("gb10")
-@pytest.mark.parametrize("tokens", [1, CROSSOVER])
+@pytest.mark.parametrize("tokens", [1, MAX_TOKENS])
 def test_a_few_tokens_get_what_its_nvfp4_stands_for(make: Make, tokens: int) -> None:
     """Against float64 on dequantized weights."""
     layer, checkpoint = make(), Checkpoint()
@@ -209,7 +210,7 @@ def test_more_tokens_are_cutlasss_with_the_constant_scale(
     layer, checkpoint = make(), Checkpoint()
     checkpoint.load(layer)
     finish(layer)
-    applied(layer, CROSSOVER + 1)
+    applied(layer, MAX_TOKENS + 1)
     (experts,) = seen
     for scale, alpha, expected in (
         (experts.a1_gscale, experts.g1_alphas, of(checkpoint.w13)),
@@ -241,7 +242,7 @@ def test_on_hopper_the_kernel_serves_all_calls(make: Make, monkeypatch: pytest.M
     Checkpoint().load(layer)
     finish(layer)
     assert isinstance(kernel(layer), SlicedExperts)
-    _, out, _, _ = applied(layer, CROSSOVER + 1)
+    _, out, _, _ = applied(layer, MAX_TOKENS + 1)
     assert out.isfinite().all()
 
 

@@ -17,9 +17,10 @@ pytest.importorskip("vllm")
 
 from dgx_vllm.formats import fp8
 from dgx_vllm.kernels import reference
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin import device
-from dgx_vllm.plugin.dense import fp8_linear
-from dgx_vllm.plugin.dense.fp8_linear import CROSSOVER, linear_fp8, on_gpu
+from dgx_vllm.plugin.dense import common, fp8_linear
+from dgx_vllm.plugin.dense.fp8_linear import linear_fp8, on_gpu
 
 BF16 = 2.0**-8
 
@@ -90,7 +91,7 @@ def test_compiled_it_is_one_node_for_any_number_of_tokens() -> None:
         return graph.forward
 
     compiled = torch.compile(lambda x: linear_fp8(x, *held), backend=backend, fullgraph=True, dynamic=True)
-    for tokens in (2, CROSSOVER, CROSSOVER + 1, 40):
+    for tokens in (2, MAX_TOKENS, MAX_TOKENS + 1, 40):
         x = activations(tokens, 64)
         assert torch.equal(compiled(x), linear_fp8(x, *held))
     assert len(graphs) == 1
@@ -131,13 +132,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return Calls(monkeypatch)
 
 
-@pytest.mark.parametrize("tokens", [1, CROSSOVER, CROSSOVER + 1, 100])
+@pytest.mark.parametrize("tokens", [1, MAX_TOKENS, MAX_TOKENS + 1, 100])
 def test_few_tokens_go_to_our_kernel_and_more_to_cutlass(calls: Calls, tokens: int) -> None:
     held, x = layer(48, 64), activations(tokens, 64)
     out = on_gpu(x, *held)
     (call,) = calls.made
-    assert call[0] == ("linear_decode_fp8" if tokens <= CROSSOVER else "cutlass_scaled_mm")
-    tolerance = 0.01 if tokens <= CROSSOVER else 0.06
+    assert call[0] == ("linear_decode_fp8" if tokens <= MAX_TOKENS else "cutlass_scaled_mm")
+    tolerance = 0.01 if tokens <= MAX_TOKENS else 0.06
     exact = expected(x, *held)
     assert np.linalg.norm(out.double().numpy() - exact) < tolerance * np.linalg.norm(exact)
 
@@ -145,7 +146,7 @@ def test_few_tokens_go_to_our_kernel_and_more_to_cutlass(calls: Calls, tokens: i
 def test_both_read_the_same_bytes(calls: Calls) -> None:
     """CUTLASS wants [k, rows] by columns: the transposed view of what the kernel reads."""
     weight, scale, bias = layer(48, 64)
-    for tokens in (CROSSOVER, CROSSOVER + 1):
+    for tokens in (MAX_TOKENS, MAX_TOKENS + 1):
         on_gpu(activations(tokens, 64), weight, scale, bias)
     (_, _, decoded, *_), (_, _, multiplied, *_) = calls.made
     assert decoded.data_ptr() == multiplied.data_ptr() == weight.data_ptr()
@@ -204,7 +205,7 @@ def test_a_gpu_needs_cutlass_for_fp8(
 def test_our_kernel_is_for_its_gpus_and_needs_its_library(
     on_gb10: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusal = fp8_linear.decode_refusal
+    refusal = common.decode_refusal
     library = tmp_path / "libdgx_kernels.so"
     monkeypatch.setenv("DGX_VLLM_KERNELS_LIBRARY", str(library))
     refusal.cache_clear()
@@ -218,10 +219,10 @@ def test_our_kernel_is_for_its_gpus_and_needs_its_library(
         (b"", "cannot be read: cannot mmap an empty file"),
     ):
         library.write_bytes(content)
-        device._foreign.cache_clear()
+        device._architecture_mismatch.cache_clear()
         refusal.cache_clear()
         assert refusal() == f"the kernel library {library} {reason}"
-    device._foreign.cache_clear()
+    device._architecture_mismatch.cache_clear()
     from vllm import platforms
     from vllm.platforms.interface import DeviceCapability
 

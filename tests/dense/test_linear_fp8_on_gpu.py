@@ -18,8 +18,9 @@ from vllm.model_executor.layers.linear import ColumnParallelLinear
 
 from dgx_vllm import plugin
 from dgx_vllm.formats import dense_dtype, fp8
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.dense import fp8_linear
-from dgx_vllm.plugin.dense.fp8_linear import CROSSOVER, linear_fp8
+from dgx_vllm.plugin.dense.fp8_linear import linear_fp8
 from dgx_vllm.plugin.dense.fp8_method import Fp8Method
 
 pytestmark = [
@@ -66,7 +67,7 @@ def error(out: Any, exact: Any) -> float:
     return float((out.double() - exact).norm() / exact.norm())
 
 
-@pytest.mark.parametrize("tokens", [1, 2, 3, 8, 9, CROSSOVER])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 8, 9, MAX_TOKENS])
 @pytest.mark.parametrize(("rows", "k"), SHAPES)
 @pytest.mark.parametrize("bias", [False, True])
 def test_few_tokens_are_multiplied_as_they_are(tokens: int, rows: int, k: int, bias: bool) -> None:
@@ -74,7 +75,7 @@ def test_few_tokens_are_multiplied_as_they_are(tokens: int, rows: int, k: int, b
     assert error(linear_fp8(x, *held), expected(x, *held)) < 3e-3
 
 
-@pytest.mark.parametrize("tokens", [CROSSOVER + 1, 64, 300, 1000])
+@pytest.mark.parametrize("tokens", [MAX_TOKENS + 1, 64, 300, 1000])
 @pytest.mark.parametrize(("rows", "k"), SHAPES)
 @pytest.mark.parametrize("bias", [False, True])
 def test_more_are_quantized_and_multiplied_by_the_same_weights(
@@ -87,14 +88,14 @@ def test_more_are_quantized_and_multiplied_by_the_same_weights(
     assert error(out, expected(x, *held)) < 0.04
 
 
-@pytest.mark.parametrize("tokens", [1, 5, CROSSOVER])
+@pytest.mark.parametrize("tokens", [1, 5, MAX_TOKENS])
 def test_without_our_kernel_vllms_takes_few_tokens_too(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fp8_linear, "decode_refusal", lambda: "why")
     held, x = layer(12288, 2048), activations(tokens, 2048)
     assert error(linear_fp8(x, *held), expected(quantized(x), *held)) < 6e-3
 
 
-@pytest.mark.parametrize("tokens", [1, 8, CROSSOVER, CROSSOVER + 1, 256])
+@pytest.mark.parametrize("tokens", [1, 8, MAX_TOKENS, MAX_TOKENS + 1, 256])
 def test_a_graph_replays_it(tokens: int) -> None:
     held = layer(12288, 2048)
     x = activations(tokens, 2048)
@@ -117,7 +118,7 @@ def test_compiled_it_is_the_same() -> None:
         return torch.relu(linear_fp8(x * 2, *held)) + 1
 
     compiled = torch.compile(surrounded, fullgraph=True, dynamic=True)
-    for tokens in (2, CROSSOVER, CROSSOVER + 1, 100):
+    for tokens in (2, MAX_TOKENS, MAX_TOKENS + 1, 100):
         x = activations(tokens, 4096)
         torch.testing.assert_close(compiled(x), surrounded(x), rtol=2**-7, atol=1e-2)
 

@@ -9,8 +9,9 @@ pytest.importorskip("vllm")
 
 from dgx_vllm.formats.nvfp4 import by_rows
 from dgx_vllm.kernels import reference
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.dense import nvfp4_linear
-from dgx_vllm.plugin.dense.nvfp4_linear import CROSSOVER, linear_nvfp4
+from dgx_vllm.plugin.dense.nvfp4_linear import linear_nvfp4
 
 pytestmark = pytest.mark.gpu
 
@@ -45,17 +46,17 @@ def apart(got: torch.Tensor, x: torch.Tensor, held: tuple[torch.Tensor, ...]) ->
     return float((got.double() - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("tokens", [1, 3, CROSSOVER, CROSSOVER + 1, 100])
+@pytest.mark.parametrize("tokens", [1, 3, MAX_TOKENS, MAX_TOKENS + 1, 100])
 def test_it_is_the_product(tokens: int, held: tuple[torch.Tensor, ...]) -> None:
     x = draw(tokens)
-    exact = tokens <= CROSSOVER or nvfp4_linear.slices()
+    exact = tokens <= MAX_TOKENS or nvfp4_linear.slices()
     got = linear_nvfp4(x, *held, None, None)
     assert got.isfinite().all()
     assert apart(got, x, held) < (DECODE_BOUND if exact else FP4_BOUND)
 
 
 def test_zeros_give_zeros(held: tuple[torch.Tensor, ...]) -> None:
-    x = torch.zeros(CROSSOVER + 1, K, dtype=torch.bfloat16, device="cuda")
+    x = torch.zeros(MAX_TOKENS + 1, K, dtype=torch.bfloat16, device="cuda")
     assert (linear_nvfp4(x, *held, None, None) == 0).all()
 
 
@@ -65,7 +66,7 @@ def test_a_bias_is_added(held: tuple[torch.Tensor, ...]) -> None:
     torch.testing.assert_close(difference, bias.float().expand(2, -1), rtol=0, atol=1)
 
 
-@pytest.mark.parametrize("tokens", [2, CROSSOVER + 1])
+@pytest.mark.parametrize("tokens", [2, MAX_TOKENS + 1])
 def test_a_graph_repeats_it(tokens: int, held: tuple[torch.Tensor, ...]) -> None:
     x = draw(tokens)
     expected = linear_nvfp4(x, *held, None, None)

@@ -86,7 +86,7 @@ def _routed(name: str, layer: Any, kernel: Any, device: torch.device, checkpoint
     ids = torch.arange(count, device=device, dtype=torch.int32)
     mapped = torch.where(ids % 2 == 0, ids // 2, -1).to(torch.int32)
     # Beyond, on a GB10, vLLM's CUTLASS quantizes activations: another function.
-    sizes = [tokens for tokens in (1, 4, 16, 17, 40) if tokens <= ours.most_tokens]
+    sizes = [tokens for tokens in (1, 4, 16, 17, 40) if tokens <= ours.max_tokens]
     cases = [("all experts", tokens, None, False) for tokens in sizes]
     cases += [("half of the experts", 4, mapped, False), ("weights on the input", 4, None, True)]
     slot = ours.shared

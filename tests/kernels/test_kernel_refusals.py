@@ -13,7 +13,7 @@ import torch
 from claimed import BFLOAT16, FLOAT16, FLOAT32, INT32, INT64, UINT8, Claimed
 
 from dgx_vllm.kernels import library
-from dgx_vllm.kernels.calls import MOST_EXPERTS_PER_TOKEN, MOST_HIDDEN, MOST_TOKENS, MULTIPLE
+from dgx_vllm.kernels.limits import DIM_MULTIPLE, MAX_EXPERTS_PER_TOKEN, MAX_HIDDEN, MAX_TOKENS
 
 if "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
     pytest.skip("needs DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)
@@ -100,11 +100,11 @@ def test_a_moe_layer_is_taken(device: int) -> None:
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"tokens": MOST_TOKENS},
-        {"hidden": MOST_HIDDEN},
-        {"hidden": MULTIPLE, "intermediate": MULTIPLE},
-        {"top_k": MOST_EXPERTS_PER_TOKEN},
-        {"hidden": MOST_HIDDEN, "intermediate": (2**31 - 1) // MOST_HIDDEN // MULTIPLE * MULTIPLE},
+        {"tokens": MAX_TOKENS},
+        {"hidden": MAX_HIDDEN},
+        {"hidden": DIM_MULTIPLE, "intermediate": DIM_MULTIPLE},
+        {"top_k": MAX_EXPERTS_PER_TOKEN},
+        {"hidden": MAX_HIDDEN, "intermediate": (2**31 - 1) // MAX_HIDDEN // DIM_MULTIPLE * DIM_MULTIPLE},
     ],
     ids=str,
 )
@@ -115,13 +115,13 @@ def test_what_the_plugin_takes_the_library_takes(sizes: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"tokens": MOST_TOKENS + 1}, "x must have 1 to 16 rows, not 17"),
+        ({"tokens": MAX_TOKENS + 1}, "x must have 1 to 16 rows, not 17"),
         ({"tokens": 0}, "x must have 1 to 16 rows, not 0"),
-        ({"hidden": MOST_HIDDEN + MULTIPLE}, "hidden size must be at most 16384, not 16448"),
-        ({"hidden": MULTIPLE // 2}, "hidden size must be a positive multiple of 64, not 32"),
+        ({"hidden": MAX_HIDDEN + DIM_MULTIPLE}, "hidden size must be at most 16384, not 16448"),
+        ({"hidden": DIM_MULTIPLE // 2}, "hidden size must be a positive multiple of 64, not 32"),
         ({"intermediate": 96}, "intermediate size must be a positive multiple of 64, not 96"),
-        ({"top_k": MOST_EXPERTS_PER_TOKEN + 1}, "top_k must be 1 to 32, not 33"),
-        ({"hidden": MOST_HIDDEN, "intermediate": 2**17}, "w13 must be smaller than 2 GiB"),
+        ({"top_k": MAX_EXPERTS_PER_TOKEN + 1}, "top_k must be 1 to 32, not 33"),
+        ({"hidden": MAX_HIDDEN, "intermediate": 2**17}, "w13 must be smaller than 2 GiB"),
         ({"intermediate": 2**32 + 64}, "w13 must be smaller than 2 GiB"),
     ],
     ids=str,
@@ -205,7 +205,7 @@ def linear(k: int = 256, rows: int = 256, *, fp8: bool, scale: tuple[int, ...] |
 
 def test_linear_layers_are_taken() -> None:
     taken("linear_decode_nvfp4", linear(fp8=False))
-    taken("linear_decode_nvfp4", linear(MULTIPLE, 16, fp8=False))
+    taken("linear_decode_nvfp4", linear(DIM_MULTIPLE, 16, fp8=False))
     taken("linear_decode_fp8", linear(fp8=True))
 
 

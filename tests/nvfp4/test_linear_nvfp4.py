@@ -15,9 +15,9 @@ pytest.importorskip("vllm")
 
 from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, by_rows, fitted, quantize
 from dgx_vllm.kernels import reference
-from dgx_vllm.kernels.calls import MULTIPLE
+from dgx_vllm.kernels.limits import DIM_MULTIPLE, MAX_TOKENS
 from dgx_vllm.plugin.dense import nvfp4_linear
-from dgx_vllm.plugin.dense.nvfp4_linear import CROSSOVER, linear_nvfp4, on_gpu
+from dgx_vllm.plugin.dense.nvfp4_linear import linear_nvfp4, on_gpu
 
 BF16 = 2.0**-8
 ROWS, K = 192, 128
@@ -40,8 +40,8 @@ def served(x: torch.Tensor, held: Nvfp4Tensor, bias: torch.Tensor | None = None)
 @settings(deadline=None)
 @given(
     tokens=st.integers(0, 20),
-    height=st.integers(1, 5).map(lambda n: MULTIPLE * n),
-    k=st.integers(1, 5).map(lambda n: MULTIPLE * n),
+    height=st.integers(1, 5).map(lambda n: DIM_MULTIPLE * n),
+    k=st.integers(1, 5).map(lambda n: DIM_MULTIPLE * n),
     bias=st.booleans(),
     seed=st.integers(0, 1000),
 )
@@ -97,7 +97,7 @@ def launched(x: torch.Tensor, held: Nvfp4Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_a_token_that_is_not_finite_spoils_no_other(calls: Calls, value: float) -> None:
     """All tokens of a call share its dynamic scale."""
-    held, x = layer(drawn(ROWS, K)), drawn(CROSSOVER + 4, K, seed=1)
+    held, x = layer(drawn(ROWS, K)), drawn(MAX_TOKENS + 4, K, seed=1)
     exact = served(x, held)
     x[2, 7] = value
     others = [token for token in range(len(x)) if token != 2]

@@ -30,10 +30,11 @@ from vllm.platforms.interface import DeviceCapability
 from dgx_vllm.formats.nvfp4 import pack, tiles, unpack
 from dgx_vllm.formats.nvfp4.sparsity_pattern import TWO_OF_FOUR
 from dgx_vllm.kernels import operators
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.moe import select
-from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.moe.experts_24 import (
-    SPARSE_CROSSOVER,
+    MAX_SPARSE_TOKENS,
     SparseDecodeExperts,
     SparseExperts,
     SparseSlicedExperts,
@@ -329,7 +330,7 @@ class Call:
 
 
 @pytest.mark.parametrize("kind", [DecodeExperts, SparseDecodeExperts])
-@pytest.mark.parametrize("tokens", [1, CROSSOVER])
+@pytest.mark.parametrize("tokens", [1, MAX_TOKENS])
 def test_a_few_tokens_get_the_kernel(kind: type[DecodeExperts], tokens: int) -> None:
     call = Call(kind, tokens)
     assert torch.equal(call(), call.expected(call.weights))
@@ -347,7 +348,7 @@ def test_more_tokens_are_vllms_on_the_same_weights(
     """CUTLASS gets the tensors that the kernel reads, no copies, and scales with the activations' in them."""
     seen: list[tuple[Any, ...]] = []
     monkeypatch.setattr(CutlassExpertsFp4, "apply", lambda self, *arguments: seen.append(arguments))
-    call = Call(DecodeExperts, CROSSOVER + 1)
+    call = Call(DecodeExperts, MAX_TOKENS + 1)
     call(weight_on_input)
     ((_, x, w13, w2, weights, *_, on_input),) = seen
     assert x is call.x
@@ -383,7 +384,7 @@ def test_more_tokens_uncompress_into_one_scratch_for_all_layers(
         seen.append((w1, self.w1_scale, w2, self.w2_scale))
 
     monkeypatch.setattr(CutlassExpertsFp4, "apply", cutlass)
-    calls = [Call(SparseDecodeExperts, SPARSE_CROSSOVER + 1) for _ in range(2)]
+    calls = [Call(SparseDecodeExperts, MAX_SPARSE_TOKENS + 1) for _ in range(2)]
     calls[1].dense["w2_weight"] = changed = calls[1].dense["w2_weight"].roll(1, dims=1)
     calls[1].layer.w2_weight.data = operators.compress_24(changed, calls[1].dense["w2_weight_scale"], False)
     for call in (*calls, calls[0]):

@@ -20,9 +20,9 @@ from vllm.platforms.interface import DeviceCapability
 
 from dgx_vllm.formats.nvfp4 import quantize
 from dgx_vllm.kernels import calls, reference
-from dgx_vllm.plugin.dense import fp8_linear, nvfp4_linear
+from dgx_vllm.kernels.limits import MAX_TOKENS
+from dgx_vllm.plugin.dense import common, nvfp4_linear
 from dgx_vllm.plugin.dense.linear_backend import DecodeNvFp4LinearKernel, select
-from dgx_vllm.plugin.dense.nvfp4_linear import CROSSOVER
 
 pytestmark = pytest.mark.usefixtures("plugin", "logged")
 
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.usefixtures("plugin", "logged")
 @pytest.fixture(autouse=True)
 def as_built_for_a_gpu(gb10: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(nvfp4_linear, "cutlass_fp4_supported", lambda: True)
-    fp8_linear.decode_refusal.cache_clear()
+    common.decode_refusal.cache_clear()
     yield
-    fp8_linear.decode_refusal.cache_clear()
+    common.decode_refusal.cache_clear()
 
 
 def of_gpu(monkeypatch: pytest.MonkeyPatch, *capability: int) -> None:
@@ -138,7 +138,7 @@ def test_what_was_decided_is_in_the_key_of_compiled_graphs(library: Path) -> Non
     there = key()
     assert key() == there
     library.unlink()
-    fp8_linear.decode_refusal.cache_clear()
+    common.decode_refusal.cache_clear()
     assert key() != there
 
 
@@ -170,7 +170,7 @@ def served(layer: Layer, tokens: int, bias: torch.Tensor | None = None) -> tuple
     return chosen().apply_weights(layer, x, bias), x
 
 
-@pytest.mark.parametrize("tokens", [1, CROSSOVER])
+@pytest.mark.parametrize("tokens", [1, MAX_TOKENS])
 def test_a_few_tokens_are_not_quantized(tokens: int) -> None:
     layer = Layer()
     exact = reference.dequantize(
@@ -207,7 +207,7 @@ def test_more_tokens_are_vllms_on_the_same_weights(
     """CUTLASS's scale undoes that of the activations, from calibration or by the largest of the call."""
     layer = Layer()
     chosen().process_weights_after_loading(layer)
-    x = torch.randn(CROSSOVER + 1, K, generator=torch.Generator().manual_seed(7)).bfloat16()
+    x = torch.randn(MAX_TOKENS + 1, K, generator=torch.Generator().manual_seed(7)).bfloat16()
     seen: dict[str, torch.Tensor] = {}
 
     def quant(tokens: torch.Tensor, scale: torch.Tensor, swizzled: bool, backend: str) -> Any:

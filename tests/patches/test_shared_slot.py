@@ -26,8 +26,9 @@ from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 
 from dgx_vllm import plugin
 from dgx_vllm.kernels import reference
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.moe import runner
-from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts
+from dgx_vllm.plugin.moe.experts import DecodeExperts
 from dgx_vllm.plugin.moe.experts_24 import SparseDecodeExperts
 from dgx_vllm.plugin.moe.shared_slot import refusals
 
@@ -153,7 +154,7 @@ def routed_by_hand(
     )
 
 
-@pytest.mark.parametrize("tokens", [1, CROSSOVER])
+@pytest.mark.parametrize("tokens", [1, MAX_TOKENS])
 def test_a_few_tokens_get_it_in_the_same_call(make: Make, tokens: int) -> None:
     block = make()
     load(block)
@@ -186,7 +187,7 @@ def test_more_tokens_get_vllms_layers_and_their_sum(make: Make, monkeypatch: pyt
     monkeypatch.setattr(CutlassNvFp4LinearKernel, "apply_weights", cutlass_linear)
     block = make()
     load(block)
-    x = torch.randn(CROSSOVER + 1, HIDDEN, generator=torch.Generator().manual_seed(1)).bfloat16()
+    x = torch.randn(MAX_TOKENS + 1, HIDDEN, generator=torch.Generator().manual_seed(1)).bfloat16()
     got, _, _ = served(block, x)
     shared = shared_by_hand(block, x)
     assert shared.abs().max() > 0.25

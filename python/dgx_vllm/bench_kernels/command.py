@@ -10,11 +10,11 @@ from dgx_vllm.bench_kernels.implementation import Implementation, Unavailable
 from dgx_vllm.bench_kernels.measurements import Row, Timed
 from dgx_vllm.host import driver
 from dgx_vllm.kernels import NoLibraryError, library
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.util import output_files
 from dgx_vllm.util.errors import FAILURE, UserError
 
 PEERS = ("Marlin", "Humming")
-_MOST_TOKENS = 16
 
 
 def bench_kernels(
@@ -70,8 +70,8 @@ def bench_kernels(
 
 def _counts(text: str) -> list[int]:
     found = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if not all(1 <= count <= _MOST_TOKENS for count in found):
-        raise UserError(f"--tokens takes numbers from 1 to {_MOST_TOKENS}, such as 1,2,4, not {text!r}")
+    if not all(1 <= count <= MAX_TOKENS for count in found):
+        raise UserError(f"--tokens takes numbers from 1 to {MAX_TOKENS}, such as 1,2,4, not {text!r}")
     return sorted(set(found))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dgx_vllm.kernels.limits import DIM_MULTIPLE, MAX_EXPERTS_PER_TOKEN
 from dgx_vllm.util.errors import UserError
 
 
@@ -40,8 +41,6 @@ SHAPES: dict[str, Shape] = {
         Linear("lm_head", 151936, 2048),
     )
 }
-#: The kernels take sizes in these multiples (kernels/README.md).
-_MULTIPLE = 64
 
 
 def parse(text: str) -> list[Shape]:
@@ -64,8 +63,10 @@ def _shape(name: str) -> Shape:
         )
     shape = Moe(name, *map(int, sizes))
     for size in (shape.hidden, shape.intermediate, shape.shared_intermediate):
-        if size % _MULTIPLE:
-            raise UserError(f"{size} in the shape {name} is no multiple of {_MULTIPLE}")
-    if shape.top_k > min(32, shape.experts):
-        raise UserError(f"top-k of the shape {name} must be at most 32 and at most its experts")
+        if size % DIM_MULTIPLE:
+            raise UserError(f"{size} in the shape {name} is no multiple of {DIM_MULTIPLE}")
+    if shape.top_k > min(MAX_EXPERTS_PER_TOKEN, shape.experts):
+        raise UserError(
+            f"top-k of the shape {name} must be at most {MAX_EXPERTS_PER_TOKEN} and at most its experts"
+        )
     return shape

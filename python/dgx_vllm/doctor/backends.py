@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from dgx_vllm.doctor.finding import Finding, Status
-from dgx_vllm.doctor.gpu import GB10
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
 from dgx_vllm.host import driver
+from dgx_vllm.host.compute_capability import GB10
 from dgx_vllm.host.machine import GIB
 
 _AREA = "backends"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import dgx_vllm
 from dgx_vllm.doctor.finding import Finding, Status
-from dgx_vllm.doctor.gpu import GB10
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
+from dgx_vllm.host.compute_capability import GB10
 from dgx_vllm.kernels.fatbin import Architectures, architectures
 
 _AREA = "kernels"

@@ -6,8 +6,7 @@ from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
 from dgx_vllm.host import driver
-
-GB10 = (12, 1)
+from dgx_vllm.host.compute_capability import GB10
 
 _AREA = "gpu"
 _INSTALL = "on a DGX Spark install the driver (DGX OS: sudo apt install nvidia-driver-580-open) and restart"

@@ -10,15 +10,6 @@ from torch import Tensor
 from dgx_vllm.formats.nvfp4 import tiles
 from dgx_vllm.kernels import library
 
-#: Tokens that one call takes.
-MOST_TOKENS = 16
-#: What sizes of NVFP4 matrices are multiples of.
-MULTIPLE = 64
-#: The largest hidden size of a MoE layer.
-MOST_HIDDEN = 16384
-#: Routed experts that a token may choose.
-MOST_EXPERTS_PER_TOKEN = 32
-
 
 def moe_decode(
     out: Tensor,

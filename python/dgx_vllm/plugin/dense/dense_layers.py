@@ -4,8 +4,7 @@ vLLM's registry for layers from outside makes these classes in the place of its 
 they are no different. What quantizes them is imported where it is asked for, and not into every process.
 """
 
-import re
-from typing import TypeAlias, cast
+from typing import cast
 
 from vllm.config import get_current_vllm_config_or_none
 from vllm.model_executor.custom_op import PluggableLayer
@@ -18,9 +17,7 @@ from vllm.model_executor.layers.linear import (
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from dgx_vllm.formats import dense_dtype
-
-#: A layer that may be offered; the others derive from these.
-Layer: TypeAlias = ColumnParallelLinear | RowParallelLinear | ParallelLMHead
+from dgx_vllm.plugin.dense.common import Layer
 
 _LAYERS = (
     ColumnParallelLinear,
@@ -43,11 +40,6 @@ class _Offered:
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         offer(cast(Layer, self))
-
-
-def kind(prefix: str) -> str:
-    """A layer's name without its number, so that one line in the log serves all of a model's."""
-    return re.sub(r"\.\d+\.", ".*.", prefix)
 
 
 def offer(layer: Layer) -> None:

@@ -5,8 +5,6 @@ number of tokens lies inside of it. Both read one copy of the weights: the colum
 one after another are the rows that the kernel reads.
 """
 
-from functools import cache
-
 import torch
 from torch import Tensor
 from torch.library import custom_op
@@ -15,19 +13,8 @@ from vllm.model_executor.layers.quantization.utils.w8a8_utils import cutlass_fp8
 from vllm.platforms import current_platform
 
 from dgx_vllm.kernels import calls, reference
-from dgx_vllm.kernels.calls import MOST_TOKENS
-from dgx_vllm.plugin import device
-
-#: Calls with more tokens go to vLLM. The kernel's limit; on a GB10 they may cross before it.
-CROSSOVER = MOST_TOKENS
-
-_ALIGNMENT = 16
-
-
-@cache
-def decode_refusal() -> str | None:
-    """Why our kernel takes no tokens here, None if it does."""
-    return device.refusal()
+from dgx_vllm.kernels.limits import MAX_TOKENS
+from dgx_vllm.plugin.dense.common import aligned, decode_refusal
 
 
 def refusal() -> str | None:
@@ -40,7 +27,7 @@ def refusal() -> str | None:
 def on_gpu(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     """`x @ (weight * scale).T + bias`, bfloat16 [..., rows].
 
-    Up to `CROSSOVER` tokens are multiplied as they are; more are quantized to E4M3 before, each with a scale
+    Up to `MAX_TOKENS` tokens are multiplied as they are; more are quantized to E4M3 before, each with a scale
     of its own. On the CPU any number is multiplied as it is, in float32.
 
     Args:
@@ -53,7 +40,7 @@ def on_gpu(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Ten
     out_shape = (*x.shape[:-1], len(weight))
     if not len(tokens):
         return x.new_empty(out_shape)
-    if len(tokens) <= CROSSOVER and decode_refusal() is None:
+    if len(tokens) <= MAX_TOKENS and decode_refusal() is None:
         out = x.new_empty(len(tokens), len(weight))
         calls.linear_decode_fp8(out, aligned(tokens), weight, scale, bias)
     else:
@@ -74,11 +61,3 @@ def _(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
 @linear_fp8.register_fake
 def _(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
-
-
-def aligned(tokens: Tensor) -> Tensor:
-    """The same [tokens, k], with rows that the kernel can fetch 16 bytes at a time."""
-    apart = tokens.stride(0) * tokens.element_size() % _ALIGNMENT == 0 or len(tokens) == 1
-    if tokens.stride(1) == 1 and apart and tokens.data_ptr() % _ALIGNMENT == 0:
-        return tokens
-    return tokens.clone(memory_format=torch.contiguous_format)

@@ -8,9 +8,11 @@ from vllm.model_executor.utils import replace_parameter
 
 from dgx_vllm.formats import fp8
 from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.dense import fp8_linear
+from dgx_vllm.plugin.dense.common import decode_refusal
 from dgx_vllm.plugin.dense.method import DenseMethod
-from dgx_vllm.plugin.log import beyond
+from dgx_vllm.plugin.fallback import fallback_text
 
 
 class Fp8Method(DenseMethod):
@@ -27,10 +29,10 @@ class Fp8Method(DenseMethod):
     @staticmethod
     def described() -> str:
         """What it is, for the log."""
-        reason = fp8_linear.decode_refusal()
+        reason = decode_refusal()
         if reason is not None:
             return f"E4M3 with a scale for each output; linear_decode is not used, {reason}"
-        kernels = f"linear_decode for 1 to {fp8_linear.CROSSOVER} tokens, {beyond(slices=False)}"
+        kernels = f"linear_decode for 1 to {MAX_TOKENS} tokens, {fallback_text(sliced=False)}"
         return f"E4M3 with a scale for each output; {kernels}"
 
     def converted(self, weight: torch.Tensor) -> bool:

@@ -9,11 +9,11 @@ from vllm.config import get_current_vllm_config_or_none
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel
 from vllm.platforms import current_platform
 
-from dgx_vllm.kernels.calls import MULTIPLE
+from dgx_vllm.kernels.limits import DIM_MULTIPLE, MAX_TOKENS
 from dgx_vllm.plugin import decisions
-from dgx_vllm.plugin.dense import dense_layers
-from dgx_vllm.plugin.dense.nvfp4_linear import CROSSOVER, linear_nvfp4, refusal, slices
-from dgx_vllm.plugin.log import beyond, logger
+from dgx_vllm.plugin.dense.nvfp4_linear import linear_nvfp4, refusal, slices
+from dgx_vllm.plugin.fallback import fallback_text
+from dgx_vllm.plugin.log import logger, without_number
 
 
 def select(use_a16: bool) -> type["DecodeNvFp4LinearKernel"] | None:
@@ -37,8 +37,8 @@ def select(use_a16: bool) -> type["DecodeNvFp4LinearKernel"] | None:
         return None
     logger.info_once(
         "linear_backend 'dgx': linear_decode for 1 to %d tokens, %s",
-        CROSSOVER,
-        beyond(slices()),
+        MAX_TOKENS,
+        fallback_text(slices()),
     )
     return DecodeNvFp4LinearKernel
 
@@ -62,19 +62,19 @@ class DecodeNvFp4LinearKernel(CutlassNvFp4LinearKernel):
             ValueError: the sizes do not fit, on a device for which vLLM has no other kernel of this layout.
         """
         rows, half = cast(Tensor, layer.weight).shape
-        odd = [size for size in (rows, 2 * half) if size % MULTIPLE]
+        odd = [size for size in (rows, 2 * half) if size % DIM_MULTIPLE]
         name = getattr(layer, "prefix", type(layer).__name__)
         if odd and slices():
             raise ValueError(
-                f"linear_backend 'dgx': {name}'s size {odd[0]} is no multiple of {MULTIPLE}; "
+                f"linear_backend 'dgx': {name}'s size {odd[0]} is no multiple of {DIM_MULTIPLE}; "
                 "leave the flag out"
             )
         if odd:
             logger.warning_once(
                 "linear_backend 'dgx' leaves %s to CUTLASS: its size %d is no multiple of %d",
-                dense_layers.kind(name),
+                without_number(name),
                 odd[0],
-                MULTIPLE,
+                DIM_MULTIPLE,
             )
         super().process_weights_after_loading(layer)
         layer.__dict__["decodes"] = not odd

@@ -22,12 +22,11 @@ from vllm.model_executor.model_loader.reload.meta import to_meta_tensor
 
 from dgx_vllm.formats import dense_dtype
 from dgx_vllm.plugin import decisions, device_memory
-from dgx_vllm.plugin.dense.dense_layers import Layer
-from dgx_vllm.plugin.dense.dense_layers import kind as kind_of
-from dgx_vllm.plugin.log import logger
+from dgx_vllm.plugin.dense.common import Layer
+from dgx_vllm.plugin.log import logger, without_number
 
 #: The kernels count a weight's bytes, and rows times k, in 31 bits.
-_MOST_VALUES = 2**31 - 1
+_MAX_VALUES = 2**31 - 1
 
 #: Drafts without an lm_head, and MTP layers that take the target's as it is. Others may hold one of their own
 #: against it, value by value, which fails where the two have not the same dtype.
@@ -109,7 +108,7 @@ def adopt(layer: Layer, kind: type[DenseMethod]) -> None:
         logger.info_once(
             "dense_dtype %s: %s stays as the checkpoint has it (%s)",
             kind.dtype,
-            kind_of(layer.prefix),
+            without_number(layer.prefix),
             type(method).__name__,
         )
         return
@@ -136,8 +135,8 @@ def _refusals(layer: Layer, kind: type[DenseMethod]) -> Iterator[str]:
     for name, size in (("outputs", rows), ("inputs", k)):
         if size % kind.multiple:
             yield f"its {size} {name} are no multiple of {kind.multiple}"
-    if rows * k > _MOST_VALUES:
-        yield f"its {rows} x {k} values are more than {_MOST_VALUES}"
+    if rows * k > _MAX_VALUES:
+        yield f"its {rows} x {k} values are more than {_MAX_VALUES}"
     if envs.VLLM_BATCH_INVARIANT:
         yield "VLLM_BATCH_INVARIANT asks for results that do not depend on the number of tokens"
     if isinstance(layer, ParallelLMHead):
@@ -160,4 +159,4 @@ def _refusals_of_head() -> Iterator[str]:
 
 def _left(dtype: dense_dtype.Dtype, prefix: str, reason: str) -> None:
     decisions.record(f"{dtype} leaves {prefix}")
-    logger.warning_once("dense_dtype %s leaves %s in BF16: %s", dtype, kind_of(prefix), reason)
+    logger.warning_once("dense_dtype %s leaves %s in BF16: %s", dtype, without_number(prefix), reason)

@@ -11,17 +11,15 @@ from vllm import _custom_ops
 from vllm.model_executor.layers.quantization.utils.nvfp4_utils import cutlass_fp4_supported
 from vllm.platforms import current_platform
 
+from dgx_vllm.host.compute_capability import HOPPER
 from dgx_vllm.kernels import calls, reference
-from dgx_vllm.kernels.calls import MOST_TOKENS
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin import device
-from dgx_vllm.plugin.dense.fp8_linear import aligned, decode_refusal
-
-#: Calls with more tokens go to vLLM. The kernel's limit; on a GB10 they may cross before it.
-CROSSOVER = MOST_TOKENS
+from dgx_vllm.plugin.dense.common import aligned, decode_refusal
 
 #: What the largest activation becomes by a dynamic scale: the largest E2M1 times the largest E4M3.
 _LARGEST = 6.0 * 448.0
-_MOST = torch.finfo(torch.float32).max
+_MAX_SCALE = torch.finfo(torch.float32).max
 
 
 def refusal() -> str | None:
@@ -36,7 +34,7 @@ def refusal() -> str | None:
 
 def slices() -> bool:
     """Whether our kernel takes any number of tokens, 16 at a time: on Hopper, to verify it inside of vLLM."""
-    return device.capability() == (9, 0)
+    return device.capability() == HOPPER
 
 
 def on_gpu(
@@ -49,7 +47,7 @@ def on_gpu(
 ) -> Tensor:
     """`x @ weight.T + bias`, bfloat16 [..., rows].
 
-    Up to `CROSSOVER` tokens are multiplied as they are; more are quantized to NVFP4 before. On the CPU any
+    Up to `MAX_TOKENS` tokens are multiplied as they are; more are quantized to NVFP4 before. On the CPU any
     number is multiplied as it is, in float32.
 
     Args:
@@ -65,10 +63,10 @@ def on_gpu(
     out_shape = (*x.shape[:-1], len(weight))
     if not len(tokens):
         return x.new_empty(out_shape)
-    if len(tokens) <= CROSSOVER or slices():
+    if len(tokens) <= MAX_TOKENS or slices():
         tokens, out = aligned(tokens), x.new_empty(len(tokens), len(weight))
-        for start in range(0, len(tokens), MOST_TOKENS):
-            part = slice(start, start + MOST_TOKENS)
+        for start in range(0, len(tokens), MAX_TOKENS):
+            part = slice(start, start + MAX_TOKENS)
             calls.linear_decode_nvfp4(out[part], tokens[part], weight, weight_scale, weight_global, bias)
         return out.view(out_shape)
     scale = _dynamic(tokens) if input_scale is None else input_scale
@@ -105,4 +103,4 @@ def _dynamic(tokens: Tensor) -> Tensor:
     A token that is not finite does not count: with a scale of 0 or NaN it would spoil all others of its call.
     """
     largest = tokens.abs().amax(dim=1).float().nan_to_num(nan=0.0, posinf=0.0)
-    return (_LARGEST / largest.amax()).clamp(max=_MOST)
+    return (_LARGEST / largest.amax()).clamp(max=_MAX_SCALE)

@@ -8,17 +8,17 @@ from vllm.model_executor.utils import replace_parameter
 
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.formats.nvfp4 import by_rows
-from dgx_vllm.kernels.calls import MULTIPLE
+from dgx_vllm.kernels.limits import DIM_MULTIPLE, MAX_TOKENS
 from dgx_vllm.plugin.dense import nvfp4_linear
 from dgx_vllm.plugin.dense.method import DenseMethod
-from dgx_vllm.plugin.log import beyond
+from dgx_vllm.plugin.fallback import fallback_text
 
 
 class Nvfp4Method(DenseMethod):
     """Multiplies by `linear_nvfp4`; a call's own largest activation scales what CUTLASS is given."""
 
     dtype: ClassVar[Dtype] = "nvfp4"
-    multiple = MULTIPLE
+    multiple = DIM_MULTIPLE
 
     @staticmethod
     def refusal() -> str | None:
@@ -28,7 +28,7 @@ class Nvfp4Method(DenseMethod):
     @staticmethod
     def described() -> str:
         """What it is, for the log."""
-        return f"linear_decode for 1 to {nvfp4_linear.CROSSOVER} tokens, {beyond(nvfp4_linear.slices())}"
+        return f"linear_decode for 1 to {MAX_TOKENS} tokens, {fallback_text(nvfp4_linear.slices())}"
 
     def converted(self, weight: torch.Tensor) -> bool:
         """Whether a layer's `weight` is quantized."""

@@ -26,9 +26,11 @@ from vllm.model_executor.utils import replace_parameter
 from vllm.platforms import current_platform
 
 from dgx_vllm.formats.nvfp4 import BLOCK_SIZE, dequantize, fitted, quantize
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin import device_memory
-from dgx_vllm.plugin.log import beyond, logger
-from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.fallback import fallback_text
+from dgx_vllm.plugin.log import logger
+from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.moe.select import uncompressed
 
 #: The scale of what CUTLASS quantizes to FP4, for which a checkpoint of BF16 holds no calibration. It puts a
@@ -66,8 +68,8 @@ def adopt(name: str, unquantized: UnquantizedFusedMoEMethod) -> FusedMoEMethodBa
         return unquantized
     logger.info_once(
         "moe_backend 'dgx': a draft's experts become NVFP4; moe_decode for 1 to %d tokens, %s",
-        CROSSOVER,
-        beyond(issubclass(experts, SlicedExperts)),
+        MAX_TOKENS,
+        fallback_text(issubclass(experts, SlicedExperts)),
     )
     return Nvfp4DraftMethod(name, unquantized, experts)
 

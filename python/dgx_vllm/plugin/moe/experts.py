@@ -1,7 +1,7 @@
 """NVFP4 experts on GPUs: our kernel for a few tokens, vLLM's own beyond, on one copy of the weights."""
 
 import sys
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -10,15 +10,10 @@ from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpe
 from vllm.model_executor.layers.fused_moe.modular_kernel import ExpertTokensMetadata
 from vllm.model_executor.utils import replace_parameter
 
-from dgx_vllm.kernels.calls import MOST_TOKENS
+from dgx_vllm.host.compute_capability import GB10, HOPPER
+from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.kernels.operators import moe_decode
 from dgx_vllm.plugin import device
-
-if TYPE_CHECKING:
-    from dgx_vllm.plugin.moe.shared_slot import SharedSlot
-
-#: Calls with more tokens go to vLLM's experts. The kernel's limit; on a GB10 they may cross before it.
-CROSSOVER = MOST_TOKENS
 
 ACTIVATIONS = {
     MoEActivation.SILU: "silu",
@@ -27,19 +22,32 @@ ACTIVATIONS = {
 }
 
 
+class SharedSlot(Protocol):
+    """A layer's shared expert, as one more slot of `moe_decode` (shared_slot.py)."""
+
+    def weights(self) -> list[Tensor]:
+        """`calls.moe_decode`'s `shared`."""
+
+    def gate(self) -> Tensor | None:
+        """Its `shared_gate`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """By vLLM's own layers: bfloat16 [tokens, hidden] of the same."""
+
+
 class DecodeExperts(CutlassExpertsFp4):
-    """vLLM's CUTLASS experts (W4A4), with our kernel (W4A16) for up to `most_tokens` tokens.
+    """vLLM's CUTLASS experts (W4A4), with our kernel (W4A16) for up to `max_tokens` tokens.
 
     CUTLASS is what decides the layout: weights as the checkpoint has them, gate before up, and swizzled block
     scales. The kernel reads the same tensors.
     """
 
     #: What the kernel is called for, 16 tokens at a time.
-    most_tokens: ClassVar[int] = CROSSOVER
+    max_tokens: ClassVar[int] = MAX_TOKENS
 
     w13_global: torch.Tensor
     w2_global: torch.Tensor
-    shared: "SharedSlot | None" = None
+    shared: SharedSlot | None = None
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Keep the weights' global scales [experts]: the parent multiplies the activations' into them.
@@ -55,7 +63,7 @@ class DecodeExperts(CutlassExpertsFp4):
 
     @staticmethod
     def _supports_current_device() -> bool:
-        return device.capability() == (12, 1)
+        return device.capability() == GB10
 
     @staticmethod
     def _supports_no_act_and_mul() -> bool:
@@ -95,7 +103,7 @@ class DecodeExperts(CutlassExpertsFp4):
         """
         if apply_router_weight_on_input:
             topk_weights = torch.ones_like(topk_weights)
-        if len(hidden_states) > self.most_tokens:
+        if len(hidden_states) > self.max_tokens:
             # Before the routed ones, whose output may take the place of their input.
             shared = None if self.shared is None else self.shared(hidden_states)
             super().apply(
@@ -117,8 +125,8 @@ class DecodeExperts(CutlassExpertsFp4):
             if shared is not None:
                 output += shared
             return
-        for start in range(0, len(hidden_states), MOST_TOKENS):
-            part = slice(start, start + MOST_TOKENS)
+        for start in range(0, len(hidden_states), MAX_TOKENS):
+            part = slice(start, start + MAX_TOKENS)
             self.decode(
                 output[part],
                 hidden_states[part],
@@ -172,7 +180,7 @@ class SlicedExperts(DecodeExperts):
     There to verify the kernel inside of vLLM. Each slice reads its experts anew, so prefill is slow.
     """
 
-    most_tokens = sys.maxsize
+    max_tokens = sys.maxsize
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Nothing is multiplied into the global scales, as no activation is quantized."""
@@ -182,4 +190,4 @@ class SlicedExperts(DecodeExperts):
 
     @staticmethod
     def _supports_current_device() -> bool:
-        return device.capability() == (9, 0)
+        return device.capability() == HOPPER

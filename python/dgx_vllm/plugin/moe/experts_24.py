@@ -18,7 +18,7 @@ from dgx_vllm.plugin.moe.experts import ACTIVATIONS, DecodeExperts, SlicedExpert
 #: Calls with more tokens go to vLLM's experts. By bytes, not measured: beyond, a layer moves 12.5 bits a
 #: weight (3.5 read, 4.5 written and read). 16 tokens of the kernel read 3.5 bits of the experts that they
 #: choose: a quarter of Qwen3-Next's and two fifths of Qwen3.6-35B-A3B's, if they choose independently.
-SPARSE_CROSSOVER = 128
+MAX_SPARSE_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class SparseExperts(DecodeExperts):
 class SparseDecodeExperts(SparseExperts):
     """For a GB10."""
 
-    most_tokens = SPARSE_CROSSOVER
+    max_tokens = MAX_SPARSE_TOKENS
 
     #: By device and shapes: the weights of the first layer of these, as they were before it was compressed.
     scratches: ClassVar[dict[tuple[object, ...], Uncompressed]] = {}

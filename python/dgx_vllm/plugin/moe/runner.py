@@ -13,8 +13,7 @@ from vllm.model_executor.layers.fused_moe.runner.moe_runner import MoERunner
 from vllm.platforms import current_platform
 
 from dgx_vllm.plugin import decisions
-from dgx_vllm.plugin.dense import dense_layers
-from dgx_vllm.plugin.log import logger
+from dgx_vllm.plugin.log import logger, without_number
 
 if TYPE_CHECKING:
     from vllm.model_executor.models.qwen2_moe import Qwen2MoeMLP
@@ -47,19 +46,19 @@ def takes(experts: RoutedExperts, shared: torch.nn.Module, **runner: Any) -> boo
     vLLM calls another operator where a shared expert is left to it.
     """
     # Imported here, and not into every process.
-    from dgx_vllm.plugin.moe.shared_slot import SharedSlot, refusals
+    from dgx_vllm.plugin.moe.shared_slot import QwenSharedSlot, refusals
 
     reason = next(refusals(shared, experts), None)
     if reason is None and any(runner.get(f"routed_{what}_transform") for what in ("input", "output")):
         reason = "the routed experts work in a space of their own"
     if reason is None and runner.get("routed_scaling_factor", 1.0) != 1.0:
         reason = "the routed experts' sum is scaled"
-    kind = dense_layers.kind(experts.layer_name)
+    layers = without_number(experts.layer_name)
     if reason is not None:
-        logger.warning_once("moe_backend 'dgx' leaves %s's shared expert to vLLM: %s", kind, reason)
+        logger.warning_once("moe_backend 'dgx' leaves %s's shared expert to vLLM: %s", layers, reason)
         return False
     decisions.record(f"{experts.layer_name} has the shared expert as a slot")
     # Not as a module: it is the model's, which loads its weights.
-    experts.__dict__["shared_slot"] = SharedSlot(cast("Qwen2MoeMLP", shared))
-    logger.info_once("moe_backend 'dgx': %s's shared expert is one more slot of moe_decode", kind)
+    experts.__dict__["shared_slot"] = QwenSharedSlot(cast("Qwen2MoeMLP", shared))
+    logger.info_once("moe_backend 'dgx': %s's shared expert is one more slot of moe_decode", layers)
     return True

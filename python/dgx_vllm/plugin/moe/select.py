@@ -11,11 +11,12 @@ from vllm.model_executor.layers.quantization.utils.quant_utils import QuantKey
 from dgx_vllm.checkpoints import sparsity
 from dgx_vllm.formats.nvfp4 import tiles
 from dgx_vllm.formats.nvfp4.sparsity_pattern import TWO_OF_FOUR
-from dgx_vllm.kernels.calls import MOST_EXPERTS_PER_TOKEN, MOST_HIDDEN, MULTIPLE
+from dgx_vllm.kernels.limits import DIM_MULTIPLE, MAX_EXPERTS_PER_TOKEN, MAX_HIDDEN, MAX_TOKENS
 from dgx_vllm.plugin import device
-from dgx_vllm.plugin.log import beyond, logger
-from dgx_vllm.plugin.moe.experts import CROSSOVER, DecodeExperts, SlicedExperts
-from dgx_vllm.plugin.moe.experts_24 import SPARSE_CROSSOVER, SparseDecodeExperts, SparseSlicedExperts
+from dgx_vllm.plugin.fallback import fallback_text
+from dgx_vllm.plugin.log import logger
+from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.moe.experts_24 import MAX_SPARSE_TOKENS, SparseDecodeExperts, SparseSlicedExperts
 
 
 def select(
@@ -35,8 +36,8 @@ def select(
     logger.info_once(
         "moe_backend 'dgx': %s for 1 to %d tokens, %s",
         "moe_decode_24 on compressed weights of 2:4" if sparse else "moe_decode",
-        SPARSE_CROSSOVER if sparse and not sliced else CROSSOVER,
-        beyond(sliced),
+        MAX_SPARSE_TOKENS if sparse and not sliced else MAX_TOKENS,
+        fallback_text(sliced),
     )
     return experts
 
@@ -117,12 +118,12 @@ def _refusals(
     if config.in_dtype != torch.bfloat16:
         yield f"activations are {config.in_dtype} and not torch.bfloat16"
     for name, size in _sizes(config):
-        if size % MULTIPLE:
-            yield f"the {name} size {size} is no multiple of {MULTIPLE}"
-    if config.hidden_dim > MOST_HIDDEN:
-        yield f"the hidden size {config.hidden_dim} is more than {MOST_HIDDEN}"
-    if config.experts_per_token > MOST_EXPERTS_PER_TOKEN:
-        yield f"{config.experts_per_token} experts a token are more than {MOST_EXPERTS_PER_TOKEN}"
+        if size % DIM_MULTIPLE:
+            yield f"the {name} size {size} is no multiple of {DIM_MULTIPLE}"
+    if config.hidden_dim > MAX_HIDDEN:
+        yield f"the hidden size {config.hidden_dim} is more than {MAX_HIDDEN}"
+    if config.experts_per_token > MAX_EXPERTS_PER_TOKEN:
+        yield f"{config.experts_per_token} experts a token are more than {MAX_EXPERTS_PER_TOKEN}"
     if config.has_bias:
         yield "the experts have a bias"
     if any(each is not None for each in (config.swiglu_limit, config.swiglu_alpha, config.swiglu_beta)):

@@ -11,7 +11,7 @@ from vllm.model_executor.layers.fused_moe import RoutedExperts
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.models.qwen2_moe import Qwen2MoeMLP
 
-from dgx_vllm.kernels.calls import MULTIPLE
+from dgx_vllm.kernels.limits import DIM_MULTIPLE
 from dgx_vllm.plugin.moe.experts import DecodeExperts
 from dgx_vllm.plugin.moe.experts_24 import SparseExperts
 
@@ -20,8 +20,8 @@ _KERNELS = (CutlassNvFp4LinearKernel, FlashInferCutlassNvFp4LinearKernel)
 
 
 @dataclass(frozen=True)
-class SharedSlot:
-    """A shared expert, of which nothing is copied.
+class QwenSharedSlot:
+    """A `SharedSlot`, of which nothing is copied.
 
     Args:
         mlp: Qwen's, which is Qwen3-Next's and Qwen3.5's too: gate and up in one layer, SiLU, down, and the
@@ -72,8 +72,8 @@ def refusals(shared: torch.nn.Module, experts: RoutedExperts) -> Iterator[str]:
             server = layer.quant_method if kernel is None else kernel
             yield f"its layers are served by {type(server).__name__}"
         for size in (layer.output_size_per_partition, layer.input_size_per_partition):
-            if size % MULTIPLE:
-                yield f"its size {size} is no multiple of {MULTIPLE}"
+            if size % DIM_MULTIPLE:
+                yield f"its size {size} is no multiple of {DIM_MULTIPLE}"
 
 
 def kernel_of(layer: torch.nn.Module) -> object:
