@@ -103,7 +103,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[tuple[Any, ...]] = []
-        monkeypatch.setattr(fp8_linear.launch, "linear_decode_fp8", self.decode)
+        monkeypatch.setattr(fp8_linear.calls, "linear_decode_fp8", self.decode)
         monkeypatch.setattr(fp8_linear._custom_ops, "scaled_fp8_quant", self.quantize)
         monkeypatch.setattr(fp8_linear._custom_ops, "cutlass_scaled_mm", self.multiply)
 

@@ -67,7 +67,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fetched: list[torch.Tensor] = []
-        monkeypatch.setattr(nvfp4_linear.launch, "linear_decode_nvfp4", self.decode)
+        monkeypatch.setattr(nvfp4_linear.calls, "linear_decode_nvfp4", self.decode)
         monkeypatch.setattr(nvfp4_linear._custom_ops, "scaled_fp4_quant", self.quantize)
         monkeypatch.setattr(nvfp4_linear._custom_ops, "cutlass_scaled_fp4_mm", self.multiply)
 
