@@ -1,15 +1,15 @@
 # Instances that the check `service` renders in Nix and in Python, and what the assertions say of bad ones.
 let
-  defaults = {
-    model = null; download = false; revision = null; reading = [ ]; offline = false; profile = null; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
-    environment = { }; environmentFile = null; apiKeyFile = null; pythonPath = null; openMetrics = false; hfTokenFile = null; user = null; group = null;
-    cacheDir = null; stateDir = null; memoryReserve = null; memoryBudget = null; memoryShed = null; memoryFloor = null; denseDtype = null; mtp = null; watchdog = 120;
+  own = import ./own-options.nix;
+  defaults = own.defaults // {
+    model = null; download = false; revision = null; reading = [ ]; offline = false; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
+    environment = { }; environmentFile = null; hfTokenFile = null; user = null; group = null; cacheDir = null; stateDir = null; mtp = null;
     extraArgs = [ ]; openFirewall = false; autoStart = true;
   };
   command = "/nix/store/none/bin/dgx-vllm";
 
   # One option at a time, then everything at once.
-  single = {
+  single = own.examples // {
     model = "nvidia/Qwen3.6-35B-A3B-NVFP4";
     download = true;
     revision = "v1.0";
@@ -21,18 +21,13 @@ let
     settingsFile = "/etc/dgx-vllm/main.yaml";
     environment = { A = "100% \"sure\" $HOME \\"; B = "ä"; };
     environmentFile = "/etc/dgx-vllm/env";
-    apiKeyFile = "/run/secrets/key";
     pythonPath = "/home/alice/plugins";
-    openMetrics = true;
     hfTokenFile = "/run/secrets/token";
     user = "alice";
     cacheDir = "/srv/cache";
     stateDir = "/home/alice/vllm";
-    memoryReserve = "6.5GB";
     memoryBudget = "40GiB";
-    memoryShed = "1.5GB";
     memoryFloor = "0";
-    denseDtype = "fp8";
     mtp = 2;
     watchdog = 0;
     extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" "--ssl-keyfile=/root/key.pem" "--tokenizer" "/home/alice/t" "--lora-modules" "a=/home/alice/a" "{\"name\": \"b\", \"path\": \"/home/alice/b\"}" "/home/b c" "--speculative-config={\"model\":\"/root/draft\",\"x\":\"/srv/home/x\"}" ];
@@ -50,7 +45,10 @@ let
     ];
   # Of install-service alone: an instance of the module has both.
   unplaced = { host = null; port = null; };
-  rendered = instance: { instance = removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ]; units = import ./units.nix (whole instance); };
+  rendered = instance: { instance = decoded (whole instance); units = import ./units.nix (whole instance); };
+  # As python/dgx_vllm/service/instance.py decodes it.
+  decoded = instance: removeAttrs instance ([ "settings" "openFirewall" "autoStart" ] ++ builtins.attrNames own.defaults)
+    // { options = own.asPython instance; };
   whole = instance: defaults // { inherit command; name = "main"; conflicts = [ ]; } // instance;
 
   complete = builtins.mapAttrs (_: instance: defaults // instance);

@@ -34,10 +34,9 @@
         '';
 
         # What units.nix takes.
-        plain = name: instance: {
+        plain = name: instance: (import ./own-options.nix).of instance // {
           inherit name;
-          inherit (instance) model profile host port environment environmentFile apiKeyFile pythonPath openMetrics hfTokenFile user group cacheDir stateDir;
-          inherit (instance) memoryReserve memoryBudget memoryShed memoryFloor denseDtype mtp watchdog extraArgs download revision offline;
+          inherit (instance) model host port environment environmentFile hfTokenFile user group cacheDir stateDir mtp extraArgs download revision offline;
           command = lib.getExe instance.package;
           settingsFile = settingsFile name instance;
           reading = (import ./hub.nix).reading instance;

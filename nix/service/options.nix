@@ -1,4 +1,5 @@
-# The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py.
+# The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py, and of the launcher's own
+# options.
 # docs/nixos-options.md is made of them (reference.nix).
 #
 # `package`: this machine's. `json`: the type of a JSON value.
@@ -29,8 +30,26 @@ let
     pkgsText = "dgx-vllm.packages.\${system}";
   };
 
+  # By the types of the table.
+  own = (import ./own-options.nix).declared {
+    inherit mkOption;
+    types = {
+      inherit (types) nullOr;
+      inherit limit;
+      flag = _: types.bool;
+      text = _: word words.model;
+      profile = _: word words.profile;
+      file = _: place;
+      directory = _: place;
+      secret-file = _: place;
+      amount = _: bytes;
+      seconds = _: types.ints.unsigned;
+      choice = entry: types.enum entry.choices;
+    };
+  };
+
   instance = {
-    options = {
+    options = own // {
       enable = mkEnableOption "this instance" // { default = true; example = false; };
       package = ours // { default = cfg.package; defaultText = lib.literalExpression "config.services.dgx-vllm.package"; };
       autoStart = switch true "Whether it starts with the machine.";
@@ -49,7 +68,6 @@ let
         description = "Whether the server is kept from asking the hub, so that it starts without a network.";
         defaultText = lib.literalMD "true with `download`, unless `revision`, `settings` or `extraArgs` name what it does not fetch";
       };
-      profile = optional (word words.profile) "qwen3.6-35b-a3b-nvfp4" "The profile to apply instead of the model's own: a name, or a TOML file.";
       host = option (matching words.host "an address or the name of a host") "127.0.0.1" "0.0.0.0" "The address to listen on.";
       port = option types.port 8888 9000 "The port to listen on; HOST and PORT of `environmentFile` do not count.";
       openFirewall = switch false "Whether the firewall lets others reach the port.";
@@ -61,21 +79,12 @@ let
       };
       environment = option variables { } { VLLM_LOGGING_LEVEL = "DEBUG"; } "Variables for the server.";
       environmentFile = optional place "/etc/dgx-vllm/environment" "A file with more variables, which systemd reads as root.";
-      apiKeyFile = optional place "/run/secrets/dgx-vllm-key" "A file with the key that clients must give. systemd hands it on as a credential.";
-      pythonPath = optional place "/srv/plugins" "A directory of Python modules for the server: middleware, parsers, plugins.";
-      openMetrics = switch false "Whether /metrics answers without the key of `apiKeyFile`, for a Prometheus that has none.";
       hfTokenFile = optional place "/run/secrets/hf-token" "A file with a token of the Hugging Face hub. systemd hands it on as a credential.";
       user = optional account "alice" "Who runs it: an account of `users.users`, which the module does not make. Null for one that exists while it runs.";
       group = optional account "models" "The group, of `users.groups`; null for the user's own.";
       cacheDir = optional place "/srv/models" "Where models and compiled kernels are kept; null for /var/cache/dgx-vllm. It needs a `user` who owns it.";
       stateDir = optional place "/srv/dgx-vllm" "The home directory; null for one below /var/lib. It needs a `user` who owns it.";
-      memoryReserve = optional bytes "12GB" "Memory that is left alone; null for 8GB.";
-      memoryBudget = optional bytes "50GB" "Memory that this instance may take. Instances run at once only if each has a budget.";
-      memoryShed = optional limit "3GB" "Available memory below which new requests are refused; null for a quarter of the reserve, 0 for never.";
-      memoryFloor = optional limit "1GB" "Available memory below which the server is ended; null for an eighth of the reserve, 0 for never.";
-      denseDtype = optional (types.enum [ "bf16" "fp8" "nvfp4" ]) "fp8" "What the projections that an NVFP4 checkpoint left in BF16 become; null as the profile says.";
       mtp = optional types.ints.positive 2 "Tokens to draft with the model's MTP layer; null as the profile says.";
-      watchdog = option types.ints.unsigned 120 300 "Seconds of the engine's silence after which the server is restarted; 0 for never.";
       extraArgs = option (types.listOf types.singleLineStr) [ ] [ "--enable-log-requests" ] "More of the command line.";
     };
   };

@@ -58,7 +58,8 @@ in
     # Options of the NixOS module
 
     Every option of `nixosModules.default`. [service.md](service.md#nixos) has a configuration.
-    This page is made of `nix/service/options.nix` and `nix/service/flags.nix`:
+    This page is made from `nix/service/options.nix`, `nix/service/flags.nix` and, for the launcher's own options,
+    `python/dgx_vllm/launch/settings/options.toml`:
 
         nix eval --raw --file nix/service/reference.nix text > docs/nixos-options.md
 

@@ -2,6 +2,7 @@
 # the check `service`. `unit` and `service` are sections of a unit file, `environment` its variables.
 let
   fixed = builtins.fromTOML (builtins.readFile ../../python/dgx_vllm/service/units.toml);
+  own = import ./own-options.nix;
   online = "network-online.target";
 
   # Beyond the launcher's own watchdog, which says what was wrong; systemd's is for a launcher that is stuck itself.
@@ -65,25 +66,18 @@ let
         ++ flag "--host" instance.host
         ++ flag "--port" instance.port
         ++ flag "--revision" instance.revision
-        ++ flag "--profile" instance.profile
+        ++ own.profileWords instance
         ++ flag "--config" instance.settingsFile
-        ++ flag "--python-path" instance.pythonPath
-        ++ optional instance.openMetrics "--open-metrics"
-        ++ flag "--memory-reserve" instance.memoryReserve
-        ++ flag "--memory-budget" instance.memoryBudget
-        ++ flag "--memory-shed" instance.memoryShed
-        ++ flag "--memory-floor" instance.memoryFloor
-        ++ flag "--dense-dtype" instance.denseDtype
-        ++ flag "--watchdog" instance.watchdog
+        ++ own.otherWords instance
         ++ (if instance.mtp == null then [ ] else flag "--speculative-config" ''{"method":"mtp","num_speculative_tokens":${toString instance.mtp}}'')
       ))
     ]
-    ++ (if instance.apiKeyFile == null then [ ] else [ "--api-key-file" "%d/api-key" ])
+    ++ own.secretWords instance
     ++ [ "--ready-file" "%t/${unit}/ready.json" ]
     ++ optional (instance.extraArgs != [ ]) (words instance.extraArgs)
   );
 
-  own = {
+  served = {
     unit = {
       Description = "vLLM serving ${if instance.model == null then "the demo" else literal instance.model}";
       # Of two that cannot run at once the one that stops is waited for. One of them says so: both would be a circle.
@@ -99,9 +93,9 @@ let
       RuntimeDirectory = unit;
     }
     // (if instance.watchdog == 0 then { } else { WatchdogSec = instance.watchdog + watchdogMargin; })
-    // some "LoadCredential" (optional (instance.apiKeyFile != null) "api-key:${instance.apiKeyFile}" ++ token)
+    // some "LoadCredential" (own.credentials instance ++ token)
     // some "BindReadOnlyPaths" (
-      map literal (builtins.filter (path: path != null && inAHome path) [ instance.model instance.profile instance.settingsFile instance.pythonPath ])
+      map literal (builtins.filter (path: path != null && inAHome path) ([ instance.model ] ++ own.profilePaths instance ++ [ instance.settingsFile ] ++ own.otherPaths instance))
       # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
       ++ map (path: "-${literal path}") (builtins.concatMap inAWord instance.extraArgs)
     );
@@ -112,7 +106,7 @@ let
     // builtins.mapAttrs (_: literal) instance.environment;
   };
 in
-{ ${server instance.name} = own; } // (if ! instance.download then { } else {
+{ ${server instance.name} = served; } // (if ! instance.download then { } else {
   ${download} = {
     unit = { Description = "download of ${literal instance.model}"; After = [ online ]; Wants = [ online ]; } // fixed.download.unit;
     service = fixed.download.service // shared // {

@@ -13,6 +13,7 @@ from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch.settings import resolve
 from dgx_vllm.launch.settings.memory_guard import Memory
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.resolve import Launch, Request
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.guard import Subject
@@ -66,7 +67,7 @@ def planned(
         flags={"model": "owner/name", **words},
         environ=environ or {},
         memory=Memory(available, None, Subject(understood(config), None)),
-        dense_dtype=dense_dtype,
+        options=Options(dense_dtype=dense_dtype),
     )
     return resolve.plan(request, machine, frozenset(environ or ()))
 

@@ -21,7 +21,8 @@ from dgx_vllm.launch.process.server import GRACE_SECONDS, Server
 from dgx_vllm.launch.process.watchdog import Heartbeat
 from dgx_vllm.launch.report import Progress
 from dgx_vllm.launch.settings import resolve
-from dgx_vllm.launch.settings.protection import WATCHDOG_SECONDS, Protection, protection
+from dgx_vllm.launch.settings.options import Options
+from dgx_vllm.launch.settings.protection import Protection, protection
 from dgx_vllm.launch.settings.resolve import Request
 from dgx_vllm.util.errors import UserError
 
@@ -35,24 +36,26 @@ KEY = "sk-not-for-anybodys-eyes"
 @given(reserve=st.integers(0, 10**12))
 def test_limits_are_shares_of_the_reserve(reserve: int) -> None:
     spark = Machine(_VLLM, (Gpu("NVIDIA GB10", None),), int(119.7e9), 20, "python")
-    found = protection(spark, reserve, None, None, None)
+    found = protection(spark, reserve, Options())
     assert 0 <= found.floor <= found.shed <= reserve
-    assert found.watchdog == WATCHDOG_SECONDS
+    assert found.watchdog == 120
 
 
 def test_a_spark_sheds_below_2_gb_and_ends_below_1(spark: Machine) -> None:
-    assert protection(spark, None, None, None, None) == Protection(2 * 10**9, 10**9, WATCHDOG_SECONDS)
+    assert protection(spark, None, Options()) == Protection(2 * 10**9, 10**9, 120)
 
 
 def test_memory_that_is_the_gpus_own_is_not_watched(spark: Machine) -> None:
     hopper = Machine(spark.vllm, (Gpu("NVIDIA H100", 80 * 10**9),), 10**12, 20, "python")
-    assert protection(hopper, None, None, None, None) == Protection(0, 0, WATCHDOG_SECONDS)
-    assert protection(hopper, None, "4GB", "3GB", 0) == Protection(4 * 10**9, 3 * 10**9, 0)
+    assert protection(hopper, None, Options()) == Protection(0, 0, 120)
+    assert protection(hopper, None, Options(memory_shed="4GB", memory_floor="3GB", watchdog=0)) == Protection(
+        4 * 10**9, 3 * 10**9, 0
+    )
 
 
 def test_a_floor_above_what_sheds_is_refused(spark: Machine) -> None:
     with pytest.raises(UserError, match=r"--memory-floor 3\.0 GB is above --memory-shed 2\.0 GB"):
-        protection(spark, None, None, "3GB", None)
+        protection(spark, None, Options(memory_floor="3GB"))
 
 
 def test_the_dry_run_says_what_watches(dgx_vllm: Run, spark: Machine, checkpoint: Path) -> None:

@@ -12,6 +12,7 @@ from dgx_vllm.formats import dense_dtype
 from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.host.machine import Machine, Vllm
 from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.ranking import Source
 from dgx_vllm.launch.settings.resolve import Request
 from dgx_vllm.plan import outlook
@@ -147,12 +148,12 @@ def test_what_decides_or_is_small_is_not_covered(module: str) -> None:
 
 @pytest.mark.parametrize("dtype", [None, "bf16"])
 def test_nothing_is_quantized_unasked(dtype: str | None) -> None:
-    launch = resolve.plan(Request({}, {}, dense_dtype=dtype), MACHINE, KNOWN)  # type: ignore[arg-type]
+    launch = resolve.plan(Request({}, {}, options=Options(dense_dtype=dtype)), MACHINE, KNOWN)  # type: ignore[arg-type]
     assert "additional-config" not in launch.settings
 
 
 def test_fp8_is_told_to_the_plugin_in_vllms_additional_config() -> None:
-    launch = resolve.plan(Request({}, {}, dense_dtype="fp8"), MACHINE, KNOWN)
+    launch = resolve.plan(Request({}, {}, options=Options(dense_dtype="fp8")), MACHINE, KNOWN)
     setting = launch.settings["additional-config"]
     assert setting.source is Source.FLAG
     assert setting.origin == "--dense-dtype fp8"
@@ -161,13 +162,18 @@ def test_fp8_is_told_to_the_plugin_in_vllms_additional_config() -> None:
 
 
 def test_an_additional_config_of_ones_own_says_it_itself() -> None:
-    request = Request({"additional-config": '{"gdn_prefill_backend": "triton"}'}, {}, dense_dtype="fp8")
+    request = Request(
+        {"additional-config": '{"gdn_prefill_backend": "triton"}'}, {}, options=Options(dense_dtype="fp8")
+    )
     with pytest.raises(
         UserError,
         match=r'fp8 would replace --additional-config: put "dgx_dense_dtype": "fp8" into the latter',
     ):
         resolve.plan(request, MACHINE, KNOWN)
-    assert "additional-config" in resolve.plan(replace(request, dense_dtype="bf16"), MACHINE, KNOWN).settings
+    assert (
+        "additional-config"
+        in resolve.plan(replace(request, options=Options(dense_dtype="bf16")), MACHINE, KNOWN).settings
+    )
 
 
 def test_what_is_asked_for_is_a_dtype() -> None:
@@ -177,6 +183,6 @@ def test_what_is_asked_for_is_a_dtype() -> None:
 
 
 def test_two_who_say_what_is_quantized() -> None:
-    request = Request({"quantization-config": '{"linear": "mxfp8"}'}, {}, dense_dtype="fp8")
+    request = Request({"quantization-config": '{"linear": "mxfp8"}'}, {}, options=Options(dense_dtype="fp8"))
     with pytest.raises(UserError, match=r"--dense-dtype fp8 and --quantization-config both say"):
         resolve.plan(request, MACHINE, KNOWN)

@@ -14,6 +14,7 @@ from wish import LAPTOP, WISH
 from dgx_vllm import cli
 from dgx_vllm.host import machine
 from dgx_vllm.host.machine import Gpu
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.service.command import install_service
 from dgx_vllm.service.environment_file import parse
 from dgx_vllm.util.errors import UserError
@@ -177,7 +178,7 @@ def test_a_key_in_the_file_and_one_in_a_file_of_its_own_are_refused(tmp_path: Pa
     key = tmp_path / "key"
     key.write_text("k\n")
     with pytest.raises(UserError, match="both give a key"):
-        install(tmp_path, "VLLM_API_KEY=l\n", api_key_file=key)
+        install(tmp_path, "VLLM_API_KEY=l\n", options=Options(api_key_file=key))
 
 
 def test_a_file_that_may_be_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +242,7 @@ def test_a_key_file_or_the_loopback_address_is_enough(
 ) -> None:
     key = tmp_path / "key"
     key.write_text("k\n")
-    install_service([], os.environ, replace(WISH, host="0.0.0.0", api_key_file=key))
+    install_service([], os.environ, replace(WISH, host="0.0.0.0", options=Options(api_key_file=key)))
     for host in ("127.0.0.1", "localhost", "::1", "127.0.1.1"):
         install_service([], os.environ, replace(WISH, host=host))
     assert "listens on" not in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.service import install
 from dgx_vllm.service.instance import Instance
 from dgx_vllm.util.errors import UserError
@@ -183,13 +184,9 @@ def test_a_user_without_nix_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
-    made = instance(model="./model", api_key_file="key", profile="own.toml")
-    assert (made.model, made.api_key_file, made.profile, made.download) == (
-        str(tmp_path / "model"),
-        str(tmp_path / "key"),
-        str(tmp_path / "own.toml"),
-        False,
-    )
+    made = instance(model="./model", options=Options(api_key_file=Path("key"), profile="own.toml"))
+    assert (made.model, made.download) == (str(tmp_path / "model"), False)
+    assert (made.options.api_key_file, made.options.profile) == (tmp_path / "key", str(tmp_path / "own.toml"))
 
 
 @pytest.mark.parametrize(
@@ -197,11 +194,14 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ({"name": "A b"}, "give lower-case letters, digits and dashes"),
         ({"name": "main-download"}, "units that end so fetch models"),
-        ({"api_key_file": "/a b"}, "a unit cannot name a path with blanks, colons or percent signs"),
+        (
+            {"options": Options(api_key_file=Path("/a b"))},
+            "a unit cannot name a path with blanks, colons or percent signs",
+        ),
         ({"hf_token_file": "/a:b"}, "a unit cannot name a path with blanks, colons or percent signs"),
         ({"environment_file": "/100%h"}, "a unit cannot name a path with blanks, colons or percent signs"),
         ({"extra_args": ["--chat-template", "a\nb"]}, "has a line break"),
-        ({"memory_reserve": "1GB\nExecStart=/bin/sh"}, "has a line break"),
+        ({"options": Options(memory_reserve="1GB\nExecStart=/bin/sh")}, "has a line break"),
     ],
 )
 def test_what_no_unit_can_hold_is_refused(fields: dict[str, object], said: str) -> None:

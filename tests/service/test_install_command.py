@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 from wish import LAPTOP, WISH
 
+import dgx_vllm
 from dgx_vllm import cli
 from dgx_vllm.host import machine
 from dgx_vllm.launch.serve import decide
@@ -78,7 +79,7 @@ def test_the_model_is_told_from_the_other_words(made: Make, words: list[str], ex
 
 
 def test_a_model_by_flag_may_be_a_relative_directory(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo = Path(machine.__file__).resolve().parent / "demo/checkpoint"
+    demo = Path(dgx_vllm.__file__).resolve().parent / "demo/checkpoint"
     monkeypatch.chdir(demo.parent)
     found = made("--model", "./checkpoint")
     assert found[SERVER].startswith(f"/bin/dgx-vllm serve {demo} ")
@@ -168,7 +169,7 @@ def test_a_directory_of_modules_is_given_whole_and_shown_to_the_server(
     (tmp_path / "own").mkdir()
     (tmp_path / "own/mine.py").touch()
     monkeypatch.chdir(tmp_path)
-    found = made("--middleware", "mine.Mark", wish=replace(WISH, python_path=Path("own")))
+    found = made("--middleware", "mine.Mark", wish=replace(WISH, options=Options(python_path=Path("own"))))
     assert f"--python-path {tmp_path}/own" in found[SERVER]
     with pytest.raises(UserError, match="this server does not have the Python module mine"):
         made("--middleware", "mine.Mark")

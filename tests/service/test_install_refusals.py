@@ -8,6 +8,7 @@ import pytest
 from wish import LAPTOP, WISH
 
 from dgx_vllm.host import machine
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.service.command import install_service
 from dgx_vllm.util.errors import UserError
 
@@ -21,22 +22,22 @@ def laptop(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "changes", "said"),
     [
         (["./nowhere"], {}, "there is no checkpoint at ./nowhere"),
-        ([], {"profile": "nosuch"}, "nosuch"),
+        ([], {"options": Options(profile="nosuch")}, "nosuch"),
         ([], {"config": Path("/nonexistent.yaml")}, "/nonexistent.yaml"),
         (
             [],
             {"environment_file": Path("/nonexistent")},
             "--environment-file /nonexistent: there is no such file",
         ),
-        ([], {"memory_reserve": "lots"}, "--memory-reserve 'lots' is no amount of memory"),
+        ([], {"options": Options(memory_reserve="lots")}, "--memory-reserve 'lots' is no amount of memory"),
         ([], {"host": "1.2.3.4.5"}, "does not resolve"),
         ([], {"run_as": "nobody-here"}, "this machine has no such user"),
         (["--max-modle-len", "1"], {}, "did you mean --max-model-len"),
         (["org/m", "org/n"], {}, "unexpected argument 'org/n'"),
         (["org/m", "--model", "org/n"], {}, "the model is given twice"),
         (["--model", "org/m", "--model", "org/n"], {}, "the model is given more than once"),
-        ([], {"memory_floor": "lots"}, "--memory-floor 'lots' is no amount of memory"),
-        ([], {"memory_shed": "1GB", "memory_floor": "2GB"}, "is above --memory-shed"),
+        ([], {"options": Options(memory_floor="lots")}, "--memory-floor 'lots' is no amount of memory"),
+        ([], {"options": Options(memory_shed="1GB", memory_floor="2GB")}, "is above --memory-shed"),
         ([], {"cache_dir": Path("/srv/nope")}, "--cache-dir needs --run-as USER"),
         ([], {"cache_dir": Path("/srv/nope"), "run_as": "root"}, "make it, and give it to root"),
         (["org/m", "--download-dir", "/srv"], {}, "give --cache-dir DIRECTORY and --run-as USER instead"),

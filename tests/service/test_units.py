@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgx_vllm.launch.settings import config_file
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.ranking import Source, layer
 from dgx_vllm.service import hub_access, install, units
 from dgx_vllm.service.instance import Instance, decode
@@ -185,7 +186,7 @@ def test_secrets_are_credentials_alone() -> None:
             command="/bin/dgx-vllm",
             model="owner/name",
             download=True,
-            api_key_file="/run/key",
+            options=Options(api_key_file=Path("/run/key")),
             hf_token_file="/run/token",
         )
     )
@@ -260,7 +261,9 @@ def test_an_instance_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_modules_in_a_home_are_shown_to_the_server() -> None:
-    made = units.units(Instance(name="main", command="/bin/dgx-vllm", python_path="/home/alice/own"))
+    made = units.units(
+        Instance(name="main", command="/bin/dgx-vllm", options=Options(python_path=Path("/home/alice/own")))
+    )
     service = made["dgx-vllm-main.service"].service
     assert service["BindReadOnlyPaths"] == ["/home/alice/own"]
     assert '"--python-path" "/home/alice/own"' in service["ExecStart"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dgx_vllm.host.machine import Machine, Vllm
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.service.command import Wish
 
 WISH = Wish(
@@ -11,23 +12,14 @@ WISH = Wish(
     user=False,
     dry_run=True,
     run_as=None,
-    profile=None,
     revision=None,
     host=None,
     port=None,
     config=None,
     environment_file=None,
-    api_key_file=None,
-    open_metrics=False,
-    allow_known_faults=False,
     hf_token_file=None,
     cache_dir=None,
-    memory_reserve=None,
-    memory_budget=None,
-    memory_shed=None,
-    memory_floor=None,
-    dense_dtype=None,
-    watchdog=120,
+    options=Options(),
 )
 LAPTOP = Machine(
     vllm=Vllm(

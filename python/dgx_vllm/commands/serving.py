@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from dgx_vllm.commands.own_options import own_options
 from dgx_vllm.commands.parsing import PASS_ON, PassOn
-from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.launch.settings import option_table
+from dgx_vllm.launch.settings.options import Options
 
 app = typer.Typer()
 _PANEL = "Serve and watch"
@@ -32,95 +34,10 @@ CacheConfig, and --help=NAME one flag such as max-model-len.
     help=_SERVE_HELP,
     options_metavar="[MODEL] [OPTIONS] [any vLLM flag]",
 )
-def serve(
-    context: typer.Context,
-    profile: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE.toml", help="Apply this profile instead of the model's own."),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print the command, the environment and each value's source; start nothing."
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON for programs.")] = False,
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the address as JSON to FILE once a token can be had."),
-    ] = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Ask clients for the key that FILE holds."),
-    ] = None,
-    python_path: Annotated[
-        Path | None,
-        typer.Option(metavar="DIRECTORY", help="Your own Python modules: middleware, parsers, plugins."),
-    ] = None,
-    open_metrics: Annotated[
-        bool, typer.Option("--open-metrics", help="Answer /metrics without the key, as Prometheus may ask.")
-    ] = False,
-    allow_known_faults: Annotated[
-        bool,
-        typer.Option(
-            "--allow-known-faults",
-            help="Start although a known fault of a kernel may end the server: 5 drafts and more with GDN.",
-        ),
-    ] = False,
-    memory_reserve: Annotated[
-        str | None,
-        typer.Option(metavar="AMOUNT", help="Memory to leave alone; 8GB by default, 1GB on the CPU backend."),
-    ] = None,
-    memory_budget: Annotated[
-        str | None,
-        typer.Option(metavar="AMOUNT", help="Memory that this server may take; all that is available."),
-    ] = None,
-    memory_shed: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AMOUNT",
-            help="Answer 503 to new requests below this much available memory; a quarter of the reserve.",
-        ),
-    ] = None,
-    memory_floor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AMOUNT",
-            help="End the server below this much available memory; an eighth of the reserve, 0 for never.",
-        ),
-    ] = None,
-    dense_dtype: Annotated[
-        Dtype | None,
-        typer.Option(help="What linear layers that the checkpoint left in BF16 become, lm_head among them."),
-    ] = None,
-    watchdog: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="SECONDS",
-            help="End the server when its engine is silent for so long; 120 by default, 0 for never.",
-        ),
-    ] = None,
-) -> None:
+@own_options(option_table.load())
+def serve(context: typer.Context, options: Options) -> None:
     from dgx_vllm.launch import serve as launch
-    from dgx_vllm.launch.settings.options import Options
 
-    options = Options(
-        profile=profile,
-        dry_run=dry_run,
-        as_json=as_json,
-        ready_file=ready_file,
-        api_key_file=api_key_file,
-        python_path=python_path,
-        open_metrics=open_metrics,
-        allow_known_faults=allow_known_faults,
-        memory_reserve=memory_reserve,
-        memory_budget=memory_budget,
-        memory_shed=memory_shed,
-        memory_floor=memory_floor,
-        dense_dtype=dense_dtype,
-        watchdog=watchdog,
-    )
     raise typer.Exit(launch.serve(context.args, os.environ, options))
 
 

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 import dgx_vllm
+from dgx_vllm.commands.own_options import own_options
 from dgx_vllm.commands.parsing import HELP, PASS_ON, PassOn
-from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.launch.settings import option_table
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.util.errors import FAILURE, UserError
 
 app = typer.Typer()
@@ -21,48 +23,53 @@ _PANEL = "Machine and service"
     rich_help_panel=_PANEL,
     options_metavar="[MODEL] [OPTIONS] [any vLLM flag]",
 )
+@own_options(option_table.of("install-service"), whole_seconds=True)
 def install_service(
     context: typer.Context,
-    name: Annotated[str, typer.Option(metavar="NAME", help="The unit is dgx-vllm-NAME.service.")] = "default",
+    options: Options,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the unit, dgx-vllm-NAME.service.")
+    ] = "default",
     remove: Annotated[
-        bool, typer.Option("--remove", help="Stop it and remove what was written; models stay.")
+        bool, typer.Option("--remove", help="Stop the service and remove its files, except its models.")
     ] = False,
     user: Annotated[
-        bool, typer.Option("--user", help="For your own service manager, not the system's.")
+        bool, typer.Option("--user", help="Use your own service manager instead of the system's.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the units; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the units and write nothing.")] = False,
     run_as: Annotated[
         str | None,
-        typer.Option(metavar="USER", help="Who runs it; by default a user that exists while it runs."),
+        typer.Option(
+            metavar="USER", help="The user to run as (default: one that exists only while the service runs)."
+        ),
     ] = None,
-    profile: Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="As for serve.")] = None,
     revision: Annotated[
-        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit (default: main).")
+        str | None,
+        typer.Option(metavar="REVISION", help="A branch, tag or commit of the model (default: main)."),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="As for serve; 127.0.0.1 by default.")
+        str | None, typer.Option(metavar="ADDRESS", help="The address to listen on (default: 127.0.0.1).")
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="As for serve; 8888 by default.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="vLLM's settings.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The port to listen on (default: 8888).")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="A file with settings for vLLM.")
+    ] = None,
     environment_file: Annotated[
         Path | None,
-        typer.Option(metavar="[-]FILE", help="Variables, one NAME=VALUE a line; with - it may be missing."),
+        typer.Option(
+            metavar="[-]FILE",
+            help="A file with one NAME=VALUE per line; with - in front it may be missing.",
+        ),
     ] = None,
-    api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="As for serve.")] = None,
-    python_path: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="As for serve.")] = None,
-    open_metrics: Annotated[bool, typer.Option("--open-metrics", help="As for serve.")] = False,
-    allow_known_faults: Annotated[bool, typer.Option("--allow-known-faults", help="As for serve.")] = False,
-    hf_token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A Hugging Face token.")] = None,
+    hf_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with a Hugging Face token.")
+    ] = None,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIRECTORY", help="For models; systemd's cache directory by default."),
+        typer.Option(metavar="DIRECTORY", help="Where models are kept (default: systemd's cache directory)."),
     ] = None,
-    memory_reserve: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
-    memory_budget: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
-    memory_shed: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
-    memory_floor: Annotated[str | None, typer.Option(metavar="AMOUNT", help="As for serve.")] = None,
-    dense_dtype: Annotated[Dtype | None, typer.Option(help="As for serve.")] = None,
-    watchdog: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="As for serve.")] = 120,
 ) -> None:
     """Keep a server running with systemd, now and after every boot.
 
@@ -80,24 +87,14 @@ def install_service(
             user=user,
             dry_run=dry_run,
             run_as=run_as,
-            profile=profile,
             revision=revision,
             host=host,
             port=port,
             config=config,
             environment_file=environment_file,
-            api_key_file=api_key_file,
-            python_path=python_path,
-            open_metrics=open_metrics,
-            allow_known_faults=allow_known_faults,
             hf_token_file=hf_token_file,
             cache_dir=cache_dir,
-            memory_reserve=memory_reserve,
-            memory_budget=memory_budget,
-            memory_shed=memory_shed,
-            memory_floor=memory_floor,
-            dense_dtype=dense_dtype,
-            watchdog=watchdog,
+            options=options,
         ),
     )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from dgx_vllm.checkpoints import checkpoint, speculators
 from dgx_vllm.checkpoints.file_formats import Reading
@@ -70,7 +69,7 @@ def serve(
         report.suggestions(profile.builtin(), here)
     with preflight.check_start(launch, here, environ):
         launch = hub.check(launch, environ)
-        return _run(launch, environ, options.ready_file)
+        return _run(launch, environ)
 
 
 def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Launch:
@@ -131,12 +130,10 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         )
         if guard.guards(here)
         else None,
-        dense_dtype=options.dense_dtype,
+        options=options,
         python_path=python_imports.directory(options.python_path),
-        open_metrics=options.open_metrics,
-        allow_known_faults=options.allow_known_faults,
         speculator=speculator,
-        protection=protection(here, reserve, options.memory_shed, options.memory_floor, options.watchdog),
+        protection=protection(here, reserve, options),
     )
 
 
@@ -169,12 +166,13 @@ def _profile(name: str | None, model: str | None) -> Profile | None:
     return profile.by_model(model or sources.DEFAULT_MODEL)
 
 
-def _run(launch: Launch, environ: Mapping[str, str], ready_file: Path | None) -> int:
+def _run(launch: Launch, environ: Mapping[str, str]) -> int:
     # These import httpx, which a dry run has no use for.
     from dgx_vllm.launch.process import registration as own
     from dgx_vllm.launch.process.notify import Notifier
     from dgx_vllm.launch.process.server import Server
 
+    ready_file = launch.options.ready_file
     notifier = Notifier(environ, ready_file)
     for note in launch.notes:
         report.say(f"dgx-vllm: {note}")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host import machine
 from dgx_vllm.launch import report
 from dgx_vllm.launch.checks import preflight
@@ -16,7 +15,7 @@ from dgx_vllm.launch.settings import config_file, exposure, python_imports, secr
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.ranking import Source
 from dgx_vllm.launch.settings.resolve import Launch
-from dgx_vllm.service import command_line, environment_file, hub_access, install, paths
+from dgx_vllm.service import command_line, environment_file, hub_access, install, own_options, paths
 from dgx_vllm.service.command_line import Line
 from dgx_vllm.service.instance import Instance
 from dgx_vllm.util.errors import UserError
@@ -24,31 +23,21 @@ from dgx_vllm.util.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """The command's own options; see `Instance` for those that it has too."""
+    """The command's own options, and those of `serve`; see `Instance` for those that it has too."""
 
     name: str
     remove: bool
     user: bool
     dry_run: bool
     run_as: str | None
-    profile: str | None
     revision: str | None
     host: str | None
     port: int | None
     config: Path | None
     environment_file: Path | None
-    api_key_file: Path | None
-    python_path: Path | None = None
-    open_metrics: bool
-    allow_known_faults: bool
     hf_token_file: Path | None
     cache_dir: Path | None
-    memory_reserve: str | None
-    memory_budget: str | None
-    memory_shed: str | None
-    memory_floor: str | None
-    dense_dtype: Dtype | None
-    watchdog: int
+    options: Options
 
 
 def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish) -> None:
@@ -94,7 +83,7 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
     for note in unified_memory.notes(dict(launch.settings), machine.detect()):
         report.say(f"dgx-vllm: {note}")
     exposed = exposure.warning(launch.settings, variables)
-    if exposed and wish.api_key_file is None:
+    if exposed and wish.options.api_key_file is None:
         report.say(f"dgx-vllm: {exposed}")
     if wish.dry_run:
         for name, text in install.texts(install.units.units(instance, wish.user), manager).items():
@@ -115,7 +104,7 @@ def _check_wish(wish: Wish) -> None:
             f"make it, and give it to {wish.run_as}"
         )
     files = {
-        "--api-key-file": wish.api_key_file,
+        "--api-key-file": wish.options.api_key_file,
         "--hf-token-file": wish.hf_token_file,
     }
     for option, path in files.items():
@@ -138,19 +127,6 @@ def _decided(
         "--revision": wish.revision,
         "--config": wish.config,
     }
-    options = Options(
-        profile=wish.profile,
-        api_key_file=wish.api_key_file,
-        python_path=wish.python_path,
-        open_metrics=wish.open_metrics,
-        allow_known_faults=wish.allow_known_faults,
-        memory_reserve=wish.memory_reserve,
-        memory_budget=wish.memory_budget,
-        memory_shed=wish.memory_shed,
-        memory_floor=wish.memory_floor,
-        dense_dtype=wish.dense_dtype,
-        watchdog=wish.watchdog,
-    )
     if wish.config:
         command_line.check_secrets(config_file.read(str(wish.config)), f"--config {wish.config}")
     # Of the caller's environment a unit has nothing but where programs are. Whether the hub may be asked is
@@ -158,10 +134,10 @@ def _decided(
     kept = {**{name: environ[name] for name in ("PATH", "HOME") if name in environ}, **variables}
     kept.pop(hub_access.OFFLINE, None)
     if kept.get(secret.API_KEY):
-        secret.with_api_key(kept, wish.api_key_file)
+        secret.with_api_key(kept, wish.options.api_key_file)
     more = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
     try:
-        launch = decide([*words, *more], kept, options, machine.detect())
+        launch = decide([*words, *more], kept, wish.options, machine.detect())
     except UserError as error:
         named = [name for name in variables if name in str(error)]
         if named:
@@ -183,25 +159,15 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
         revision=hub_access.revision(launch.settings),
         reading=hub_access.reading(launch.settings),
         offline=not hub_access.is_needed(launch.settings),
-        profile=wish.profile,
         host=wish.host,
         port=wish.port,
         settings_file=_text(wish.config),
         environment_file=_text(wish.environment_file),
-        api_key_file=_text(wish.api_key_file),
-        python_path=_text(wish.python_path),
-        open_metrics=wish.open_metrics,
         hf_token_file=_text(wish.hf_token_file),
         user=wish.run_as,
         cache_dir=_text(wish.cache_dir),
-        memory_reserve=wish.memory_reserve,
-        memory_budget=wish.memory_budget,
-        memory_shed=wish.memory_shed,
-        memory_floor=wish.memory_floor,
-        dense_dtype=wish.dense_dtype,
-        watchdog=wish.watchdog,
-        # An option of serve that no other place needs to know.
-        extra_args=(*given.extra, *(["--allow-known-faults"] if wish.allow_known_faults else [])),
+        options=wish.options,
+        extra_args=(*given.extra, *own_options.other_words(wish.options)),
     )
 
 

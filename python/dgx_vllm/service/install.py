@@ -14,20 +14,12 @@ import msgspec
 
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.profiles import profile
-from dgx_vllm.service import units
+from dgx_vllm.service import own_options, units
 from dgx_vllm.service.instance import Instance
 from dgx_vllm.util.errors import FAILURE, UserError
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_FILES = (
-    "settings_file",
-    "environment_file",
-    "api_key_file",
-    "hf_token_file",
-    "python_path",
-    "cache_dir",
-    "state_dir",
-)
+_FILES = ("settings_file", "environment_file", "hf_token_file", "cache_dir", "state_dir")
 _DOWNLOAD = "-download.service"
 _MARK = "# Written by dgx-vllm install-service, which also removes it.\n"
 
@@ -86,12 +78,17 @@ def prepared(instance: Instance) -> Instance:
     known = profile.by_model(model) if model else None
     local = model is not None and not known and checkpoint.looks_like_path(model)
     fields = [*_FILES, *(["model"] if local else [])]
-    if instance.profile and instance.profile.endswith(".toml"):
-        fields.append("profile")
     paths = {field: _absolute(getattr(instance, field)) for field in fields if getattr(instance, field)}
     fetched = model is not None and not local and "://" not in model and not (known and known.checkpoint)
-    found = msgspec.structs.replace(instance, **paths, download=fetched, offline=fetched and instance.offline)
-    for text in (*found.extra_args, *(str(value) for value in msgspec.to_builtins(found).values())):
+    found = msgspec.structs.replace(
+        instance,
+        **paths,
+        options=own_options.absolute(instance.options, _absolute),
+        download=fetched,
+        offline=fetched and instance.offline,
+    )
+    values = (*msgspec.structs.asdict(found).values(), *vars(found.options).values())
+    for text in (*found.extra_args, *map(str, values)):
         if "\n" in text:
             raise UserError(f"{text!r} has a line break, which no unit can hold; the file of --config can")
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from dgx_vllm.service import own_options
 from dgx_vllm.service.instance import Instance, in_a_home
 
 Section = dict[str, Any]
@@ -59,6 +60,8 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
         **_some("EnvironmentFile", [instance.environment_file] if instance.environment_file else []),
     }
     download = f"{instance.unit}-download.service"
+    watchdog = instance.options.watchdog
+    credentials = [f"{name}:{file}" for name, file in own_options.credentials(instance.options).items()]
     server = Unit(
         {
             "Description": f"vLLM serving {_literal(instance.model or 'the demo')}",
@@ -79,8 +82,8 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
             **shared,
             "ExecStart": _serve(instance),
             "RuntimeDirectory": instance.unit,
-            **({"WatchdogSec": instance.watchdog + _WATCHDOG_MARGIN} if instance.watchdog else {}),
-            **_some("LoadCredential", _credentials(instance, "api-key", "hf-token")),
+            **({"WatchdogSec": int(watchdog) + _WATCHDOG_MARGIN} if watchdog else {}),
+            **_some("LoadCredential", [*credentials, *_token(instance)]),
             **_models(instance),
         },
         {
@@ -103,7 +106,7 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
                 **fixed["download"]["service"],
                 **shared,
                 "ExecStart": _words([*_download(instance), instance.model or ""]),
-                **_some("LoadCredential", _credentials(instance, "hf-token")),
+                **_some("LoadCredential", _token(instance)),
             },
             _variables(instance),
         )
@@ -133,7 +136,8 @@ def _directories(instance: Instance) -> Section:
 
 def _models(instance: Instance) -> Section:
     """What the command line names in somebody's home is shown to the server, and nothing else of the home."""
-    paths = [instance.model, instance.profile, instance.settings_file, instance.python_path]
+    profiles, others = own_options.paths(instance.options)
+    paths = [instance.model, *profiles, instance.settings_file, *others]
     words = shown_words(instance.extra_args)
     # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
     shown = [_literal(path) for path in paths if path and in_a_home(path)]
@@ -162,9 +166,8 @@ def _variables(instance: Instance) -> dict[str, str]:
     return found | ({"HF_TOKEN_PATH": "%d/hf-token"} if instance.hf_token_file else {})
 
 
-def _credentials(instance: Instance, *names: str) -> list[str]:
-    files = {"api-key": instance.api_key_file, "hf-token": instance.hf_token_file}
-    return [f"{name}:{files[name]}" for name in names if files[name]]
+def _token(instance: Instance) -> list[str]:
+    return [f"hf-token:{instance.hf_token_file}"] if instance.hf_token_file else []
 
 
 def _serve(instance: Instance) -> str:
@@ -173,22 +176,20 @@ def _serve(instance: Instance) -> str:
     words += ["--host", instance.host] if instance.host is not None else []
     words += ["--port", str(instance.port)] if instance.port is not None else []
     words += ["--revision", instance.revision] if instance.revision else []
-    words += ["--profile", instance.profile] if instance.profile else []
+    profile, others = own_options.instance_words(instance.options)
+    words += profile
     words += ["--config", instance.settings_file] if instance.settings_file else []
-    words += ["--python-path", instance.python_path] if instance.python_path else []
-    words += ["--open-metrics"] if instance.open_metrics else []
-    words += ["--memory-reserve", instance.memory_reserve] if instance.memory_reserve else []
-    words += ["--memory-budget", instance.memory_budget] if instance.memory_budget else []
-    words += ["--memory-shed", instance.memory_shed] if instance.memory_shed else []
-    words += ["--memory-floor", instance.memory_floor] if instance.memory_floor else []
-    words += ["--dense-dtype", instance.dense_dtype] if instance.dense_dtype else []
-    words += ["--watchdog", str(instance.watchdog)]
+    words += others
     if instance.mtp is not None:
         words += _mtp(instance.mtp)
-    secret = ["--api-key-file", "%d/api-key"] if instance.api_key_file else []
+    secrets = [
+        word
+        for name in own_options.credentials(instance.options)
+        for word in (f"--{name}-file", f"%d/{name}")
+    ]
     ready = ["--ready-file", f"%t/{instance.unit}/ready.json"]
     return " ".join(
-        [_words(words), *secret, *ready, *([_words(instance.extra_args)] * bool(instance.extra_args))]
+        [_words(words), *secrets, *ready, *([_words(instance.extra_args)] * bool(instance.extra_args))]
     )
 
 

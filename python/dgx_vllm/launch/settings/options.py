@@ -1,30 +1,37 @@
-"""The launcher's own options: what `dgx-vllm serve` takes beside vLLM's flags."""
+"""The launcher's own options of `dgx-vllm serve`.
+
+Made from options.toml by `python -m dgx_vllm.launch.settings.generate_options`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from dgx_vllm.formats.dense_dtype import Dtype
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """As they were given; None where they were not.
+    """The values that were given, else the defaults.
 
     Args:
-        profile: the name or file of the profile to apply.
-        dry_run: print instead of start.
-        as_json: print it for programs.
-        ready_file: see `notify.Notifier`.
-        api_key_file: a file whose one line is the key that clients must give.
-        python_path: a directory of Python modules for the server.
-        open_metrics: whether /metrics answers without the key.
-        allow_known_faults: whether known faults of kernels are the user's own risk.
-        memory_reserve: an amount of memory to leave alone.
-        memory_budget: an amount of memory that the server may take.
-        memory_shed: an amount below which new requests are refused.
-        memory_floor: an amount below which the server is ended.
-        dense_dtype: what the projections that the checkpoint left in BF16 become, see `dense`.
-        watchdog: seconds of the engine's silence after which the server is ended.
+        profile: The profile to apply, by name or as a TOML file (default: the model's own).
+        dry_run: Print the command, the environment and the source of each setting, then exit.
+        as_json: With --dry-run: print JSON for programs.
+        ready_file: A file for the server's address as JSON, written when the server has generated a token.
+        api_key_file: A file with the API key that clients must send.
+        python_path: A directory with your own Python modules: middleware, parsers, plugins.
+        open_metrics: Answer /metrics without the API key, for Prometheus.
+        allow_known_faults: Start even if a known kernel bug may crash the server, as with 5 or more draft
+            tokens and GDN.
+        memory_reserve: Memory to keep free (default: 8GB, or 1GB on the CPU backend).
+        memory_budget: Memory that this server may use (default: all that is available).
+        memory_shed: Available memory below which new requests get 503 (default: a quarter of the reserve; 0:
+            never).
+        memory_floor: Available memory below which the server is stopped (default: an eighth of the reserve;
+            0: never).
+        dense_dtype: The type of the linear layers that the checkpoint left in BF16, lm_head included
+            (default: the profile's, or bf16).
+        watchdog: Seconds of silence from the engine after which the server is stopped (default: 120; 0:
+            never).
     """
 
     profile: str | None = None
@@ -39,5 +46,5 @@ class Options:
     memory_budget: str | None = None
     memory_shed: str | None = None
     memory_floor: str | None = None
-    dense_dtype: Dtype | None = None
-    watchdog: float | None = None
+    dense_dtype: Literal["bf16", "fp8", "nvfp4"] | None = None
+    watchdog: float = 120

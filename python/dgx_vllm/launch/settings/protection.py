@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 from dgx_vllm.host.machine import Machine
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.plan import guard, overheads
 from dgx_vllm.util import amounts
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import UserError
-
-WATCHDOG_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Protection:
 
     shed: int = 0
     floor: int = 0
-    watchdog: float = WATCHDOG_SECONDS
+    watchdog: float = Options.watchdog
 
     def __str__(self) -> str:
         said = []
@@ -36,17 +35,13 @@ class Protection:
         return "; ".join(said) or "nothing watches over the running server"
 
 
-def protection(
-    machine: Machine, reserve: int | None, shed: str | None, floor: str | None, watchdog: float | None
-) -> Protection:
+def protection(machine: Machine, reserve: int | None, options: Options) -> Protection:
     """The limits on this machine.
 
     Args:
         machine: memory is watched where the model lies in the host's.
         reserve: bytes left alone at the start, None for the platform's default.
-        shed: what `--memory-shed` says.
-        floor: what `--memory-floor` says.
-        watchdog: what `--watchdog` says.
+        options: the launcher's own.
 
     Raises:
         UserError: an amount that is none, or a floor above what sheds.
@@ -54,10 +49,11 @@ def protection(
     kept = reserve if reserve is not None else overheads.reserve(machine.platform)
     if not guard.guards(machine):
         kept = 0
+    shed, floor = options.memory_shed, options.memory_floor
     found = Protection(
         int(kept * overheads.SHED_SHARE) if shed is None else amounts.parse(shed, "--memory-shed"),
         int(kept * overheads.FLOOR_SHARE) if floor is None else amounts.parse(floor, "--memory-floor"),
-        WATCHDOG_SECONDS if watchdog is None else watchdog,
+        options.watchdog,
     )
     if found.shed and found.floor > found.shed:
         raise UserError(

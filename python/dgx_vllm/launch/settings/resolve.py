@@ -26,6 +26,7 @@ from dgx_vllm.launch.settings import (
     unified_memory,
 )
 from dgx_vllm.launch.settings.memory_guard import Guarded, Memory, guarded
+from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.protection import Protection
 from dgx_vllm.launch.settings.ranking import Layer, Overruled, Setting, Source, layer, rank, without_unset
 from dgx_vllm.profiles.profile import Profile
@@ -65,9 +66,8 @@ class Request:
         place: the model's directory where it is on this machine.
         memory: what the memory guard goes by, None where it has nothing to guard.
         protection: when the running server refuses work and when it is ended.
-        dense_dtype: what `--dense-dtype` says.
+        options: the launcher's own.
         python_path: a directory of Python modules for the server, None for none.
-        open_metrics: whether /metrics answers without the key.
         speculator: what the model says of another one that is served in its place.
     """
 
@@ -79,10 +79,8 @@ class Request:
     place: Path | None = None
     memory: Memory | None = None
     protection: Protection = field(default_factory=Protection)
-    dense_dtype: Dtype | None = None
+    options: Options = field(default_factory=Options)
     python_path: str | None = None
-    open_metrics: bool = False
-    allow_known_faults: bool = False
     speculator: Speculator | None = None
 
 
@@ -108,6 +106,7 @@ class Launch:
         profile: the profile applied.
         refusal: why it must not be started on this machine now, None if it may.
         protection: when the running server refuses work and when it is ended.
+        options: the launcher's own.
         key_file: the file that holds the key that clients must give, None where it came otherwise.
         speculator: what the model says of another one that is served in its place.
     """
@@ -120,6 +119,7 @@ class Launch:
     profile: Profile | None
     refusal: str | None = None
     protection: Protection = field(default_factory=Protection)
+    options: Options = field(default_factory=Options)
     key_file: str | None = None
     speculator: Speculator | None = None
 
@@ -191,9 +191,9 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         sources.from_environment(request.environ, machine),
         sources.from_profile(request.profile, machine),
         sources.from_defaults(machine),
-        *sources.from_dense_dtype(request.dense_dtype, request.profile),
+        *sources.from_dense_dtype(request.options.dense_dtype, request.profile),
     ]
-    _check_dense(ranked, request.dense_dtype)
+    _check_dense(ranked, request.options.dense_dtype)
     winners, overruled = rank(ranked)
     winners = without_unset(winners, overruled)
     winners, more, notes = _give_way(winners, machine)
@@ -206,7 +206,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
     gdn = _has_gdn(request)
     long = request.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
     notes += limits.check(
-        winners, machine, gdn, request.model_config, long, request.place, request.allow_known_faults
+        winners, machine, gdn, request.model_config, long, request.place, request.options.allow_known_faults
     )
     notes += unified_memory.notes(winners, machine)
     secret.check_api_keys(request.environ, winners.get("api-key"))
@@ -242,6 +242,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         profile=used,
         refusal=kept.refusal,
         protection=request.protection,
+        options=request.options,
         speculator=request.speculator,
     )
 
@@ -398,7 +399,7 @@ def _variables(
     if request.python_path:
         paths = filter(None, (request.python_path, request.environ.get("PYTHONPATH")))
         put("PYTHONPATH", os.pathsep.join(paths), python_imports.OPTION)
-    if request.open_metrics:
+    if request.options.open_metrics:
         put(OPEN_METRICS, "1", "--open-metrics")
     if machine.driver:
         for name, value in driver.variables(machine.driver, request.environ).items():
