@@ -94,7 +94,7 @@ in
 
   engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, what goes wrong"
     { DGX_VLLM = "${launcher}/bin/dgx-vllm"; CURL = "${curl}/usr/bin/curl"; }
-    "-m engine tests/bench_decode tests/evaluation tests/gpu tests/launch tests/prune tests/reference tests/serve";
+    "-m engine tests/bench_decode tests/evaluation tests/gpu tests/prune tests/reference tests/serve tests/vllm_flags";
 }) // (if gb10 == null then { } else import ./checks/gb10.nix {
   inherit check pytest testEnvironment described fetch;
   inherit (gb10) build product native emulation;

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("helpers")
+
 with contextlib.suppress(ImportError):  # tests on a GPU's machine do without it
     import hypothesis
 
@@ -122,8 +124,8 @@ def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A library of no kernels, for the GPUs that ours is for: choosing does not load it."""
-    from doctoring import cubin
-    from doctoring import library as made_of
+    from helpers.doctoring import cubin
+    from helpers.doctoring import library as made_of
 
     path = tmp_path / "libdgx_kernels.so"
     path.write_bytes(made_of(cubin("sm_121a"), cubin("sm_90a")))

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from processes import PATIENCE, alive, await_end, written
 
 from dgx_vllm.bench_decode import command, trace
 from dgx_vllm.bench_decode.job import Answer, Job, Rate
 from dgx_vllm.bench_decode.result import Result
 from dgx_vllm.formats.dense_dtype import additional_config
+from helpers.processes import PATIENCE, alive, await_end, written
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -15,10 +15,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE
 from talking import Talker
 
 from dgx_vllm.launch.process.registry import Entry, Registration
+from helpers.processes import PATIENCE
 
 COMMAND = [sys.executable, "-m", "dgx_vllm.cli", "chat"]
 

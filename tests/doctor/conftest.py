@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from doctoring import spark as make
 
 from dgx_vllm.doctor import backends
 from dgx_vllm.doctor.place import Place
+from helpers.doctoring import spark as make
 
 
 @pytest.fixture

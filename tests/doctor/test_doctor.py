@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doctoring import (
+from rich.console import Console
+
+from dgx_vllm.doctor import backends, examination, report
+from dgx_vllm.doctor.examination import Examination, examine
+from dgx_vllm.doctor.finding import Finding, Status
+from dgx_vllm.doctor.place import Place
+from dgx_vllm.host import driver
+from dgx_vllm.launch.process import good_starts
+from helpers.doctoring import (
     FakeNvml,
     NvmlError,
     cubin,
@@ -24,14 +32,6 @@ from doctoring import (
     ptx,
     write_meminfo,
 )
-from rich.console import Console
-
-from dgx_vllm.doctor import backends, examination, report
-from dgx_vllm.doctor.examination import Examination, examine
-from dgx_vllm.doctor.finding import Finding, Status
-from dgx_vllm.doctor.place import Place
-from dgx_vllm.host import driver
-from dgx_vllm.launch.process import good_starts
 
 LINES, WIDTH = 50, 100
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from downloading import Cache, Outcome, Run, Start
-from fakehub import MODEL, TOKEN, Hub, serving
 
 from dgx_vllm import cli
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
 from dgx_vllm.download import command
 from dgx_vllm.util.errors import UserError
+from helpers.fakehub import MODEL, TOKEN, Hub, serving
 
 CONFIG = b'{"model_type": "qwen2"}'
 

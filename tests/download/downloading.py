@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fakehub import COMMIT, TOKEN, Hub
-from processes import PATIENCE
+from helpers.fakehub import COMMIT, TOKEN, Hub
+from helpers.processes import PATIENCE
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 import pytest
 from downloading import Start, ended
-from fakehub import MODEL, Hub
+
+from helpers.fakehub import MODEL, Hub
 
 
 @pytest.fixture

@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 from downloading import Cache, Outcome, Run, Start, ended
-from fakehub import (
+
+from dgx_vllm.download import transfer
+from dgx_vllm.host import disk_space
+from dgx_vllm.hub import import_environment as variables
+from dgx_vllm.util.errors import UserError
+from helpers.fakehub import (
     FORBIDDEN,
     GATED,
     MODEL,
@@ -23,11 +28,6 @@ from fakehub import (
     Hub,
     Refusal,
 )
-
-from dgx_vllm.download import transfer
-from dgx_vllm.host import disk_space
-from dgx_vllm.hub import import_environment as variables
-from dgx_vllm.util.errors import UserError
 
 WEIGHTS = "model.safetensors"
 

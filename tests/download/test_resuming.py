@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from downloading import Cache, Run
-from fakehub import BUSY, COMMIT, DOWN, FORBIDDEN, MODEL, TOKEN, WRONG_TOKEN, Behaviour, Hub
 
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.download.backoff import ATTEMPTS
 from dgx_vllm.profiles.profile import Profile
+from helpers.fakehub import BUSY, COMMIT, DOWN, FORBIDDEN, MODEL, TOKEN, WRONG_TOKEN, Behaviour, Hub
 
 WEIGHTS = "model.safetensors"
 

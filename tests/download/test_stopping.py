@@ -7,10 +7,10 @@ import time
 
 import pytest
 from downloading import Cache, Start, ended
-from fakehub import DOWN, Behaviour, Hub
-from processes import PATIENCE, until
 
 from dgx_vllm.util import sigterm
+from helpers.fakehub import DOWN, Behaviour, Hub
+from helpers.processes import PATIENCE, until
 
 WEIGHTS = "model.safetensors"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from downloading import Cache, Run
-from fakehub import COMMIT, MODEL, VERIFIER, Behaviour, Hub
 
 from dgx_vllm.checkpoints import checkpoint, file_formats, hf_cache
 from dgx_vllm.checkpoints.file_formats import Reading
 from dgx_vllm.hub import client as asked
+from helpers.fakehub import COMMIT, MODEL, VERIFIER, Behaviour, Hub
 
 WEIGHTS = "model.safetensors"
 
@@ -220,7 +220,8 @@ def test_a_hub_that_says_nothing_ends_after_its_attempts(
     download: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
-    from silence import silent_hub
+
+    from helpers.silence import silent_hub
 
     monkeypatch.setattr(asked, "_GRACE", 0)
     with silent_hub(trickles=True) as url:
@@ -235,10 +236,10 @@ def test_vllm_does_not_wait_for_a_silent_hub(monkeypatch: pytest.MonkeyPatch) ->
     """It begins with a question that has no timeout; our plugin gives it one."""
     from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils._http import default_client_factory
-    from silence import silent_hub
     from vllm.transformers_utils import repo_utils
 
     from dgx_vllm.plugin import hub_timeout as plugin
+    from helpers.silence import silent_hub
 
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
     with silent_hub(trickles=False) as url:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doctoring import install_driver
 
 from dgx_vllm.evaluation import divergence, engine_environment
 from dgx_vllm.evaluation.divergence import Subject
 from dgx_vllm.host import meminfo
+from helpers.doctoring import install_driver
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from processes import await_end, written
 from safetensors.torch import load_file, save_file
 
 from dgx_vllm.checkpoints.headers import Stored
@@ -23,6 +22,7 @@ from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import divergence, quantized_view
 from dgx_vllm.evaluation.divergence import Subject
 from dgx_vllm.formats.nvfp4 import dequantize, quantize
+from helpers.processes import await_end, written
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 from job import Answer, Job, Request
-from transcripts import Transcript, transcripts
 
 from dgx_vllm.bench_decode import model_configs
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.formats.dense_dtype import additional_config
+from helpers.transcripts import Transcript, transcripts
 
 #: How many engines may run beside each other on the GPU; each takes up to 8 GB of it.
 VARIABLE = "DGX_VLLM_GPU_ENGINES"

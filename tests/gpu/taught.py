@@ -2,7 +2,8 @@
 
 from engines import tasks
 from job import Answer
-from transcripts import Transcript
+
+from helpers.transcripts import Transcript
 
 #: <|endoftext|> and <|im_end|>.
 _ENDS = (0, 2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import PATIENCE
+from helpers.processes import PATIENCE
 
 UMOCI, CRUN = os.environ.get("UMOCI", "umoci"), os.environ.get("CRUN", "crun")
 #: The user of the image's configuration.

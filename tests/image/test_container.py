@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from container import Container, configure, run
-from processes import PATIENCE
+
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.container
 

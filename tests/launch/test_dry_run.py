@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import Run, complete, free_port
-from processes import PATIENCE
 
 from dgx_vllm.admission import names
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.profiles import profile
+from helpers.launching import Run, complete, free_port
+from helpers.processes import PATIENCE
 
 
 def rows(text: str) -> list[list[str]]:

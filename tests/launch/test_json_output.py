@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import msgspec
-from launching import Run
 
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch import as_json
 from dgx_vllm.profiles import profile
+from helpers.launching import Run
 
 
 def test_a_dry_run(dgx_vllm: Run, checkpoint: Path) -> None:

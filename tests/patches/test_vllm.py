@@ -5,12 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from processes import PATIENCE
 from pydantic import ValidationError
 from vllm.config.kernel import KernelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.utils import cpu_resource_utils
+
+from helpers.processes import PATIENCE
 
 
 def test_cores_are_known_without_sys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from processes import PATIENCE
-
+from helpers.processes import PATIENCE
 from pinning.pins import DEBIAN_ARCHITECTURES, Pins, read
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
-from processes import PATIENCE
 
+from helpers.processes import PATIENCE
 from pinning.lock_message import Filter
 
 MESSAGE = (

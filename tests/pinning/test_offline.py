@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from machine import Machine, alive
-from processes import PATIENCE, until
 
+from helpers.processes import PATIENCE, until
 from pinning.progress import amount
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE
+
+from helpers.processes import PATIENCE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "nix/offline.sh"
 TOOLS = ("dirname", "grep", "mktemp", "rm", "sh", "tail", "cat")

@@ -5,15 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from checkpoints import write
 from hypothesis import given
 from hypothesis import strategies as st
-from test_generic import _BASE, planned, weights
 from vllm.model_executor.models.utils import get_spec_layer_idx_from_weight_name
 
 from dgx_vllm.formats import tensor_roles
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.outlook import Wish
+from helpers.header_checkpoints import write
+from helpers.planning import BASE, planned, weights
 
 _OWN = ("BF16", (32, 64))
 
@@ -41,7 +41,7 @@ def test_a_draft_layer_counts_only_where_drafts_are_on(
     tmp_path: Path, fields: dict[str, Any], name: str
 ) -> None:
     experts = {"num_experts": 8, "num_experts_per_tok": 2} if ".experts." in name else {}
-    config = {"model_type": "brand_new", **_BASE, **experts, **fields}
+    config = {"model_type": "brand_new", **BASE, **experts, **fields}
     tensors = {"model.embed_tokens.weight": ("BF16", (256, 64)), "lm_head.weight": ("BF16", (256, 64))}
     own = {"model.layers.0.self_attn.o_proj.weight": _OWN, "model.layers.1.self_attn.o_proj.weight": _OWN}
     directory = write(tmp_path, config, {**tensors, **own, name: _OWN})

@@ -5,37 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import write
 
 from dgx_vllm.plan import model, outlook, report, source
 from dgx_vllm.plan.outlook import Wish
 from dgx_vllm.util.errors import UserError
+from helpers.header_checkpoints import write
+from helpers.planning import BASE, planned, weights
 
-_BASE: dict[str, Any] = {
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "vocab_size": 256,
-    "max_position_embeddings": 4096,
-    "dtype": "bfloat16",
-}
 _TENSORS: dict[str, tuple[str, tuple[int, ...]]] = {
     "model.embed_tokens.weight": ("BF16", (256, 64)),
     "model.layers.0.mlp.experts.0.up_proj.weight": ("BF16", (32, 64)),
     "lm_head.weight": ("BF16", (256, 64)),
 }
-
-
-def planned(directory: Path) -> dict[str, Any]:
-    """What `dgx-vllm plan --json` prints."""
-    found = model.understand(source.find(str(directory), {}))
-    return json.loads(json.dumps(report.as_json(outlook.of(found, None, Wish(10**11, "given")))))
-
-
-def weights(plan: dict[str, Any], draft: bool) -> int:
-    return sum(each["bytes"] for each in plan["weights"] if each["draft"] == draft)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +37,7 @@ def weights(plan: dict[str, Any], draft: bool) -> int:
 def test_experts_are_found_by_the_names_of_vllms_models(
     tmp_path: Path, fields: dict[str, Any], experts: tuple[int, int], part: str
 ) -> None:
-    inner = {**_BASE, **fields}
+    inner = {**BASE, **fields}
     config = {"model_type": "brand_new", **({part: inner} if part else inner)}
     if part == "thinker_config":
         config = {"model_type": "brand_new", part: {"text_config": inner}}
@@ -84,7 +65,7 @@ def test_experts_are_found_by_the_names_of_vllms_models(
 def test_key_value_heads_are_found_by_the_names_of_vllms_models(
     tmp_path: Path, fields: dict[str, Any], heads: int
 ) -> None:
-    bare = {name: value for name, value in _BASE.items() if name != "num_key_value_heads"}
+    bare = {name: value for name, value in BASE.items() if name != "num_key_value_heads"}
     plan = planned(write(tmp_path, {"model_type": "brand_new", **bare, **fields}, _TENSORS))
     assert plan["cache"]["bytes_per_token"] == 2 * 2 * heads * 16 * 2
 
@@ -95,7 +76,7 @@ def test_layers_of_one_model_may_keep_different_amounts(tmp_path: Path) -> None:
         **{"model_type": "brand_new", "layer_types": ["sliding_attention", "full_attention"]},
         **{"sliding_window": 128, "global_head_dim": 32, "num_global_key_value_heads": 1},
     }
-    plan = planned(write(tmp_path / "gemma", {**_BASE, **gemma, "attention_k_eq_v": True}, _TENSORS))
+    plan = planned(write(tmp_path / "gemma", {**BASE, **gemma, "attention_k_eq_v": True}, _TENSORS))
     assert plan["cache"]["bytes_per_token"] == 2 * 1 * 32 * 2
     assert plan["cache"]["window_bytes_per_token"] == 2 * 2 * 16 * 2
     other = {"attention_type": "sliding_attention", "num_attention_groups": 1, "head_dim": 8}
@@ -103,7 +84,7 @@ def test_layers_of_one_model_may_keep_different_amounts(tmp_path: Path) -> None:
         **{"model_type": "brand_new", "layer_types": ["sliding_attention", "full_attention"]},
         **{"sliding_window": 128, "attention_other_setting": other},
     }
-    plan = planned(write(tmp_path / "step", {**_BASE, **step}, _TENSORS))
+    plan = planned(write(tmp_path / "step", {**BASE, **step}, _TENSORS))
     assert plan["cache"]["bytes_per_token"] == 2 * 2 * 16 * 2
     assert plan["cache"]["window_bytes_per_token"] == 2 * 1 * 8 * 2
 
@@ -128,7 +109,7 @@ def test_what_a_config_leaves_out_costs_its_own_line(
 ) -> None:
     from rich.console import Console
 
-    config = {"model_type": "brand_new", **_BASE, "num_experts": 8, "num_experts_per_tok": 2}
+    config = {"model_type": "brand_new", **BASE, "num_experts": 8, "num_experts_per_tok": 2}
     directory = write(
         tmp_path, {name: value for name, value in config.items() if name not in missing}, _TENSORS
     )
@@ -153,12 +134,12 @@ def test_what_a_config_leaves_out_costs_its_own_line(
         {"model_type": "llama"},
         {"model_type": "qwen3_next", "num_hidden_layers": "many"},
         {"model_type": "nemotron_h", "hidden_size": 64},
-        {"model_type": "brand_new", "num_key_value_heads": "two", "layer_types": 5, **_BASE},
-        {**_BASE, "model_type": "brand_new", "layer_types": ["full_attention"]},
-        {**_BASE, "model_type": "brand_new", "layer_types": ["full_attention", "wavelets"]},
-        {**_BASE, "model_type": "brand_new", "text_config": None, "dtype": "int3"},
-        {**_BASE, "model_type": "brand_new", "quantization_config": {"quant_method": "magic"}},
-        {**_BASE, "model_type": "brand_new", "quantization_config": [1]},
+        {"model_type": "brand_new", "num_key_value_heads": "two", "layer_types": 5, **BASE},
+        {**BASE, "model_type": "brand_new", "layer_types": ["full_attention"]},
+        {**BASE, "model_type": "brand_new", "layer_types": ["full_attention", "wavelets"]},
+        {**BASE, "model_type": "brand_new", "text_config": None, "dtype": "int3"},
+        {**BASE, "model_type": "brand_new", "quantization_config": {"quant_method": "magic"}},
+        {**BASE, "model_type": "brand_new", "quantization_config": [1]},
     ],
     ids=str,
 )
@@ -182,7 +163,7 @@ def test_no_config_keeps_weights_that_are_there_from_a_plan(tmp_path: Path, conf
 def test_states_of_unknown_layers_are_not_taken_for_keys_and_values(
     tmp_path: Path, fields: dict[str, Any]
 ) -> None:
-    plan = planned(write(tmp_path, {"model_type": "brand_new", **_BASE, **fields}, _TENSORS))
+    plan = planned(write(tmp_path, {"model_type": "brand_new", **BASE, **fields}, _TENSORS))
     assert "what a sequence keeps" in plan["unknown"]
     assert plan["cache"]["bytes_per_token"] is None
 
@@ -190,7 +171,7 @@ def test_states_of_unknown_layers_are_not_taken_for_keys_and_values(
 def test_a_known_language_model_is_known_inside_of_another(tmp_path: Path) -> None:
     """Nemotron-Omni's states are Nemotron-H's: a convolution of 96 channels and 4 heads of 16 x 16."""
     text = {
-        **_BASE,
+        **BASE,
         **{"model_type": "nemotron_h", "hybrid_override_pattern": "M*", "intermediate_size": 128},
         **{"mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 16, "conv_kernel": 4},
     }
@@ -217,7 +198,7 @@ def test_an_absent_class_leaves_unknown_what_it_would_tell(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("dtype", "loaded"), [("bfloat16", 1000), ("float32", 500)])
 def test_weights_without_a_header_count_by_their_size(tmp_path: Path, dtype: str, loaded: int) -> None:
-    config = {"model_type": "brand_new", **_BASE, "dtype": dtype}
+    config = {"model_type": "brand_new", **BASE, "dtype": dtype}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "pytorch_model.bin").write_bytes(bytes(1000))
     plan = planned(tmp_path)
@@ -231,7 +212,7 @@ def test_weights_without_a_header_count_by_their_size(tmp_path: Path, dtype: str
 
 
 def test_float32_is_counted_as_vllm_loads_it(tmp_path: Path) -> None:
-    config = {**_BASE, "model_type": "brand_new", "dtype": "float32"}
+    config = {**BASE, "model_type": "brand_new", "dtype": "float32"}
     wide = {name: ("F32", shape) for name, (_, shape) in _TENSORS.items()}
     plan = planned(write(tmp_path, config, wide))
     assert weights(plan, False) == (2 * 256 * 64 + 32 * 64) * 2
@@ -244,7 +225,7 @@ def test_linear_attention_by_numbers_is_not_planned_as_keys_and_values(
     tmp_path: Path, kinds: list[int], told: bool
 ) -> None:
     """MiniMax-Text-01 has both; MiniMax-M2 has the list, and attention alone."""
-    config = {"model_type": "brand_new", **_BASE, "attn_type_list": kinds}
+    config = {"model_type": "brand_new", **BASE, "attn_type_list": kinds}
     plan = planned(write(tmp_path, config, _TENSORS))
     assert (plan["cache"]["bytes_per_token"] == 256) is told
     assert ("what a sequence keeps" in plan["unknown"]) is not told
@@ -254,7 +235,7 @@ def test_linear_attention_by_numbers_is_not_planned_as_keys_and_values(
 def test_pickled_weights_in_a_quantization_that_is_unknown_count_as_they_are(
     tmp_path: Path, family: str
 ) -> None:
-    config = {**_BASE, "intermediate_size": 128, "quantization_config": {"quant_method": "aqlm"}}
+    config = {**BASE, "intermediate_size": 128, "quantization_config": {"quant_method": "aqlm"}}
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": family}))
     (tmp_path / "pytorch_model.bin").write_bytes(bytes(1000))
     plan = planned(tmp_path)
@@ -263,7 +244,7 @@ def test_pickled_weights_in_a_quantization_that_is_unknown_count_as_they_are(
 
 
 def test_a_file_that_is_missing_is_named_where_the_config_is_not_enough(tmp_path: Path) -> None:
-    write(tmp_path, {"model_type": "brand_new", **_BASE}, _TENSORS)
+    write(tmp_path, {"model_type": "brand_new", **BASE}, _TENSORS)
     names = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     with pytest.raises(UserError, match=r"names model-00002-of-00002\.safetensors, which is not there"):

@@ -7,7 +7,6 @@ from typing import Any
 
 import psutil
 import pytest
-from checkpoints import write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from dgx_vllm.plan.overheads import Overhead
 from dgx_vllm.plan.weights import Loading
 from dgx_vllm.profiles import profile
 from dgx_vllm.util.errors import UserError
+from helpers.header_checkpoints import write
 
 GB = 10**9
 QWEN = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"

@@ -4,10 +4,10 @@ import importlib
 from pathlib import Path
 
 import pytest
-from checkpoints import write
-from test_generic import _BASE, planned, weights
 
 from dgx_vllm.formats import tensor_roles
+from helpers.header_checkpoints import write
+from helpers.planning import BASE, planned, weights
 
 #: A model of vLLM, a tensor of its checkpoints that it drops, and one that it loads.
 _MODELS = [
@@ -56,7 +56,7 @@ def test_what_vllm_drops_is_left_out(model: str, dropped: str, loaded: str) -> N
 
 
 def test_what_speaks_is_no_part_of_the_weights(tmp_path: Path) -> None:
-    config = {"model_type": "qwen3_omni_moe", "thinker_config": {"text_config": _BASE}}
+    config = {"model_type": "qwen3_omni_moe", "thinker_config": {"text_config": BASE}}
     own = {
         "thinker.model.embed_tokens.weight": ("BF16", (256, 64)),
         "thinker.lm_head.weight": ("BF16", (256, 64)),

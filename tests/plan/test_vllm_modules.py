@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import vllm_modules
-from checkpoints import write
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.fused_moe import RoutedExperts
 from vllm.model_executor.models.registry import _LazyRegisteredModel, _ModelInfo
@@ -30,6 +29,7 @@ from dgx_vllm.plan.cache import Options
 from dgx_vllm.plan.outlook import Wish
 from dgx_vllm.plan.weights import Loading
 from dgx_vllm.util.errors import UserError
+from helpers.header_checkpoints import write
 
 #: Architectures that cannot be built here, by the reason.
 UNBUILT: dict[str, list[str]] = tomllib.loads((Path(__file__).parent / "unbuilt.toml").read_text())

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from doctoring import install_driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from sparse_reference import read, values
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import engine
 from dgx_vllm.evaluation.divergence import compare
+from helpers.doctoring import install_driver
 
 Run = Callable[..., tuple[int, str, str]]
 

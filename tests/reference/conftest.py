@@ -8,10 +8,10 @@ import torch
 from checkpoint_reader import read_tensors
 from engine import Engine
 from reference_model import Reference
-from transcripts import Transcript, transcripts
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dgx_vllm.demo import CHECKPOINT
+from helpers.transcripts import Transcript, transcripts
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from transcripts import Transcript
-
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.formats.dense_dtype import Dtype, additional_config
+from helpers.transcripts import Transcript
 
 MAX_TOKENS = 64
 #: <|endoftext|> and <|im_end|>.

@@ -9,10 +9,10 @@ import pytest
 import torch
 from engine import Engine
 from test_log_probabilities import of_answers
-from transcripts import Transcript
 
 from dgx_vllm.formats import dense_dtype, fp8
 from dgx_vllm.formats.nvfp4 import dequantize, quantize
+from helpers.transcripts import Transcript
 
 #: Nats, between the same engine's BF16 and FP8 projections.
 MEAN_BOUND = 0.1

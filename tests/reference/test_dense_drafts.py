@@ -8,10 +8,10 @@ import pytest
 import torch
 from engine import Engine
 from torch.nn import functional
-from transcripts import Transcript
 
 from dgx_vllm.formats.nvfp4 import dequantize, fitted, quantize
 from dgx_vllm.plugin.draft_experts.method import INPUT_SCALE, RoundingMethod
+from helpers.transcripts import Transcript
 
 #: Of the drafted tokens, of which BF16 keeps 99.0%. This draft leans little on its routed experts: 97.1% are
 #: kept where they give nothing, with all that goes in rounded to zero (an INPUT_SCALE of 10000).

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 from engine import Engine
-from transcripts import Transcript
+
+from helpers.transcripts import Transcript
 
 DRAFTS = 2
 #: Of the drafted tokens; the tasks are regular, so most drafts must hold.

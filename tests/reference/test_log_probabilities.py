@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from reference_model import Reference
-from transcripts import Transcript
 
 from dgx_vllm.demo import CHECKPOINT
+from helpers.transcripts import Transcript
 
 #: Nats. vLLM computes in bfloat16 (8 significant bits); a misread weight is orders of magnitude off.
 MEAN_BOUND = 0.03

@@ -6,10 +6,10 @@ import pytest
 from engine import END_TOKENS, Engine
 from reference_model import Reference
 from tokenizers import Tokenizer
-from transcripts import Transcript
 
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.demo.accuracy import measure, questions
+from helpers.transcripts import Transcript
 
 #: Drawn for each task.
 QUESTIONS = 50

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from faking import Systemd
 
+from helpers.launch_fixtures import checkpoint, dgx_vllm, fake_environment, laptop, start
+
+__all__ = ["checkpoint", "dgx_vllm", "fake_environment", "laptop", "start", "systemd"]
+
 #: Its file is {"system": {unit: properties}, "user": {...}}; a missing manager fails as systemd's does.
 _PROGRAM = """#!{python}
 import json, os, sys

@@ -14,7 +14,6 @@ from threading import Thread, Timer
 import msgspec
 import pytest
 from faking import Systemd, unit
-from processes import PATIENCE
 
 from dgx_vllm.host.machine import GIB, Machine, Vllm
 from dgx_vllm.launch.process import kept_log, registry
@@ -22,6 +21,7 @@ from dgx_vllm.launch.process.registry import Entry
 from dgx_vllm.launch.settings import resolve
 from dgx_vllm.launch.settings.resolve import Request
 from dgx_vllm.running import report
+from helpers.processes import PATIENCE
 
 Run = Callable[..., tuple[int, str, str]]
 _METRICS = """# HELP vllm:num_requests_running help

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import openai
-from processes import PATIENCE
+
+from helpers.processes import PATIENCE
 
 START_SECONDS = 1800
 QUESTION = [{"role": "user", "content": "Count to ten."}]

@@ -19,8 +19,9 @@ import numpy as np
 import openai
 import psutil
 import pytest
-from processes import PATIENCE, alive, until
 from serving import ANSWER, QUESTION, Server, answer, serving, start
+
+from helpers.processes import PATIENCE, alive, until
 
 pytestmark = pytest.mark.engine
 

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from processes import PATIENCE
 from serving import ANSWER, QUESTION, Server
+
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

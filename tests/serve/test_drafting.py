@@ -5,10 +5,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import PATIENCE
 from serving import ANSWER, answer, serving
 
 from dgx_vllm.launch.process import draft_statistics
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import PATIENCE
 from serving import START_SECONDS, start
 
 from dgx_vllm.demo import CHECKPOINT
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

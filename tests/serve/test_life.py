@@ -5,8 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE, alive
 from serving import serving
+
+from helpers.processes import PATIENCE, alive
 
 pytestmark = pytest.mark.engine
 

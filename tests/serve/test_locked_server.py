@@ -10,8 +10,9 @@ import anthropic
 import httpx
 import openai
 import pytest
-from processes import PATIENCE
 from serving import ANSWER, QUESTION, Server, serving
+
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

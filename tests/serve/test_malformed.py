@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from processes import PATIENCE
 from schemathesis import Case, GenerationMode
 from serving import ANSWER, Server, answer
+
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

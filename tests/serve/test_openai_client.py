@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from processes import PATIENCE
 from serving import Server
 
 from dgx_vllm import demo
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

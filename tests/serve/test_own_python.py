@@ -4,8 +4,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import PATIENCE
 from serving import QUESTION, serving
+
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from certificates import Certificates
-from processes import PATIENCE
 from serving import serving
+
+from helpers.certificates import Certificates
+from helpers.processes import PATIENCE
 
 pytestmark = pytest.mark.engine
 

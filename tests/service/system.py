@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from processes import PATIENCE
+
+from helpers.processes import PATIENCE
 
 BOOT = Path(__file__).with_name("boot.sh")
 BOOT_SECONDS = 600

@@ -20,11 +20,11 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from fakehub import MODEL, Behaviour, Hub, serving
-from processes import PATIENCE
 from system import System, booted
 
 from dgx_vllm.demo import CHECKPOINT
+from helpers.fakehub import MODEL, Behaviour, Hub, serving
+from helpers.processes import PATIENCE
 
 pytestmark = [
     pytest.mark.engine,

@@ -1,10 +1,9 @@
 """What `install-service` is asked for in the tests, and the machine that it is asked on."""
 
-from pathlib import Path
-
 from dgx_vllm.host.machine import Machine, Vllm
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.service.command import Wish
+from helpers.launching import FAKE
 
 WISH = Wish(
     name="main",
@@ -25,7 +24,7 @@ LAPTOP = Machine(
     vllm=Vllm(
         version="0.32.0",
         platform="cpu",
-        package=Path(__file__).parents[1] / "launch/fake/vllm",
+        package=FAKE / "vllm",
         has_command=False,
     ),
     gpus=(),

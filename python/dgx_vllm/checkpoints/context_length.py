@@ -1,7 +1,8 @@
 """The longest context of a model, by vLLM 0.32's own rule.
 
 The rule is `_get_and_verify_max_len` in vllm/config/model.py with `derive_max_model_len_and_key` in
-vllm/transformers_utils/model_arch_config_convertor.py. tests/launch/test_context_length.py asks those two.
+vllm/transformers_utils/model_arch_config_convertor.py.
+tests/checkpoints/test_context_length.py asks those two.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """Writes flags.json, what the installed vLLM's `serve` accepts: `python -m dgx_vllm.vllm_flags.generate`.
 
-Importing vLLM is slow, so the launcher reads this table instead; tests/launch/test_serve_flags.py fails when
-it no longer matches the installed vLLM.
+Importing vLLM is slow, so the launcher reads this table instead;
+tests/vllm_flags/test_serve_flags.py fails when it no longer matches the installed vLLM.
 """
 
 import argparse
