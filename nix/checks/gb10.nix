@@ -2,7 +2,7 @@
 { check, pytest, testEnvironment, described, product, native, emulation, fetch, build }:
 let
   rebuilt = import ../emulation/native.nix { inherit emulation fetch build testEnvironment native; assembled = product; };
-  wheel = name: product: builtins.head (builtins.filter (wheel: builtins.match "${name}-[0-9].*" wheel.name != null) product.vllm.wheels);
+  wheel = name: product: product.python.unpackWheel (fetch.wheel "cuda" product.host.system name);
   inherit (product) environment cuda base host launcher;
   sealed = ''
     export HOME=$TMPDIR LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8 GCONV_PATH=${base.sysroot}/usr/lib/${host.triple}/gconv

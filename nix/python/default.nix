@@ -4,7 +4,7 @@ let
   inherit (base) runCommand sysroot patchelf;
   libraries = "${sysroot}/usr/lib/${host.triple}";
   licences = import ../sbom/licences.nix;
-  pureWheel = name: builtins.head (builtins.filter (wheel: wheel.name == name) (fetch.wheels "build" build.system));
+  pureWheel = fetch.wheel "build" build.system;
 
   # One wheel, unpacked, with bytecode; its programs run on the sysroot.
   unpackWheel = { name, version, src, ... }: runCommand "${name}-${version}"
@@ -36,7 +36,7 @@ in
     cp dist/*.whl "$out/"
   '';
 
-  overlay = import ./overlay.nix { inherit runCommand; };
+  overlay = import ./overlay.nix { inherit runCommand unpackWheel; };
 
   # A virtual environment of unpacked wheels.
   environment = { name, wheels, overlays ? [ ] }: runCommand name { inherit wheels overlays; } ''

@@ -1,8 +1,8 @@
 # Files of an unpacked wheel as a project's patches leave them, and nothing else: environments put them over the wheel's
 # own, so that touching a patch unpacks nothing anew.
-{ runCommand }:
-{ project, wheel, patches }:
-runCommand "${project}-patched" { inherit wheel patches; } ''
+{ runCommand, unpackWheel }:
+{ project, pin, patches }:
+runCommand "${project}-patched" { inherit patches; wheel = unpackWheel pin; } ''
   site=$out/lib/python3.11/site-packages
   mkdir -p "$site"
   cd "$site"
@@ -28,4 +28,4 @@ runCommand "${project}-patched" { inherit wheel patches; } ''
   done
   while read -r file notice; do echo "$notice" >> "$file"; done < "$notices"
   python3 -B -m compileall -q -s "$out" --invalidation-mode unchecked-hash .
-''
+'' // { inherit project pin; }

@@ -12,13 +12,9 @@ let
   files = debian.groups.base.${host.system};
   debs = fetch.debs "base" host.system;
 
-  # An overlay "PROJECT-patched" has the patches of patches/PROJECT, for the wheel that it was made from.
-  patchesOf = overlay:
-    let
-      project = builtins.head (builtins.match "(.*)-patched" overlay.name);
-      pin = builtins.head (builtins.filter (pin: "${pin.name}-${pin.version}" == overlay.wheel.name) vllm.pins);
-    in
-    map (patch: { file = "patches/${project}/${baseNameOf patch}"; project = pin.name; path = "${patch}"; }) overlay.patches;
+  patchesOf = overlay: map
+    (patch: { file = "patches/${overlay.project}/${baseNameOf patch}"; project = overlay.pin.name; path = "${patch}"; })
+    overlay.patches;
 in
 base.runCommand "sbom-${host.system}"
 {

@@ -13,7 +13,7 @@ let
   beside = name: builtins.filter
     (other: instances.${other}.port == instances.${name}.port && ! builtins.elem other (import ./conflicts.nix { inherit name instances; }))
     names;
-  loopback = host: builtins.elem host [ "localhost" "::1" ] || builtins.match "127[.].*" host != null;
+  isLoopback = import ./is-loopback.nix;
   startsWith = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
 
   # Instances of other users that keep their models in systemd's cache directory, which is the user's who started last.
@@ -100,7 +100,7 @@ in
     message = "${option}.group is without a user; set ${option}.user as well";
   }
   {
-    assertion = ! (instance.openFirewall && loopback instance.host);
+    assertion = ! (instance.openFirewall && isLoopback instance.host);
     message = "${option}.openFirewall opens a port that listens on ${instance.host} alone; set ${option}.host to an address of the network";
   }
   {

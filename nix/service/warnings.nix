@@ -3,8 +3,8 @@
 { instances, isSpark, graphics, driver }:
 let
   names = builtins.attrNames instances;
-  loopback = host: builtins.elem host [ "localhost" "::1" ] || builtins.match "127[.].*" host != null;
-  open = builtins.filter (name: let instance = instances.${name}; in ! loopback instance.host && instance.apiKeyFile == null) names;
+  isLoopback = import ./is-loopback.nix;
+  open = builtins.filter (name: let instance = instances.${name}; in ! isLoopback instance.host && instance.apiKeyFile == null) names;
 
   # An instance may be told of a driver in another place.
   driven = builtins.filter (name: ! instances.${name}.environment ? DGX_VLLM_DRIVER) names;
