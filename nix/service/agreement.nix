@@ -38,7 +38,7 @@ let
     })
     (import ./units.nix instance);
 
-  instances = map (entry: alone entry.instance) matrix.units;
+  instances = map alone matrix.instances;
   agrees = instance: builtins.mapAttrs (_: rendered) (evaluate { ${instance.name} = options instance; }).services == expected instance;
   # The module's package is that of the instances which name none.
   other = { type = "derivation"; name = "other"; outPath = "/nix/store/other"; meta.mainProgram = "dgx-vllm"; };

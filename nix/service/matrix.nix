@@ -45,10 +45,10 @@ let
     ];
   # Of install-service alone: an instance of the module has both.
   unplaced = { host = null; port = null; };
-  rendered = instance: { instance = decoded (whole instance); units = import ./units.nix (whole instance); };
+  rendered = instance: { instance = decoded instance; units = import ./units.nix (whole instance); };
   # As python/dgx_vllm/service/instance.py decodes it.
-  decoded = instance: removeAttrs instance ([ "settings" "openFirewall" "autoStart" ] ++ builtins.attrNames own.defaults)
-    // { options = own.asPython instance; };
+  decoded = instance: removeAttrs (plain instance) (builtins.attrNames own.defaults) // { options = own.asPython (whole instance); };
+  plain = instance: removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ];
   whole = instance: defaults // { inherit command; name = "main"; conflicts = [ ]; } // instance;
 
   complete = builtins.mapAttrs (_: instance: defaults // instance);
@@ -157,6 +157,7 @@ let
   matches = name: texts: builtins.listToAttrs (map (text: { name = text; value = builtins.match words.${name} text != null; }) texts);
 in
 {
+  instances = map plain instances;
   units = map rendered instances;
   alone = [ (rendered unplaced) ];
 

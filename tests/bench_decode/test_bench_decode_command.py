@@ -32,6 +32,7 @@ Run = Callable[..., tuple[int, str, str]]
         (["demo", "--dense-dtype=fp8"], "--dense-dtype belongs to a variant; give it there"),
         (["demo", "--variant", "a=--profile b"], "variant a: --profile is for serve alone"),
         (["demo", "--memory-reserve", "1GB"], "--memory-reserve is for serve alone"),
+        (["demo", "--variant", "a=--json"], "variant a: --json is for serve alone"),
         (["demo", "--sequences", "1,x"], "--sequences must be whole numbers above 0"),
         (["demo", "--sequences", "1,²"], "--sequences must be whole numbers above 0"),
         (["demo", "--sequences", "0"], "--sequences must be whole numbers above 0"),

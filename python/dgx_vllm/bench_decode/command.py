@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from dgx_vllm.host import driver, machine
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch import serve
 from dgx_vllm.launch.checks import preflight
+from dgx_vllm.launch.settings import option_table
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.util import output_files, signals
@@ -32,7 +33,7 @@ _HEAD = 4
 _SAID = 300
 _INTERRUPTED = "interrupted"
 # What `serve` does not pass to vLLM.
-_SERVES_OWN = {f"--{field.name.replace('_', '-')}" for field in fields(Options)}
+_SERVES_OWN = {option.flag for option in option_table.load()}
 
 
 @dataclass(frozen=True)
