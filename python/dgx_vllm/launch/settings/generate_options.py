@@ -1,7 +1,7 @@
 """Writes what is made from options.toml: `python -m dgx_vllm.launch.settings.generate_options` in a checkout.
 
 options.py is the class that mypy knows, docs/serve-options.md the page for readers.
-tests/launch/test_own_options.py fails when one of them does not match the table.
+tests/launch/settings/test_own_options.py fails when one of them does not match the table.
 """
 
 import json
