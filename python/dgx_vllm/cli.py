@@ -10,6 +10,7 @@ from rich.console import Console
 from dgx_vllm.commands import measuring, models, serving, system
 from dgx_vllm.commands.parsing import HELP, Commands
 from dgx_vllm.util.errors import FAILURE, INTERRUPTED, UserError
+from dgx_vllm.util.messages import say
 
 app = typer.Typer(
     cls=Commands,
@@ -94,7 +95,7 @@ def _hint(error: typer.TyperException) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"dgx-vllm: {' '.join(message.split())}", file=sys.stderr)
+    say(" ".join(message.split()))
     sys.exit(status)
 
 

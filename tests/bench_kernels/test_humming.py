@@ -186,7 +186,7 @@ def test_the_weighted_sum_is_one(environment: dict[str, str]) -> None:
     pytest.importorskip("triton")
     program = """
 import torch
-from dgx_vllm.bench.weighted_sum import weighted_sum
+from dgx_vllm.bench_kernels.weighted_sum import weighted_sum
 from helpers.processes import PATIENCE
 for tokens, top_k, hidden in ((1, 1, 64), (3, 5, 192), (2, 3, 4160)):
     products, weights = torch.randn(tokens, top_k, hidden).bfloat16(), torch.rand(tokens, top_k)

@@ -17,8 +17,8 @@ WEIGHTS = "model.safetensors"
 # One call that no signal interrupts, as getaddrinfo without an answer.
 _DEAF = """
 import hashlib
-from dgx_vllm.download import ending
-with ending.on_sigterm("told to end"):
+from dgx_vllm.util import sigterm
+with sigterm.on_sigterm("told to end"):
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
 """

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.util import output_files, signals
 from dgx_vllm.util.errors import FAILURE, INTERRUPTED, UserError
+from dgx_vllm.util.messages import say
 from dgx_vllm.vllm_flags import flags
 
 #: What the profiler's run generates.
@@ -99,7 +99,7 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
         devices: list[str] = []
         measured: list[Measured] = []
         for each, launch in zip(variants, launches, strict=True):
-            print(f"dgx-vllm: {each.name}: {each.options or 'no options'}", file=sys.stderr, flush=True)
+            say(f"{each.name}: {each.options or 'no options'}")
             device, one = _measure(wish, counts, each, launch, environ, here, logs / each.name)
             devices += [device] if device else []
             measured.append(one)

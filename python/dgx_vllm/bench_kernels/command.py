@@ -1,7 +1,6 @@
 """`dgx-vllm bench-kernels`."""
 
 import datetime
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from dgx_vllm.kernels import NoLibraryError, library
 from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.util import output_files
 from dgx_vllm.util.errors import FAILURE, UserError
+from dgx_vllm.util.messages import say
 
 PEERS = ("Marlin", "Humming")
 
@@ -165,7 +165,7 @@ def _peer(name: str) -> Implementation | None:
 
 
 def _left_out(what: str, error: Exception) -> None:
-    print(f"{what} is left out: {_first_line(error)}", file=sys.stderr, flush=True)
+    say(f"{what} is left out: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

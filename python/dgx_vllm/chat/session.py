@@ -1,7 +1,6 @@
 """A conversation: what was said so far, one question after the other."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -11,6 +10,7 @@ from dgx_vllm.chat.screen import Screen
 from dgx_vllm.chat.sse import Piece, answer
 from dgx_vllm.chat.target import Target
 from dgx_vllm.util.errors import UserError
+from dgx_vllm.util.messages import say
 
 _PROMPT, _MORE = ">>> ", "... "
 _LONG = '"""'
@@ -99,7 +99,7 @@ class Session:
                 try:
                     self.ask(line)
                 except UserError as error:
-                    print(f"dgx-vllm: {error}", file=sys.stderr, flush=True)
+                    say(str(error))
 
     def _behave(self, system: str | None) -> None:
         rest = [each for each in self._messages if each["role"] != "system"]
@@ -120,7 +120,7 @@ class Session:
                     f", {(piece.tokens - 1) / spent:.1f} tokens/s" if piece.tokens > 1 and spent > 0 else ""
                 )
                 self._screen.end()
-                print(f"dgx-vllm: {piece.tokens} tokens, the first in {waited:.2f} s{speed}", file=sys.stderr)
+                say(f"{piece.tokens} tokens, the first in {waited:.2f} s{speed}")
 
 
 def _typed() -> Iterator[str]:

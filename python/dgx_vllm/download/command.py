@@ -14,7 +14,7 @@ from dgx_vllm.profiles import profile
 from dgx_vllm.util import sigterm
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import FAILURE, UserError
-from dgx_vllm.util.progress_lines import say
+from dgx_vllm.util.messages import say
 
 _MAIN = "main"
 _STOPPED = "dgx-vllm: stopped by SIGTERM; what came is kept, and the same command goes on from there"

@@ -16,7 +16,8 @@ from dgx_vllm.hub import client, faults
 from dgx_vllm.hub.cache_folder import Storage
 from dgx_vllm.hub.listing import File, Listing
 from dgx_vllm.util.errors import FAILURE, UserError
-from dgx_vllm.util.progress_lines import Progress, duration, say
+from dgx_vllm.util.messages import say
+from dgx_vllm.util.progress_lines import Progress, duration
 
 T = TypeVar("T")
 

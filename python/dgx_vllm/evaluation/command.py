@@ -10,7 +10,7 @@ from dgx_vllm.evaluation.tensors import Tensors
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.util import progress_bar
 from dgx_vllm.util.errors import UserError
-from dgx_vllm.util.progress_lines import say
+from dgx_vllm.util.messages import say
 
 
 def evaluate(

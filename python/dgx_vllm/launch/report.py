@@ -1,11 +1,7 @@
 """What the user sees: the dry run, the profiles, the progress, the address."""
 
-import contextlib
-import os
 import signal
-import sys
-from collections.abc import Iterator, Sequence
-from typing import TextIO
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -19,11 +15,9 @@ from dgx_vllm.launch.process.good_starts import Start
 from dgx_vllm.launch.settings.ranking import Overruled, Setting, Source
 from dgx_vllm.launch.settings.resolve import SECRETS, Launch
 from dgx_vllm.profiles.profile import Profile
-from dgx_vllm.util import outlet
+from dgx_vllm.util import messages, outlet
+from dgx_vllm.util.messages import say, say_line
 
-# A terminal is redrawn often enough to look alive; a journal gets a line now and then.
-_TERMINAL_SECONDS = 5.0
-_JOURNAL_SECONDS = 15.0
 # A reader that has not moved for so long does not read; one that does gets the last lines within this time.
 _PATIENCE_SECONDS = 1.0
 _LAST_SECONDS = 4.0
@@ -60,12 +54,12 @@ def profiles(known: tuple[Profile, ...], machine: Machine | None) -> None:
 def suggestions(known: tuple[Profile, ...], machine: Machine) -> None:
     """Says that the demo is served and, where there is a GPU, what else fits, each with its command."""
     fitting = [profile for profile in known if not profile.checkpoint and fits_machine(profile, machine)]
-    say("dgx-vllm: no model named: serving the built-in demo")
+    say("no model named: serving the built-in demo")
     if machine.gpus and fitting:
         names = ", ".join(gpu.name for gpu in machine.gpus)
-        say(f"dgx-vllm: this machine ({names}, {machine.device_memory / GIB:.0f} GiB) can serve:")
+        say(f"this machine ({names}, {machine.device_memory / GIB:.0f} GiB) can serve:")
         for profile in fitting:
-            say(f"  dgx-vllm serve {profile.model}   # {profile.summary}")
+            say_line(f"  dgx-vllm serve {profile.model}   # {profile.summary}")
 
 
 def fits_machine(profile: Profile, machine: Machine) -> bool:
@@ -78,16 +72,16 @@ class Progress:
     """What is said while the server starts, when it is ready, and when it ends; it waits for no reader."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._terminal = messages.on_terminal()
         self._console = Console(stderr=True, highlight=False)
-        self._next = _TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS
+        self._next = messages.progress_seconds()
         self.out, self.err = outlet.standard()
 
     def wait(self, seconds: float, obstacle: str) -> None:
         """One line now and then, with the seconds since the start and what is awaited."""
         if seconds < self._next:
             return
-        self._next = seconds + (_TERMINAL_SECONDS if self._terminal else _JOURNAL_SECONDS)
+        self._next = seconds + messages.progress_seconds()
         # A live spinner would be torn apart by vLLM's log on the same terminal: each line stands alone.
         style = "dim" if self._terminal else ""
         with self._console.capture() as line:
@@ -96,27 +90,27 @@ class Progress:
 
     def stopped(self) -> None:
         """The server was told to end before it was ready."""
-        self._say("dgx-vllm: stopped before the server was ready")
+        self._say("stopped before the server was ready")
 
     def drafted(self, found: Drafted, model: str) -> None:
         """What became of drafts, and the command that weighs their number."""
         shares = ",".join(f"{share:.3f}" for share in found.shares)
-        self._say(f"dgx-vllm: {found} (to weigh their number: dgx-vllm plan {model} --acceptance {shares})")
+        self._say(f"{found} (to weigh their number: dgx-vllm plan {model} --acceptance {shares})")
 
     def ended(self, reason: str) -> None:
         """The launcher ended the server unasked."""
-        self._say(f"dgx-vllm: {reason}")
+        self._say(f"{reason}")
 
     def died(self, returncode: int, cause: str | None) -> None:
         """The server ended unasked; `cause` is the error that its log ends in, if any."""
         how = f"with status {returncode}" if returncode >= 0 else f"by {signal.Signals(-returncode).name}"
         why = f": {cause.rstrip('.')}; its log above says more" if cause else "; its log above says why"
-        self._say(f"dgx-vllm: the server ended by itself {how}{why}")
+        self._say(f"the server ended by itself {how}{why}")
 
     def changed(self, before: Start, changes: Sequence[str]) -> None:
         """What is no longer as it was when this model was last served."""
         if changes:
-            self._say(f"dgx-vllm: it was last served on {before.day}; since then: {'; '.join(changes)}")
+            self._say(f"it was last served on {before.day}; since then: {'; '.join(changes)}")
 
     def ready(self, ready: Ready, seconds: float) -> None:
         """The server answered that many seconds after its start."""
@@ -139,26 +133,8 @@ class Progress:
         for each in (self.out, self.err):
             each.finish(_PATIENCE_SECONDS, _LAST_SECONDS)
 
-    def _say(self, line: str) -> None:
-        self.err.say(f"{line}\n")
-
-
-def say(line: str) -> None:
-    """One line to standard error, where it does not mix with what a script reads."""
-    with _written_to(sys.stderr):
-        print(line, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _written_to(stream: TextIO) -> Iterator[None]:
-    """Lets what cannot be written to a terminal that is gone be lost: what is left to do goes on."""
-    try:
-        yield
-    except OSError:
-        # Python would try once more at its end, and fail of it with status 120.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    def _say(self, message: str) -> None:
+        self.err.say(f"dgx-vllm: {message}\n")
 
 
 def _settings_table(launch: Launch) -> Table:

@@ -30,6 +30,7 @@ from dgx_vllm.profiles import profile
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util import amounts
 from dgx_vllm.util.errors import UserError
+from dgx_vllm.util.messages import say
 from dgx_vllm.vllm_flags import flags
 from dgx_vllm.vllm_flags.flags import Values
 
@@ -175,7 +176,7 @@ def _run(launch: Launch, environ: Mapping[str, str]) -> int:
     ready_file = launch.options.ready_file
     notifier = Notifier(environ, ready_file)
     for note in launch.notes:
-        report.say(f"dgx-vllm: {note}")
+        say(note)
     with own.registered(launch, environ) as (registration, log):
         notifier.tell(registration)
         return Server(launch, environ, notifier, report.Progress(), ready_file, log.write).run()

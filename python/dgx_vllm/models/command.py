@@ -22,6 +22,7 @@ from dgx_vllm.running import servers
 from dgx_vllm.running.report import duration
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import FAILURE, UserError
+from dgx_vllm.util.messages import say
 from dgx_vllm.vllm_flags.flags import nearest
 
 Found = tuple[Model, CachedModel]
@@ -99,7 +100,7 @@ def _found(environ: Mapping[str, str], cache: Path | None) -> dict[Path, list[Fo
         return {cache.expanduser(): inventory.models(cache.expanduser(), known)}
     unreadable = {each.cache for each in known if each.cache and not inventory.is_there(Path(each.cache))}
     if unreadable and os.geteuid() != 0:
-        print("dgx-vllm: models of services are not shown: sudo dgx-vllm list", file=sys.stderr)
+        say("models of services are not shown: sudo dgx-vllm list")
     return {hub: inventory.models(hub, known) for hub in inventory.hubs(environ, known)}
 
 

@@ -1,6 +1,5 @@
 """`dgx-vllm plan`: from words to the printed plan."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dgx_vllm.plan.draft_limits import risk
 from dgx_vllm.plan.outlook import Wish
 from dgx_vllm.util import amounts
 from dgx_vllm.util.errors import UserError
+from dgx_vllm.util.messages import say
 from dgx_vllm.vllm_flags import flags
 
 
@@ -87,7 +87,7 @@ def plan(
     ):
         known = risk(count, gdn, "cuda")
         if known:
-            print(f"dgx-vllm: {asked}: {known}; serve wants --allow-known-faults for it", file=sys.stderr)
+            say(f"{asked}: {known}; serve wants --allow-known-faults for it")
     planned = outlook.of(model.understand(found), found.profile, wish)
     if plot:
         chart.draw(planned, plot)

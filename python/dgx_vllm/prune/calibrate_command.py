@@ -13,7 +13,7 @@ from dgx_vllm.prune import calibration
 from dgx_vllm.prune.source import Source
 from dgx_vllm.util import output_files
 from dgx_vllm.util.errors import UserError
-from dgx_vllm.util.progress_lines import say
+from dgx_vllm.util.messages import say
 
 
 def calibrate(model: str, environ: Mapping[str, str], text: Path, out: Path, tokens: int) -> None:

@@ -19,7 +19,7 @@ from dgx_vllm.prune.source import Source
 from dgx_vllm.util import progress_bar, sigterm
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import UserError
-from dgx_vllm.util.progress_lines import say
+from dgx_vllm.util.messages import say
 
 #: They say how the weights are stored, and are written when the weights are.
 _LAST = ("hf_quant_config.json", "config.json")

@@ -12,7 +12,7 @@ from dgx_vllm.prune.calibration import Calibration
 from dgx_vllm.prune.compensation import spreading
 from dgx_vllm.prune.experts import Experts, Samples
 from dgx_vllm.prune.source import Source
-from dgx_vllm.util.progress_lines import say
+from dgx_vllm.util.messages import say
 
 MAGNITUDE = "magnitude"
 ACTIVATION = "activation"

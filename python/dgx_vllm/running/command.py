@@ -14,6 +14,7 @@ from dgx_vllm.running import report, servers, systemd
 from dgx_vllm.running.report import Status
 from dgx_vllm.running.servers import Server
 from dgx_vllm.util.errors import FAILURE, UserError
+from dgx_vllm.util.messages import say
 
 _TICK_SECONDS = 0.2
 _SAY_SECONDS = 10.0
@@ -110,10 +111,7 @@ def stop(name: str | None, environ: Mapping[str, str]) -> int:
         time.sleep(_TICK_SECONDS)
         if time.monotonic() - began > following:
             following += _SAY_SECONDS
-            print(
-                f"dgx-vllm: {server.name} finishes its requests; a second `dgx-vllm stop` ends it at once",
-                file=sys.stderr,
-            )
+            say(f"{server.name} finishes its requests; a second `dgx-vllm stop` ends it at once")
     print(f"{server.name} has stopped")
     return 0
 
@@ -133,7 +131,7 @@ def _stop_service(server: Server) -> int:
         )
         print(f"{server.name} has stopped{again if server.boots else ''}")
     elif not user and os.geteuid() != 0:
-        print(f"dgx-vllm: a service of the system: sudo dgx-vllm stop {server.name}", file=sys.stderr)
+        say(f"a service of the system: sudo dgx-vllm stop {server.name}")
     return status
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dgx_vllm.host import machine
-from dgx_vllm.launch import report
 from dgx_vllm.launch.checks import preflight
 from dgx_vllm.launch.serve import decide
 from dgx_vllm.launch.settings import config_file, exposure, python_imports, secret, unified_memory
@@ -19,6 +18,7 @@ from dgx_vllm.service import command_line, environment_file, hub_access, install
 from dgx_vllm.service.command_line import Line
 from dgx_vllm.service.instance import Instance
 from dgx_vllm.util.errors import UserError
+from dgx_vllm.util.messages import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +65,24 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
     if not wish.user:
         paths.check_homes(launch.settings, instance)
         for said in paths.unseen(launch.settings, instance):
-            report.say(f"dgx-vllm: {said}")
+            say(said)
     if instance.download:
         hub_access.check(launch.settings)
         hub_access.check_offline(instance, variables, _cache(instance, environ, wish.user))
     for ignored in file.ignored if file else ():
         marked = ignored.startswith("\ufeff")
         remedy = "save the file without a byte order mark" if marked else "it takes NAME=VALUE alone"
-        report.say(
-            f"dgx-vllm: --environment-file {wish.environment_file}: systemd passes over {ignored!r}; {remedy}"
-        )
+        say(f"--environment-file {wish.environment_file}: systemd passes over {ignored!r}; {remedy}")
     if "PYTHONPATH" in variables:
-        report.say(
-            f"dgx-vllm: --environment-file {wish.environment_file}: PYTHONPATH does not reach the server; "
+        say(
+            f"--environment-file {wish.environment_file}: PYTHONPATH does not reach the server; "
             f"give {python_imports.OPTION} DIRECTORY"
         )
     for note in unified_memory.notes(dict(launch.settings), machine.detect()):
-        report.say(f"dgx-vllm: {note}")
+        say(note)
     exposed = exposure.warning(launch.settings, variables)
     if exposed and wish.options.api_key_file is None:
-        report.say(f"dgx-vllm: {exposed}")
+        say(exposed)
     if wish.dry_run:
         for name, text in install.texts(install.units.units(instance, wish.user), manager).items():
             print(f"# {manager.directory / name}\n{text}")

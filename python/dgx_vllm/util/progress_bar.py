@@ -1,6 +1,5 @@
 """Progress: a bar on a terminal, a line now and then elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from dgx_vllm.util.progress_lines import JOURNAL_SECONDS, say
+from dgx_vllm.util import messages
 from dgx_vllm.util.progress_lines import Progress as Lines
 
 Tell = Callable[[int], None]
@@ -32,7 +31,7 @@ def shown(total: int, done: int, what: str) -> Iterator[Tell]:
         done: bytes that were there before.
         what: is being done.
     """
-    if sys.stderr.isatty():
+    if messages.on_terminal():
         with _bar(total, done, what, DownloadColumn(), TransferSpeedColumn()) as tell:
             yield tell
         return
@@ -55,18 +54,18 @@ def counted(total: int, what: str, clock: Callable[[], float] = time.monotonic) 
         what: is being done, with the things' name.
         clock: seconds.
     """
-    if sys.stderr.isatty():
+    if messages.on_terminal():
         with _bar(total, 0, what, MofNCompleteColumn()) as tell:
             yield tell
         return
-    at, following = 0, clock() + JOURNAL_SECONDS
+    at, following = 0, clock() + messages.progress_seconds()
 
     def note(count: int) -> None:
         nonlocal at, following
         at += count
         if clock() >= following:
-            following = clock() + JOURNAL_SECONDS
-            say(f"{what}: {at:,} of {total:,}")
+            following = clock() + messages.progress_seconds()
+            messages.say(f"{what}: {at:,} of {total:,}")
 
     yield note
 

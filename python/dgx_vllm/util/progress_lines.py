@@ -1,13 +1,10 @@
 """Progress: how much is here, how fast the rest comes, and when it will have come."""
 
-import sys
 import time
 from collections.abc import Callable
 
+from dgx_vllm.util import messages
 from dgx_vllm.util.amounts import GB, MB, gb
-
-TERMINAL_SECONDS = 5.0
-JOURNAL_SECONDS = 15.0
 
 
 class Meter:
@@ -41,8 +38,8 @@ class Progress:
         total: bytes in all.
         done: bytes that are here already.
         clock: seconds.
-        tell: is given the lines; by default `say`.
-        seconds: between two lines; by default fewer on a terminal than in a journal.
+        tell: is given the lines; by default `messages.say`.
+        seconds: between two lines; by default `messages.progress_seconds`.
     """
 
     def __init__(
@@ -54,8 +51,8 @@ class Progress:
         seconds: float | None = None,
     ) -> None:
         self._clock = clock
-        self._tell = tell or say
-        self._seconds = seconds or (TERMINAL_SECONDS if sys.stderr.isatty() else JOURNAL_SECONDS)
+        self._tell = tell or messages.say
+        self._seconds = seconds or messages.progress_seconds()
         self._meter = Meter(total, done, clock())
         self._next = clock() + self._seconds
 
@@ -73,8 +70,3 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def say(line: str) -> None:
-    """One line to standard error, where a journal takes it."""
-    print(f"dgx-vllm: {line}", file=sys.stderr, flush=True)

@@ -3,16 +3,17 @@
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from dgx_vllm.util.messages import say_line
 
 STATUS = 128 + signal.SIGTERM
 
 
 @contextmanager
-def on_sigterm(said: str) -> Iterator[None]:
+def on_sigterm(line: str) -> Iterator[None]:
     """While this lasts, SIGTERM says a line and ends the process with status 143.
 
     Python runs signal handlers between two steps of the main thread, which getaddrinfo can hold for half a
@@ -20,13 +21,13 @@ def on_sigterm(said: str) -> Iterator[None]:
     written without a buffer, and locks end with the process.
 
     Args:
-        said: the line, to standard error.
+        line: printed to standard error.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
     previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    thread = threading.Thread(target=_watch, args=(reader, said), daemon=True)
+    thread = threading.Thread(target=_watch, args=(reader, line), daemon=True)
     thread.start()
     try:
         yield
@@ -38,8 +39,8 @@ def on_sigterm(said: str) -> Iterator[None]:
         reader.close()
 
 
-def _watch(reader: socket.socket, said: str) -> None:
+def _watch(reader: socket.socket, line: str) -> None:
     while numbers := reader.recv(1):
         if numbers[0] == signal.SIGTERM:
-            print(said, file=sys.stderr, flush=True)
+            say_line(line)
             os._exit(STATUS)
