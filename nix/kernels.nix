@@ -31,6 +31,6 @@ base.runCommand "dgx-kernels-${host.gpu}" { } ''
       -L${ffi}/lib -ltvm_ffi -L${runtime}/lib -l:libcudart.so.13
     ${base.patchelf}/bin/patchelf --force-rpath --set-rpath '$ORIGIN/../../tvm_ffi/lib:$ORIGIN/../../nvidia/cu13/lib' "$library"
   }
-  compile kernels $(cat sources.txt)
+  compile kernels *.cu
   compile bounds bench/bounds.cu
 '' // { inherit runtime; }

@@ -4,7 +4,7 @@ import ctypes
 from pathlib import Path
 
 import pytest
-from emulation import LAUNCHING, build, compiler
+from emulation import build, compiler
 
 
 @pytest.fixture(scope="session")
@@ -18,4 +18,4 @@ def cxx() -> str:
 @pytest.fixture(scope="session")
 def emulated(cxx: str, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     source = Path(__file__).parent / "emulated.cpp"
-    return build(cxx, source, tmp_path_factory.mktemp("kernels"), LAUNCHING)
+    return build(cxx, source, tmp_path_factory.mktemp("kernels"))

@@ -1,4 +1,4 @@
-// The kernels on the CPU, for ctypes.
+// The kernels on the CPU, for ctypes. Each function but `violation` returns a cudaError_t.
 #include <cuda_runtime.h>
 
 #include <e2m1_launch.h>
@@ -61,7 +61,10 @@ int decompress_24(uint8_t* packed, uint8_t* scales, uint8_t* tiles, int experts,
 // What the last launch did that a GPU would not have borne.
 const char* violation() { return emulation::violation.c_str(); }
 
-void set_block_shared_bytes(int bytes) { emulation::block_shared_bytes = bytes; }
+int set_block_shared_bytes(int bytes) {
+  emulation::block_shared_bytes = bytes;
+  return cudaSuccess;
+}
 
 int quantize_nvfp4(const void* x, const float* global, uint8_t* packed, uint8_t* scales, int64_t rows, int64_t row_stride,
                    int columns, int swizzled, int input) {
@@ -73,8 +76,9 @@ int quantize_nvfp4(const void* x, const float* global, uint8_t* packed, uint8_t*
 }
 
 // Without a launch: a fiber for each value would take minutes.
-void convert_e2m1(const float* x, uint8_t* codes, int64_t count) {
+int convert_e2m1(const float* x, uint8_t* codes, int64_t count) {
   for (int64_t i = 0; i < count; i++) codes[i] = static_cast<uint8_t>(dgx::e2m1_software(x[i]));
+  return cudaSuccess;
 }
 
 int linear_decode(const uint8_t* weight, const uint8_t* scale, const float* global, const uint16_t* bias, const uint16_t* x,

@@ -9,8 +9,6 @@ from typing import Any
 
 HERE = Path(__file__).parent
 KERNELS = Path(os.environ.get("DGX_VLLM_KERNELS", HERE.parents[1] / "kernels"))
-#: The functions of emulated.cpp that launch.
-LAUNCHING = ("moe_decode", "compress_24", "decompress_24", "quantize_nvfp4", "linear_decode")
 
 
 class ViolationError(AssertionError):
@@ -22,26 +20,33 @@ def compiler() -> str | None:
     return os.environ.get("CXX") or shutil.which("g++-12") or shutil.which("g++")
 
 
-def build(cxx: str, source: Path, directory: Path, launching: tuple[str, ...]) -> ctypes.CDLL:
-    """The library of a source that has `violation` and, among others, the functions that launch.
+class Library(ctypes.CDLL):
+    """A library of functions that return a CUDA error, and of `violation`, what the last launch did wrong.
 
-    Those raise ViolationError; an error of another kind is their result.
+    A function that violates raises ViolationError; an error of another kind is its result.
     """
+
+    def __getitem__(self, name: str) -> Any:
+        function = super().__getitem__(name)
+        if name == "violation":
+            function.restype = ctypes.c_char_p
+        else:
+            function.errcheck = self._check
+        return function
+
+    def _check(self, error: int, *_: Any) -> int:
+        violation = self.violation() if error else b""
+        if violation:
+            raise ViolationError(violation.decode())
+        return error
+
+
+def build(cxx: str, source: Path, directory: Path) -> Library:
+    """The library of a source for `Library`."""
     path = directory / f"lib{source.stem}.so"
     subprocess.run(
         [cxx, "-std=c++17", "-O2", "-shared", "-fPIC", f"-I{KERNELS / 'emulation'}", f"-I{KERNELS}",
          str(source), "-o", str(path), "-ldl"],
         check=True,
     )  # fmt: skip
-    library = ctypes.CDLL(str(path))
-    library.violation.restype = ctypes.c_char_p
-
-    def check(error: int, *_: Any) -> int:
-        said = library.violation()
-        if error and said:
-            raise ViolationError(said.decode())
-        return error
-
-    for name in launching:
-        getattr(library, name).errcheck = check
-    return library
+    return Library(str(path))

@@ -53,7 +53,7 @@ VIOLATIONS = {
 def violating(cxx: str, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     source = tmp_path_factory.mktemp("violating") / "violating.cpp"
     source.write_text((Path(__file__).parent / "violating.cu").read_text())
-    return build(cxx, source, source.parent, ("violate",))
+    return build(cxx, source, source.parent)
 
 
 @pytest.fixture

@@ -325,3 +325,94 @@ def test_conversion_refuses() -> None:
     refused(
         "convert_e2m1", {"codes": codes, "x": Claimed((4,), BFLOAT16), "software": True}, "x must be float32"
     )
+
+
+def sparse(tokens: int = 2, hidden: int = 256, intermediate: int = 256, count: int = 5) -> Arguments:
+    def tiles(rows: int, k: int) -> Claimed:
+        return Claimed((count, rows // 16, k // 256, 1792), UINT8)
+
+    shared = ("w13", "w13_global", "w2", "w2_global")
+    return {
+        "out": Claimed((tokens, hidden), BFLOAT16),
+        "x": Claimed((tokens, hidden), BFLOAT16),
+        "w13": tiles(2 * intermediate, hidden),
+        "w13_global": Claimed((count,), FLOAT32),
+        "w2": tiles(hidden, intermediate),
+        "w2_global": Claimed((count,), FLOAT32),
+        "topk_ids": Claimed((tokens, 3), INT32),
+        "topk_weights": Claimed((tokens, 3), FLOAT32),
+        "expert_map": None,
+        **dict.fromkeys(f"shared_{name}" for name in shared),
+        "shared_gate": None,
+        "workspace": Claimed((tokens * 3 * intermediate,), BFLOAT16),
+        "activation": "silu",
+        "weight_on_input": False,
+        "overlap": True,
+    }
+
+
+def test_a_moe_layer_of_sparse_weights_is_taken() -> None:
+    taken("moe_decode_24", sparse())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"w13": Claimed((5, 512, 128), UINT8)}, r"w13 must have shape \[experts, 2 \* intermediate / 16"),
+        ({"w2": Claimed((5, 8, 1, 1792), UINT8)}, r"w2 must have shape \[5, 16, 1, 1792\]"),
+        ({"w13": Claimed((5, 32, 1, 1792), INT32)}, "w13 must be uint8, not int32"),
+        ({"shared_w13": Claimed((1, 32, 1, 1792), UINT8)}, "four tensors must be given together"),
+        ({"workspace": Claimed((8,), BFLOAT16)}, "workspace must hold 1536 values"),
+        ({"activation": "relu"}, "silu, gelu or gelu_tanh, not relu"),
+    ],
+)
+def test_moe_decode_24_refuses(change: Arguments, message: str) -> None:
+    refused("moe_decode_24", sparse() | change, message)
+
+
+def matrices(experts: int = 2, rows: int = 128, k: int = 256) -> Arguments:
+    return {
+        "packed": Claimed((experts, rows, k // 2), UINT8),
+        "scales": Claimed((experts, rows, k // 16), UINT8),
+        "tiles": Claimed((experts, rows // 16, k // 256, 1792), UINT8),
+        "violations": Claimed((experts,), INT32),
+    }
+
+
+def compression(name: str, changed: Arguments) -> Arguments:
+    """The arguments of `compress_24` or `decompress_24`, in its order."""
+    tensors = matrices() | changed
+    order = {
+        "compress_24": ("tiles", "violations", "packed", "scales"),
+        "decompress_24": ("packed", "scales", "tiles"),
+    }
+    return {key: tensors[key] for key in order[name]} | {"halves": True, "swizzled": True}
+
+
+each_conversion = pytest.mark.parametrize("name", ["compress_24", "decompress_24"])
+
+
+@each_conversion
+def test_conversion_to_and_from_tiles_is_taken(name: str) -> None:
+    taken(name, compression(name, {}))
+
+
+@each_conversion
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"packed": Claimed((128, 128), UINT8)}, r"packed must have shape \[experts, rows, k / 2\]"),
+        ({"packed": Claimed((2, 72, 128), UINT8)}, "the number of rows must be a positive multiple of 128"),
+        ({"packed": Claimed((2, 128, 64), UINT8)}, "k must be a positive multiple of 256, not 128"),
+        ({"scales": Claimed((2, 128, 8), UINT8)}, r"scales must have shape \[2, 128, 16\]"),
+        ({"tiles": Claimed((2, 8, 1, 1024), UINT8)}, r"tiles must have shape \[2, 8, 1, 1792\]"),
+        ({"tiles": Claimed((2, 8, 1, 1792), UINT8, address=1032)}, "tiles must start at a multiple of 16"),
+    ],
+)
+def test_conversion_to_and_from_tiles_refuses(name: str, change: Arguments, message: str) -> None:
+    refused(name, compression(name, change), message)
+
+
+def test_compression_refuses_violations_of_another_count() -> None:
+    arguments = compression("compress_24", {"violations": Claimed((3,), INT32)})
+    refused("compress_24", arguments, r"violations must have shape \[2\]")
