@@ -38,10 +38,15 @@ in
     FIXED_OUTPUTS=$fixedOutputsPath pytest -p no:cacheprovider tests/pinning
   '';
 
-  lint = check "lint" "ruff and mypy" { } ''
+  lint = check "lint" "ruff, mypy, and that the contributors' pages name what exists" { DOCS = source ../docs; } ''
     cp -r --no-preserve=mode ${source ../python} python
     cp -r --no-preserve=mode ${source ../nix} nix
     cp -r --no-preserve=mode ${source ../kernels} kernels
+    cp -r ${source ../templates} templates
+    cp -r ${../.ci} .ci
+    cp ${../flake.nix} flake.nix
+    cp ${../CONTRIBUTING.md} CONTRIBUTING.md
+    pytest -p no:cacheprovider tests/contributing
     ruff check --no-cache --config python/pyproject.toml python tests nix kernels
     ruff format --check --no-cache --config python/pyproject.toml .
     (cd python && mypy --cache-dir=/dev/null)
@@ -58,7 +63,7 @@ in
       ${sbomTestEnvironment}/bin/pytest -p no:cacheprovider tests/sbom
   '';
 
-  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels --ignore tests/flake tests";
+  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels --ignore tests/flake --ignore tests/contributing tests";
 
   service = pytest "service" "The service's units in Nix and in Python, and what their assertions refuse"
     {
