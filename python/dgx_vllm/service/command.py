@@ -101,13 +101,12 @@ def _check_wish(wish: Wish) -> None:
             f"--cache-dir {wish.cache_dir}: there is no such directory, and the unit cannot make one; "
             f"make it, and give it to {wish.run_as}"
         )
-    files = {
-        "--api-key-file": wish.options.api_key_file,
-        "--hf-token-file": wish.hf_token_file,
-    }
-    for option, path in files.items():
-        if path and not path.is_file():
-            raise UserError(f"{option} {path}: there is no such file")
+    secrets = own_options.credentials(wish.options)
+    if wish.hf_token_file:
+        secrets["hf-token"] = str(wish.hf_token_file)
+    for name, path in secrets.items():
+        if not Path(path).is_file():
+            raise UserError(f"--{name}-file {path}: there is no such file")
     if wish.run_as:
         try:
             pwd.getpwnam(wish.run_as)

@@ -96,6 +96,20 @@ def test_a_unit_gives_serve_the_option_that_install_service_was_given(option: Op
 # --- the table itself
 
 
+@pytest.mark.parametrize(
+    ("fields", "described"),
+    [
+        ({}, "Seconds to wait."),
+        ({"default": 120}, "Seconds to wait (default: 120)."),
+        ({"default": 120, "zero": "never"}, "Seconds to wait (default: 120; 0: never)."),
+        ({"default": 0, "zero": "for ever"}, "Seconds to wait (default: 0, for ever)."),
+        ({"default_text": "the model's"}, "Seconds to wait (default: the model's)."),
+    ],
+)
+def test_the_default_stands_behind_the_help(fields: dict[str, Any], described: str) -> None:
+    assert Option(name="wait", type="seconds", help="Seconds to wait.", **fields).described == described
+
+
 def test_the_choices_of_dense_dtype_are_the_types_that_there_are() -> None:
     (option,) = (option for option in TABLE if option.name == "dense-dtype")
     assert option.choices == get_args(Dtype)

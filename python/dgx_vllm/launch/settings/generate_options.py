@@ -74,9 +74,10 @@ def page(options: Iterable[Option]) -> str:
     sections = "".join(_section(option) for option in options)
     return f"""# Options of serve
 
-The options of `dgx-vllm serve` that are the launcher's own. Every other option is a flag of vLLM:
-`dgx-vllm serve --help=all` shows them all. This page is made from
-`python/dgx_vllm/launch/settings/options.toml`:
+These options of `dgx-vllm serve` are dgx-vllm's own. Every other option is a flag of vLLM;
+`dgx-vllm serve --help=all` lists those as well.
+
+This page is made from `python/dgx_vllm/launch/settings/options.toml`:
 
     {_COMMAND}
 

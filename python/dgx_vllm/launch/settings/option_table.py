@@ -48,6 +48,8 @@ class Option:
     def described(self) -> str:
         """The help with the default."""
         default = self.default_text or ("" if self.default is None else str(self.default))
+        if self.zero and default == "0":
+            return f"{self.help[:-1]} (default: 0, {self.zero})."
         notes = [f"default: {default}"] if default else []
         notes += [f"0: {self.zero}"] if self.zero else []
         return f"{self.help[:-1]} ({'; '.join(notes)})." if notes else self.help
