@@ -171,6 +171,7 @@ def _run(launch: Launch, environ: Mapping[str, str]) -> int:
     # These import httpx, which a dry run has no use for.
     from dgx_vllm.launch.process import registration as own
     from dgx_vllm.launch.process.notify import Notifier
+    from dgx_vllm.launch.process.progress import Progress
     from dgx_vllm.launch.process.server import Server
 
     ready_file = launch.options.ready_file
@@ -179,4 +180,4 @@ def _run(launch: Launch, environ: Mapping[str, str]) -> int:
         say(note)
     with own.registered(launch, environ) as (registration, log):
         notifier.tell(registration)
-        return Server(launch, environ, notifier, report.Progress(), ready_file, log.write).run()
+        return Server(launch, environ, notifier, Progress(), ready_file, log.write).run()

@@ -15,9 +15,9 @@ from dgx_vllm.host.machine import Gpu, Machine, Vllm
 from dgx_vllm.launch.endpoint import Endpoint
 from dgx_vllm.launch.process.memory_floor import SAMPLES, Floor
 from dgx_vllm.launch.process.notify import Notifier
+from dgx_vllm.launch.process.progress import Progress
 from dgx_vllm.launch.process.server import GRACE_SECONDS, Server
 from dgx_vllm.launch.process.watchdog import Heartbeat
-from dgx_vllm.launch.report import Progress
 from dgx_vllm.launch.settings import resolve
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.protection import Protection, protection

@@ -7,7 +7,7 @@ import pytest
 
 from dgx_vllm.launch.endpoint import Endpoint, Ready
 from dgx_vllm.launch.process import registry
-from dgx_vllm.launch.report import Progress
+from dgx_vllm.launch.process.progress import Progress
 from helpers.launching import Start
 
 

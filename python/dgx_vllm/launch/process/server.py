@@ -18,9 +18,9 @@ from dgx_vllm.launch.process.draft_statistics import Drafted
 from dgx_vllm.launch.process.log_relay import Log
 from dgx_vllm.launch.process.memory_floor import Floor
 from dgx_vllm.launch.process.notify import Notifier
+from dgx_vllm.launch.process.progress import Progress
 from dgx_vllm.launch.process.readiness import Watch
 from dgx_vllm.launch.process.watchdog import Heartbeat
-from dgx_vllm.launch.report import Progress
 from dgx_vllm.launch.settings import limits
 from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.util import signals
