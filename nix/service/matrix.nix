@@ -1,6 +1,6 @@
 # Instances that the check `service` renders in Nix and in Python, and what the assertions say of bad ones.
 let
-  own = import ./own-options.nix;
+  own = import ./serve-options.nix;
   defaults = own.defaults // {
     model = null; download = false; revision = null; reading = [ ]; offline = false; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
     environment = { }; environmentFile = null; hfTokenFile = null; user = null; group = null; cacheDir = null; stateDir = null; mtp = null;

@@ -34,7 +34,7 @@
         '';
 
         # What units.nix takes.
-        plain = name: instance: (import ./own-options.nix).of instance // {
+        plain = name: instance: (import ./serve-options.nix).of instance // {
           inherit name;
           inherit (instance) model host port environment environmentFile hfTokenFile user group cacheDir stateDir mtp extraArgs download revision offline;
           command = lib.getExe instance.package;

@@ -31,7 +31,7 @@ let
   };
 
   # By the types of the table.
-  own = (import ./own-options.nix).declared {
+  own = (import ./serve-options.nix).declared {
     inherit mkOption;
     types = {
       inherit (types) nullOr;

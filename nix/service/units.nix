@@ -2,7 +2,7 @@
 # the check `service`. `unit` and `service` are sections of a unit file, `environment` its variables.
 let
   fixed = builtins.fromTOML (builtins.readFile ../../python/dgx_vllm/service/units.toml);
-  own = import ./own-options.nix;
+  own = import ./serve-options.nix;
   online = "network-online.target";
 
   # Beyond the launcher's own watchdog, which says what was wrong; systemd's is for a launcher that is stuck itself.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dgx_vllm.commands.own_options import own_options
+from dgx_vllm.commands.option_parameters import own_options
 from dgx_vllm.commands.parsing import PASS_ON, PassOn
 from dgx_vllm.launch.settings import option_table
 from dgx_vllm.launch.settings.options import Options

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dgx_vllm
-from dgx_vllm.commands.own_options import own_options
+from dgx_vllm.commands.option_parameters import own_options
 from dgx_vllm.commands.parsing import HELP, PASS_ON, PassOn
 from dgx_vllm.launch.settings import option_table
 from dgx_vllm.launch.settings.options import Options

@@ -14,7 +14,7 @@ from dgx_vllm.launch.settings import config_file, exposure, python_imports, secr
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.ranking import Source
 from dgx_vllm.launch.settings.resolve import Launch
-from dgx_vllm.service import command_line, environment_file, hub_access, install, own_options, paths
+from dgx_vllm.service import command_line, environment_file, hub_access, install, passed_options, paths
 from dgx_vllm.service.command_line import Line
 from dgx_vllm.service.instance import Instance
 from dgx_vllm.util.errors import UserError
@@ -101,7 +101,7 @@ def _check_wish(wish: Wish) -> None:
             f"--cache-dir {wish.cache_dir}: there is no such directory, and the unit cannot make one; "
             f"make it, and give it to {wish.run_as}"
         )
-    secrets = own_options.credentials(wish.options)
+    secrets = passed_options.credentials(wish.options)
     if wish.hf_token_file:
         secrets["hf-token"] = str(wish.hf_token_file)
     for name, path in secrets.items():
@@ -164,7 +164,7 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
         user=wish.run_as,
         cache_dir=_text(wish.cache_dir),
         options=wish.options,
-        extra_args=(*given.extra, *own_options.other_words(wish.options)),
+        extra_args=(*given.extra, *passed_options.other_words(wish.options)),
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.profiles import profile
-from dgx_vllm.service import own_options, units
+from dgx_vllm.service import passed_options, units
 from dgx_vllm.service.instance import Instance
 from dgx_vllm.util.errors import FAILURE, UserError
 
@@ -83,7 +83,7 @@ def prepared(instance: Instance) -> Instance:
     found = msgspec.structs.replace(
         instance,
         **paths,
-        options=own_options.absolute(instance.options, _absolute),
+        options=passed_options.absolute(instance.options, _absolute),
         download=fetched,
         offline=fetched and instance.offline,
     )

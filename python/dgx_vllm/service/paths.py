@@ -10,7 +10,7 @@ from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.launch.settings import path_flags
 from dgx_vllm.launch.settings.path_flags import Kind, Place
 from dgx_vllm.launch.settings.ranking import Setting, Source
-from dgx_vllm.service import own_options
+from dgx_vllm.service import passed_options
 from dgx_vllm.service.instance import Instance, in_a_home
 from dgx_vllm.service.units import shown_words
 from dgx_vllm.util.errors import UserError
@@ -40,7 +40,7 @@ def check_homes(settings: Mapping[str, Setting], instance: Instance) -> None:
     Raises:
         UserError: there is one.
     """
-    profiles, others = own_options.paths(instance.options)
+    profiles, others = passed_options.paths(instance.options)
     own = (instance.model, *profiles, instance.settings_file, *others)
     given = (*own, instance.cache_dir, instance.state_dir)
     shown = [path for path in (*given, *shown_words(instance.extra_args)) if path]
@@ -56,7 +56,7 @@ def check_homes(settings: Mapping[str, Setting], instance: Instance) -> None:
 
 def unseen(settings: Mapping[str, Setting], instance: Instance) -> list[str]:
     """What to say of paths that are here and that the server will not see, or may not read by their modes."""
-    _, others = own_options.paths(instance.options)
+    _, others = passed_options.paths(instance.options)
     own = [path for path in (instance.model, instance.settings_file, *others) if path]
     words = [place.word for place in path_flags.found(settings) if place.kind is not Kind.OTHER]
     paths = dict.fromkeys(path for path in (*own, *words) if path.startswith("/"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from dgx_vllm.service import own_options
+from dgx_vllm.service import passed_options
 from dgx_vllm.service.instance import Instance, in_a_home
 
 Section = dict[str, Any]
@@ -61,7 +61,7 @@ def units(instance: Instance, of_a_user: bool = False) -> dict[str, Unit]:
     }
     download = f"{instance.unit}-download.service"
     watchdog = instance.options.watchdog
-    credentials = [f"{name}:{file}" for name, file in own_options.credentials(instance.options).items()]
+    credentials = [f"{name}:{file}" for name, file in passed_options.credentials(instance.options).items()]
     server = Unit(
         {
             "Description": f"vLLM serving {_literal(instance.model or 'the demo')}",
@@ -136,7 +136,7 @@ def _directories(instance: Instance) -> Section:
 
 def _models(instance: Instance) -> Section:
     """What the command line names in somebody's home is shown to the server, and nothing else of the home."""
-    profiles, others = own_options.paths(instance.options)
+    profiles, others = passed_options.paths(instance.options)
     paths = [instance.model, *profiles, instance.settings_file, *others]
     words = shown_words(instance.extra_args)
     # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
@@ -176,7 +176,7 @@ def _serve(instance: Instance) -> str:
     words += ["--host", instance.host] if instance.host is not None else []
     words += ["--port", str(instance.port)] if instance.port is not None else []
     words += ["--revision", instance.revision] if instance.revision else []
-    profile, others = own_options.instance_words(instance.options)
+    profile, others = passed_options.instance_words(instance.options)
     words += profile
     words += ["--config", instance.settings_file] if instance.settings_file else []
     words += others
@@ -184,7 +184,7 @@ def _serve(instance: Instance) -> str:
         words += _mtp(instance.mtp)
     secrets = [
         word
-        for name in own_options.credentials(instance.options)
+        for name in passed_options.credentials(instance.options)
         for word in (f"--{name}-file", f"%d/{name}")
     ]
     ready = ["--ready-file", f"%t/{instance.unit}/ready.json"]

@@ -13,7 +13,7 @@ from dgx_vllm.launch.settings import generate_options, option_table
 from dgx_vllm.launch.settings.option_table import Option
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.profiles.profile import Profile
-from dgx_vllm.service import own_options, units
+from dgx_vllm.service import passed_options, units
 from dgx_vllm.service.instance import Instance
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/serve-options.md"
@@ -80,7 +80,7 @@ def test_a_unit_gives_serve_the_option_that_install_service_was_given(option: Op
     options = Options(**{option.field: value(option)})
     assert options != Options()
     instance = Instance(
-        name="main", command="dgx-vllm", options=options, extra_args=own_options.other_words(options)
+        name="main", command="dgx-vllm", options=options, extra_args=passed_options.other_words(options)
     )
     service = units.units(instance)["dgx-vllm-main.service"].service
     words = [word.strip('"') for word in service["ExecStart"].split()]

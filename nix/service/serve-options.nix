@@ -1,5 +1,5 @@
 # The launcher's own options that an instance has, from the table that Python reads as well. How units pass them on:
-# python/dgx_vllm/service/own_options.py is the twin.
+# python/dgx_vllm/service/passed_options.py is the twin.
 let
   letters = text: builtins.genList (place: builtins.substring place 1 text) (builtins.stringLength text);
   camel = builtins.replaceStrings (map (letter: "-${letter}") (letters "abcdefghijklmnopqrstuvwxyz")) (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ");

@@ -1,4 +1,4 @@
-"""How a unit passes the launcher's own options on to `dgx-vllm serve`. Twin: nix/service/own-options.nix."""
+"""How a unit passes the launcher's own options on to serve; nix/service/serve-options.nix is the twin."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
