@@ -37,17 +37,17 @@ in
     ''exec ${launcher}/bin/dgx-vllm "$@"'';
   serve = app "Serve a model (without one named, the built-in demo) over an OpenAI-compatible API" "serve"
     ''exec ${launcher}/bin/dgx-vllm serve "$@"'';
-  plan = app "What a model takes of a GB10's memory, what fits beside it, and how fast it may decode" "plan"
+  plan = app "Show how much of a GB10's memory a model takes, what else fits, and how fast it may decode" "plan"
     ''exec ${launcher}/bin/dgx-vllm plan "$@"'';
-  doctor = app "Say whether this machine can serve, how well, and what to do" "doctor"
+  doctor = app "Check whether this machine can serve, how well, and what to fix" "doctor"
     ''exec ${launcher}/bin/dgx-vllm doctor "$@"'';
-  profiles = app "The models that this project is tuned for, and whether each fits this machine" "profiles"
+  profiles = app "List the models that this project is tuned for, and say whether each fits this machine" "profiles"
     ''exec ${launcher}/bin/dgx-vllm profiles "$@"'';
-  download = app "Fetch a model, resume what broke off, check every hash" "download"
+  download = app "Download a model, resume what was interrupted, check every hash" "download"
     ''exec ${launcher}/bin/dgx-vllm download "$@"'';
-  install-service = app "Keep a server running by systemd, on a machine that is not NixOS; --remove takes it off again" "install-service"
+  install-service = app "Keep a server running with systemd on a machine without NixOS; --remove undoes it" "install-service"
     ''exec ${launcher}/bin/dgx-vllm install-service "$@"'';
-  update = app "Make nix/pins anew from Debian's and PyPI's indexes" "update" (pinning "update");
+  update = app "Rebuild nix/pins from Debian's and PyPI's indexes" "update" (pinning "update");
   audit = app "List what Debian's security archive and PyPI have newer than the pins" "audit" (pinning "audit");
   integration = app "Tests that need this machine itself: what a server maps of its host, and the service under systemd" "integration" ''
     export DGX_VLLM=${launcher}/bin/dgx-vllm LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8

@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
     headings = ("package", "pinned", "newer")
     debian = debian_rows([pin for pin in pins.files if pin.kind == "debian"], codename)
     wheels = pypi_rows([pin for pin in pins.files if pin.kind == "pypi"], sys.executable)
-    show("Debian packages that the security archive has newer", headings, debian)
+    show("Debian packages with a newer version in the security archive", headings, debian)
     show("wheels with a newer release", headings, wheels)
     if debian:
         console.print("`nix run .#update -- --security` re-pins to the security archive's versions.")

@@ -52,15 +52,15 @@ def _verify(pin: Pin, path: Path | None) -> Path:
     """What a package manager downloaded for `pin`. Raises UserError where it is not the pinned file."""
     if path is None or not path.is_file():
         raise UserError(
-            f"{pin.file}: the {pin.kind} archive answered and gave no such file: "
-            "run this again, or use another mirror"
+            f"{pin.file}: the {pin.kind} archive answered but does not have this file: run this again, or "
+            "use another mirror"
         )
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() == pin.sha256:
             return path
     raise UserError(
-        f"{pin.file}: the {pin.kind} archive serves other bytes than the pinned SHA-256: "
-        "restore nix/pins with git, or use another mirror"
+        f"{pin.file}: the {pin.kind} archive's bytes do not match the pinned SHA-256: restore nix/pins with "
+        "git, or use another mirror"
     )
 
 

@@ -40,10 +40,9 @@ def _check_sandbox() -> None:
     done = child.run(["unshare", "--user", "--mount", "--pid", "--net", "--fork", "true"])
     if done.returncode:
         raise UserError(
-            f"this machine refuses the namespaces that Nix's sandbox is made of ({done.stderr.strip()}): "
-            "run this as root, allow them (sysctl user.max_user_namespaces, "
-            "kernel.unprivileged_userns_clone, on Ubuntu kernel.apparmor_restrict_unprivileged_userns), "
-            "or leave the container"
+            f"this machine refuses the namespaces that Nix's sandbox needs ({done.stderr.strip()}): run this "
+            "as root, allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, on "
+            "Ubuntu kernel.apparmor_restrict_unprivileged_userns), or leave the container"
         )
 
 
@@ -116,8 +115,8 @@ def main(arguments: list[str]) -> int:
     request = plan.parse(arguments)
     if request.command == "profile":
         raise UserError(
-            "`nix profile` cannot be told of the stand-in for nixpkgs; "
-            "`sh nix/offline.sh build .` leaves the command in ./result/bin"
+            "`nix profile` cannot use the stand-in for nixpkgs; `sh nix/offline.sh build .` leaves the "
+            "command in ./result/bin"
         )
     _check_owner()
     if request.command in plan.FLAKE_COMMANDS:

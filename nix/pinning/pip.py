@@ -71,8 +71,8 @@ def _failure(pins: list[Pin], said: str) -> str:
         return f"{sys.executable} has no pip: apt-get install python3-pip, then run this again"
     if "DO NOT MATCH THE HASHES" in said:
         return (
-            f"{_named(pins, said)}: pip's index serves other bytes than the pinned SHA-256: "
-            "restore nix/pins with git, or use another mirror of the index"
+            f"{_named(pins, said)}: the bytes of pip's index do not match the pinned SHA-256: restore "
+            "nix/pins with git, or use another mirror of the index"
         )
     reason = _reason(said)
     if reason:

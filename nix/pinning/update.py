@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="keep the version of every wheel that is pinned, and Debian's security archive if it is in use",
+        help="keep every pinned wheel's version, and Debian's security archive if it is in use",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and write nothing")
     options = parser.parse_args(arguments)

@@ -93,5 +93,5 @@ def _licence(entry: dict[str, Any], terms: dict[str, Term] | None = None) -> Lic
 def _expressions(licences: list[str]) -> tuple[Term, ...]:
     for each in licences:
         if spdx(each) != each:
-            raise ValueError(f"{each} is not how SPDX spells a licence: mend it in {_FOLDER.name}")
+            raise ValueError(f"{each} is not how SPDX spells a licence: correct it in {_FOLDER.name}")
     return tuple(Term(each) for each in licences)

@@ -10,7 +10,7 @@ let
   all = check: builtins.concatLists (map (name: check name "services.dgx-vllm.instances.${name}" instances.${name}) names);
 
   # Instances on the same port that can run at once.
-  beside = name: builtins.filter
+  simultaneous = name: builtins.filter
     (other: instances.${other}.port == instances.${name}.port && ! builtins.elem other (import ./conflicts.nix { inherit name instances; }))
     names;
   isLoopback = import ./is-loopback.nix;
@@ -52,15 +52,15 @@ in
 ++ all (name: option: instance: [
   {
     assertion = elsewhere name == [ ];
-    message = "${option} would take systemd's cache directory from ${quoted (elsewhere name)}, which has another user; give it a cacheDir of its own";
+    message = "${option} would take systemd's cache directory from ${quoted (elsewhere name)}, which has another user; give it its own cacheDir";
   }
   {
     assertion = ! instance.autoStart || rivals name == [ ];
-    message = "${option} starts with the machine, and so does ${quoted (rivals name)}, which cannot run beside it; set autoStart = false for one, or give each a memoryBudget";
+    message = "${option} starts with the machine, and so does ${quoted (rivals name)}, which cannot run at the same time; set autoStart = false for one, or give each a memoryBudget";
   }
   {
-    assertion = beside name == [ name ];
-    message = "${option}.port ${toString instance.port} is that of ${quoted (beside name)}, which may run at once; give each its own";
+    assertion = simultaneous name == [ name ];
+    message = "${option}.port ${toString instance.port} is also that of ${quoted (simultaneous name)}, which may run at the same time; give each its own";
   }
   {
     assertion = faults name == [ ];
@@ -81,15 +81,15 @@ in
   {
     # Such a node serves nobody, and a unit is active once it has answered.
     assertion = ! gives instance [ "headless" ];
-    message = "${option}: a headless node never answers, so that its unit would be ended as one that does not start; leave --headless out, and start that node by `dgx-vllm serve`";
+    message = "${option}: a headless node never answers, so systemd would end its unit as one that does not start; leave --headless out, and start that node with `dgx-vllm serve`";
   }
   {
     assertion = instance.user == null || builtins.elem instance.user users;
-    message = "${option}.user ${toString instance.user} is not among users.users, and the unit would not start; declare users.users.${toString instance.user}, or leave the option out for a user of the service's own";
+    message = "${option}.user ${toString instance.user} is not among users.users, so the unit would not start; declare users.users.${toString instance.user}, or leave the option out to use the service's own user";
   }
   {
     assertion = instance.user == null || instance.group == null || builtins.elem instance.group groups;
-    message = "${option}.group ${toString instance.group} is not among users.groups, and the unit would not start; declare users.groups.${toString instance.group}, or leave the option out";
+    message = "${option}.group ${toString instance.group} is not among users.groups, so the unit would not start; declare users.groups.${toString instance.group}, or leave the option out";
   }
   {
     assertion = instance.user != null || (instance.cacheDir == null && instance.stateDir == null);
@@ -97,11 +97,11 @@ in
   }
   {
     assertion = instance.group == null || instance.user != null;
-    message = "${option}.group is without a user; set ${option}.user as well";
+    message = "${option}.group needs a user; set ${option}.user as well";
   }
   {
     assertion = ! (instance.openFirewall && isLoopback instance.host);
-    message = "${option}.openFirewall opens a port that listens on ${instance.host} alone; set ${option}.host to an address of the network";
+    message = "${option}.openFirewall opens a port that listens only on ${instance.host}; set ${option}.host to an address of the network";
   }
   {
     assertion = ! instance.download || instance.model != null;
@@ -109,7 +109,7 @@ in
   }
   {
     assertion = ! builtins.any (file: file != null && startsWith builtins.storeDir file) [ instance.apiKeyFile instance.hfTokenFile instance.environmentFile ];
-    message = "${option}: a secret lies in ${builtins.storeDir}, which everybody can read; give the path of a file outside of it, in quotes";
+    message = "${option}: a secret lies in ${builtins.storeDir}, which everybody can read; give the quoted path of a file outside of it";
   }
   {
     assertion = ! builtins.any (secret: instance.environment ? ${secret}) secrets && ! gives instance [ "api-key" "hf-token" ];

@@ -16,7 +16,7 @@ let
       || builtins.any (word: builtins.match "--nnodes(=.*)?" word != null) instances.${name}.extraArgs)
     names;
 in
-map (name: "services.dgx-vllm.instances.${name} listens on ${instances.${name}.host} and asks nobody for a key; set apiKeyFile, or put a reverse proxy with TLS in front of 127.0.0.1") open
-++ map (name: "services.dgx-vllm.instances.${name} is one of several nodes; a unit has no access to InfiniBand devices and was not tried on two machines") spread
+map (name: "services.dgx-vllm.instances.${name} listens on ${instances.${name}.host} and requires no key; set apiKeyFile, or put a reverse proxy with TLS in front of 127.0.0.1") open
+++ map (name: "services.dgx-vllm.instances.${name} is one of several nodes; a unit has no access to InfiniBand devices, and two machines are untested") spread
 ++ when (wants && ! graphics) "hardware.graphics.enable is off, and /run/opengl-driver, where servers look for NVIDIA's driver, will not be there; set hardware.graphics.enable = true"
 ++ when (wants && ! driver) "no NVIDIA driver is configured; set services.xserver.videoDrivers = [ \"nvidia\" ] and hardware.nvidia.open = true"

@@ -36,7 +36,7 @@ def test_by_default() -> None:
         (["=--seed 1"], "give NAME or NAME=OPTIONS"),
         (["a b=--seed 1"], "give NAME or NAME=OPTIONS"),
         (["../a=--seed 1"], "give NAME or NAME=OPTIONS"),
-        (["a=--seed '1"], "these are no shell words"),
+        (["a=--seed '1"], "these are not valid shell words"),
         (["a=--dense-dtype fp5"], "invalid choice: 'fp5'"),
         (["dgx", "dgx=--seed 1"], "--variant dgx is given twice"),
     ],

@@ -49,7 +49,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     ("words", "said"),
     [
         (("--shapes", "llama"), ("no shape 'llama'", "qwen3-next")),
-        (("--shapes", "2048/100/8/2/64"), ("100", "no multiple of 64")),
+        (("--shapes", "2048/100/8/2/64"), ("100", "not a multiple of 64")),
         (("--shapes", "2048/128/8/9/64"), ("top-k",)),
         (("--tokens", "0,1"), ("--tokens", "1 to 16")),
         (("--tokens", "17"), ("--tokens",)),

@@ -150,7 +150,7 @@ def test_a_server_with_a_key(
     [
         (
             (),
-            "no server runs here; start one: dgx-vllm serve MODEL, or name one elsewhere: --url URL",
+            "no server is running; start one: dgx-vllm serve MODEL, or name one elsewhere: --url URL",
         ),
         (("--url", "http://127.0.0.1:9"), "does not answer"),
         (("--url", "ftp://x"), "give an address such as http://127.0.0.1:8888"),
@@ -201,9 +201,9 @@ def test_a_refusal_is_one_line_with_its_reason(talker: Talker, alone: dict[str, 
     [
         (
             {"error": {"message": "out of memory", "code": 500}},
-            "the server failed at the answer: out of memory",
+            "the server failed while answering: out of memory",
         ),
-        ({"choices": []}, "the answer broke off: the server ended it without a reason"),
+        ({"choices": []}, "the answer was cut off: the server ended it without a reason"),
     ],
 )
 def test_an_answer_that_fails_midway(talker: Talker, alone: dict[str, str], event: object, said: str) -> None:
@@ -359,4 +359,4 @@ def test_a_limit_is_named(talker: Talker, terminal: Terminal) -> None:
     talker.reason = "length"
     talker.answers.append(["and so"])
     terminal.type("hi\n")
-    terminal.await_("(the answer is cut off: it has reached the limit of tokens)")
+    terminal.await_("(the answer was cut off at the token limit)")

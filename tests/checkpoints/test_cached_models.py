@@ -135,7 +135,7 @@ def test_a_damaged_model_is_listed_though_huggingface_hub_skips_it(hub: Path) ->
 def test_a_revision_is_found_where_huggingface_hub_finds_it_offline(
     hub: Path, revision: str | None, main: str
 ) -> None:
-    """A `main` that names a commit that is not here is not here, whatever lies next to it."""
+    """A `main` that names a commit that has not been downloaded is not here, whatever lies next to it."""
     put(hub, "org/a", "config.json", b"{}")
     for reference, commit in (("main", main), ("v1", COMMIT), ("refs/pr/1", OTHER)):
         name(hub, "org/a", reference, commit)

@@ -79,7 +79,7 @@ def test_a_command_that_does_not_exist(run: Run, word: str, said: str) -> None:
 def test_a_flag_of_serve_in_front_of_the_command(run: Run) -> None:
     status, _, err = run("--max-model-len", "4096")
     assert status == 2
-    assert "it belongs behind the command: dgx-vllm serve --max-model-len" in err
+    assert "put it after the command: dgx-vllm serve --max-model-len" in err
 
 
 def test_help_is_shown_without_vllm_and_what_serves(environment: dict[str, str], tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ AMISS: dict[str, tuple[Change, str, Status, str, str]] = {
         limited,
         "control group",
         Status.WARN,
-        "8.0 GiB, which CUDA's memory escapes",
+        "8.0 GiB, which does not cover CUDA's memory",
         "MemAvailable",
     ),
     "kexec handover": (
@@ -344,7 +344,7 @@ def test_a_machine_in_order_has_nothing_to_improve(spark: Place) -> None:
     """On the old tree, a GPU that the CPU build does not need was "1 to improve"."""
     made = laptop(spark)
     assert (
-        rendered(examine(made)).splitlines()[-1] == "this machine can serve (without a GPU); nothing to mend"
+        rendered(examine(made)).splitlines()[-1] == "this machine can serve (without a GPU); nothing to fix"
     )
 
 
@@ -433,7 +433,7 @@ def test_what_models_share_is_counted_once(spark: Place) -> None:
     ("main", "said"),
     [
         ("a" * 40, "the content of a/b's model.safetensors is gone"),
-        ("b" * 40, "main of a/b is a commit that is not here"),
+        ("b" * 40, "main of a/b is a commit that has not been downloaded"),
     ],
 )
 def test_a_model_that_is_not_whole_any_more(spark: Place, main: str, said: str) -> None:

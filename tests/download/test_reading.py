@@ -32,4 +32,4 @@ def test_the_weights_that_vllm_will_read_are_fetched(
     assert {name for name in asked if name.endswith(".safetensors")} == weights
     again = ended(start("--if-missing", *words, MODEL))
     assert again.status == 0
-    assert "whole as far as its index says" in again.out
+    assert "complete according to its index" in again.out

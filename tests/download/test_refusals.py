@@ -147,7 +147,7 @@ def test_a_disk_that_fills_up_keeps_what_came(
     written = transfer.write
     with monkeypatch.context() as patch:
         patch.setattr(transfer, "write", nearly_full)
-        refused(download(), "the disk filled up", "what came is kept", status=1)
+        refused(download(), "the disk filled up", "the data so far is kept", status=1)
     assert cache.part(WEIGHTS).stat().st_size == 123_456
     assert download().status == 0
     assert [each.start for each in hub.asked(WEIGHTS)] == [0, 123_456]

@@ -87,7 +87,7 @@ def test_a_hub_that_is_down_or_busy_is_asked_again(
     assert outcome.status == 0
     assert cache.is_whole()
     assert outcome.slept == [5, 5, 10]
-    assert f"the hub answers {refusal[0]}; again in 10 s (2 of 10 attempts brought nothing)" in outcome.err
+    assert f"the hub answers {refusal[0]}; again in 10 s (2 of 10 attempts made no progress)" in outcome.err
 
 
 def test_a_page_of_somebody_else_is_no_listing(download: Run, hub: Hub, cache: Cache) -> None:
@@ -101,7 +101,9 @@ def test_it_gives_up_after_ten_attempts_without_a_byte(download: Run, hub: Hub, 
     hub.fails(WEIGHTS, Behaviour(sent=1000), *[Behaviour(DOWN)] * ATTEMPTS)
     outcome = download()
     assert outcome.status == 1
-    assert outcome.err.splitlines()[-1].startswith(f"dgx-vllm: {MODEL}: 10 attempts in a row brought nothing")
+    assert outcome.err.splitlines()[-1].startswith(
+        f"dgx-vllm: {MODEL}: 10 attempts in a row made no progress"
+    )
     assert outcome.slept == [5, 5, 10, 20, 40, 80, 160, 300, 300, 300]
     assert cache.part(WEIGHTS).stat().st_size == 1000
     assert not (cache.folder / "refs").exists()
@@ -171,8 +173,8 @@ def test_a_file_that_stays_corrupt_is_refused(download: Run, hub: Hub, cache: Ca
     hub.fails(WEIGHTS, *[Behaviour(corrupt=True)] * 3)
     outcome = download()
     assert outcome.status == 1
-    assert f"{WEIGHTS} of {MODEL} came twice with another hash" in outcome.err.splitlines()[-1]
-    assert outcome.err.count("it is fetched again") == 1
+    assert f"{WEIGHTS} of {MODEL} arrived twice with a hash that differs" in outcome.err.splitlines()[-1]
+    assert outcome.err.count("fetching it again") == 1
     assert len(hub.asked(WEIGHTS)) == 2
     assert not cache.blob(WEIGHTS).exists()
     assert not cache.part(WEIGHTS).exists()
@@ -252,7 +254,7 @@ def test_with_xet_huggingface_hub_downloads_and_the_hash_still_counts(
     assert outcome.status == 0
     assert cache.is_whole()
     assert len(hub.asked(WEIGHTS)) == 2
-    assert "says to use Xet" in outcome.err
+    assert "enables Xet" in outcome.err
     assert download().status == 0
     assert len(hub.asked(WEIGHTS)) == 2
 

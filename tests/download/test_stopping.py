@@ -32,7 +32,7 @@ def test_in_the_middle_of_a_file(start: Start, hub: Hub, cache: Cache) -> None:
     process.terminate()
     outcome = ended(process)
     assert outcome.status == 143
-    assert outcome.err.splitlines()[-1].startswith("dgx-vllm: stopped by SIGTERM; what came is kept")
+    assert outcome.err.splitlines()[-1].startswith("dgx-vllm: stopped by SIGTERM; the data so far is kept")
     assert cache.part(WEIGHTS).stat().st_size == 120_000
 
     outcome = ended(start())

@@ -212,7 +212,7 @@ def test_a_file_that_trickles_is_a_failed_attempt(
     outcome = download()
     assert outcome.status == 0
     assert "bytes of model.safetensors came in" in outcome.err
-    assert "2 of 10 attempts brought nothing" in outcome.err, "what trickled in is no progress"
+    assert "2 of 10 attempts made no progress" in outcome.err, "what trickled in is no progress"
     assert cache.is_whole()
 
 
@@ -229,7 +229,7 @@ def test_a_hub_that_says_nothing_ends_after_its_attempts(
         outcome = download()
     assert outcome.status == 1
     assert "the hub does not answer" in outcome.err
-    assert "10 attempts in a row brought nothing" in outcome.err
+    assert "10 attempts in a row made no progress" in outcome.err
 
 
 def test_vllm_does_not_wait_for_a_silent_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def test_refusals(
     refused(run("eval", small, "--against", small), "no matrix", "another precision")
     refused(run("eval", small, "--dense-dtype", "fp8", "--text", tmp_path / "none"), "No such file")
     refused(run("eval", small / "config.json", "--dense-dtype", "fp8"), "is a file")
-    refused(run("eval", tmp_path / "nowhere", "--dense-dtype", "fp8"), "there is nothing at")
+    refused(run("eval", tmp_path / "nowhere", "--dense-dtype", "fp8"), "does not exist; give")
     other = dict(plain)
     other["model.layers.0.mlp.experts.0.up_proj.weight"] = drawn(16, 64, 4)
     refused(

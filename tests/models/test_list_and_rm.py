@@ -88,11 +88,11 @@ def listed(run: Run, *words: str) -> dict[str, dict[str, object]]:
 
 
 def test_nothing_is_here(run: Run, hub: Path) -> None:
-    assert run("list") == (0, f"no model is in {hub}; fetch one: dgx-vllm download MODEL\n", "")
+    assert run("list") == (0, f"there is no model in {hub}; fetch one: dgx-vllm download MODEL\n", "")
     assert run("list", "--json") == (0, "[]\n", "")
     status, _, err = run("rm", "org/a", "--yes")
     assert status == 1
-    assert "org/a is not here; dgx-vllm list shows what is" in err
+    assert "org/a is not downloaded; dgx-vllm list shows what is" in err
 
 
 def test_models_with_size_use_and_profile(run: Run, hub: Path, serving: Callable[..., None]) -> None:
@@ -122,9 +122,9 @@ def test_a_model_that_is_not_whole(run: Run, hub: Path) -> None:
     (put(hub, "org/gone", 10) / "blobs" / "0").unlink()
     (put(hub, "org/lost", 10) / "refs" / "main").write_text("d" * 40)
     found = listed(run)
-    assert found["org/part"]["missing"] == "its download did not come to its end"
+    assert found["org/part"]["missing"] == "its download is incomplete"
     assert found["org/gone"]["missing"] == "a file is gone"
-    assert found["org/lost"]["missing"] == "main names a commit that is not here"
+    assert found["org/lost"]["missing"] == "main names a commit that has not been downloaded"
     for name in found:
         assert run("rm", name, "--yes")[0] == 0
     assert listed(run) == {}
@@ -137,7 +137,7 @@ def test_what_others_share_stays(run: Run, hub: Path) -> None:
     store = hub / "blobs" / "ab" / digest
     status, out, _ = run("rm", "org/a", "--yes")
     assert status == 0
-    assert "stay with other models" in out
+    assert "are shared with other models" in out
     assert store.exists()
     assert (hub / "models--org--b" / "snapshots" / COMMIT / "model.safetensors").read_bytes() == bytes(1000)
     assert run("rm", "org/b", "--yes")[0] == 0
@@ -218,7 +218,7 @@ def test_a_services_cache_is_listed_and_its_model_kept(
     monkeypatch.setattr(systemd, "found", lambda environ: [Unit(properties, False)])
     rows = json.loads(run("list", "--json")[1])
     assert [(each["cache"], each["servers"]) for each in rows] == [(str(hub), []), (str(theirs), ["main"])]
-    assert "say which one: --cache DIRECTORY" in run("rm", "org/a", "--yes")[2]
+    assert "choose one with --cache DIRECTORY" in run("rm", "org/a", "--yes")[2]
     assert "in use by main" in run("rm", "org/a", "--yes", "--cache", theirs)[2]
     assert folder.exists()
     assert run("rm", "org/a", "--yes", "--cache", hub)[0] == 0
@@ -236,7 +236,7 @@ def test_a_service_that_is_stopped_is_named(run: Run, hub: Path, monkeypatch: py
     assert (listed(run)["org/a"]["servers"], listed(run)["org/a"]["services"]) == ([], ["main"])
     status, out, _ = run("rm", "org/a", "--yes")
     assert status == 0
-    assert "the service main does not run now; its next start will need org/a again" in out
+    assert "the service main is not running now; its next start will need org/a again" in out
 
 
 def test_a_cache_that_is_not_there(run: Run, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_what_a_config_leaves_out_costs_its_own_line(
     found = model.understand(source.find(str(directory), {}))
     report.show(outlook.of(found, None, Wish(10**11, "given")), Console(width=160))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("unknown: ")]
-    assert lines == [f"unknown: {each}. The config does not tell." for each in unknown]
+    assert lines == [f"unknown: {each}. The config does not say." for each in unknown]
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_what_is_unknown_is_not_guarded(spark: Machine, tmp_path: Path) -> None:
     launch = planned(spark, 110 * GB, subject)
     assert launch.refusal is None
     assert "kv-cache-memory-bytes" not in launch.settings
-    assert any("nothing guards this start" in note for note in launch.notes)
+    assert any("this start is not guarded" in note for note in launch.notes)
     # vLLM may take 0.75 of all memory, which leaves two jobs of 8 GB.
     assert {each.name: each.value for each in launch.variables}["MAX_JOBS"] == "2"
 

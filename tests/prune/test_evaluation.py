@@ -133,7 +133,7 @@ def test_a_checkpoint_is_no_distance_from_itself(run: Run, checkpoint: Path, tmp
 def test_refusals(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("prune", checkpoint, out)
-    refused(run("eval-prune", checkpoint, checkpoint), "does not say that it is pruned")
+    refused(run("eval-prune", checkpoint, checkpoint), "is not marked as pruned")
     refused(run("eval-prune", "demo", out), "give a checkpoint that was pruned from it")
     text = tmp_path / "text"
     refused(run("eval-prune", checkpoint, out, "--text", text), "No such file")

@@ -166,20 +166,20 @@ def test_refused_words(run: Run, checkpoint: Path, calibration: Path, tmp_path: 
     refused(run("prune", checkpoint, out, "--pattern", "1:4"), "'1:4'", "2:4, 4:8-pairs")
     both = ("--method", "magnitude", "--calibration", calibration)
     refused(run("prune", checkpoint, out, *both), "--calibration is for --method activation")
-    refused(run("prune", tmp_path / "nothing", out), "nothing", "exists")
+    refused(run("prune", tmp_path / "nothing", out), "nothing", "does not exist")
     assert not out.exists()
 
 
 def test_refused_places(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     refused(run("prune", checkpoint, checkpoint), "the checkpoint itself")
     refused(run("prune", checkpoint, checkpoint / "pruned"), "the checkpoint itself or in it")
-    refused(run("prune", checkpoint, tmp_path), "lies in OUT", "give an OUT of its own")
+    refused(run("prune", checkpoint, tmp_path), "lies in OUT", "give a separate OUT")
     file = tmp_path / "file"
     file.write_text("")
     refused(run("prune", checkpoint, file), "is a file")
     other = tmp_path / "other"
     shutil.copytree(checkpoint, other)
-    refused(run("prune", checkpoint, other), "is no pruned checkpoint")
+    refused(run("prune", checkpoint, other), "is not a pruned checkpoint")
     out = tmp_path / "out"
     run("prune", checkpoint, out)
     refused(run("prune", checkpoint, out, "--method", "magnitude"), "in another way", "activation")
@@ -223,7 +223,7 @@ def test_refused_checkpoints(run: Run, checkpoint: Path, tmp_path: Path) -> None
 
     for change, said in (
         (narrow, f"{down}.weight is [64, 7], where [64, 16] belongs"),
-        (flat, "are no matrices"),
+        (flat, "are not matrices"),
     ):
         copy = tmp_path / said[-6:].strip()
         shutil.copytree(checkpoint, copy)
@@ -256,7 +256,7 @@ def test_refused_calibrations(run: Run, checkpoint: Path, tmp_path: Path) -> Non
     path.write_text("no tensors")
     shutil.rmtree(tmp_path / "out")
     words = ("prune", checkpoint, tmp_path / "out", "--calibration", path)
-    refused(run(*words), "is no calibration", "dgx-vllm calibrate")
+    refused(run(*words), "is not a calibration file", "dgx-vllm calibrate")
 
 
 def test_a_full_disk(run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def test_nothing_runs_and_one_line_says_so(run: Run, systemd: Systemd, words: li
     status, out, err = run(*words)
     assert status == (0 if words == ["ps"] else 1)
     said = (out or err).removeprefix("dgx-vllm: ")
-    assert said == "no server runs here; start one: dgx-vllm serve MODEL\n"
+    assert said == "no server is running; start one: dgx-vllm serve MODEL\n"
     assert run("ps", "--json") == (0, "[]\n", "")
 
 
@@ -226,7 +226,7 @@ def test_status_asks_the_server(run: Run, systemd: Systemd, plain: Plain, answer
 def test_health_of_the_only_server(
     run: Run, systemd: Systemd, plain: Plain, answering: type[_Handler]
 ) -> None:
-    assert run("health")[2] == "dgx-vllm: no server runs here; start one: dgx-vllm serve MODEL\n"
+    assert run("health")[2] == "dgx-vllm: no server is running; start one: dgx-vllm serve MODEL\n"
     plain(port=answering.port)  # type: ignore[attr-defined]
     assert run("health") == (0, f"{answering.port} is healthy\n", "")  # type: ignore[attr-defined]
     answering.status = 503
@@ -276,10 +276,10 @@ def test_which_of_two_must_be_said(run: Run, systemd: Systemd, plain: Plain) -> 
     plain(), plain(port=9002)
     status, _, err = run("stop")
     assert status == 2
-    assert "several servers run; name one: 9001 (org/model), 9002 (org/model)" in err
+    assert "several servers are running; name one: 9001 (org/model), 9002 (org/model)" in err
     status, _, err = run("stop", "org/model")
     assert status == 2
-    assert "may be any of 9001 (org/model), 9002 (org/model); name one" in err
+    assert "could be any of 9001 (org/model), 9002 (org/model); name one" in err
     status, _, err = run("stop", "9003")
     assert status == 1
     assert "there is no server '9003'; did you mean" in err
@@ -407,4 +407,4 @@ def test_a_server_without_a_log(run: Run, systemd: Systemd, plain: Plain) -> Non
     plain()
     status, _, err = run("logs")
     assert status == 1
-    assert "keeps no log here" in err
+    assert "has no log here" in err

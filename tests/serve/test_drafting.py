@@ -40,5 +40,5 @@ def test_acceptance_is_in_metrics_and_said_at_the_end(
         # Nothing was asked for in between.
         assert len(said) == 1
         assert said[0].startswith(
-            f"dgx-vllm: {found} (to weigh their number: dgx-vllm plan demo --acceptance "
+            f"dgx-vllm: {found} (to choose their number: dgx-vllm plan demo --acceptance "
         )

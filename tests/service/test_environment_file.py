@@ -130,7 +130,7 @@ def test_what_systemd_does_not_take_does_not_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(tmp_path, "# VLLM_USE_V1=1\n;PORT=x\nexport VLLM_USE_V1=1\n")
-    assert "systemd passes over 'export VLLM_USE_V1=1'" in capsys.readouterr().err
+    assert "systemd ignores 'export VLLM_USE_V1=1'" in capsys.readouterr().err
 
 
 def test_a_byte_order_mark_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +139,7 @@ def test_a_byte_order_mark_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_comment_after_a_value_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a comment needs a line of its own there"):
+    with pytest.raises(UserError, match="there, a comment needs its own line"):
         install(tmp_path, "MAX_MODEL_LEN=4096 # tokens\n")
 
 
@@ -158,7 +158,7 @@ def test_a_comment_may_be_in_any_encoding_and_a_variable_may_not(
 
 def test_a_byte_of_zero_is_refused_as_systemd_refuses_it(tmp_path: Path) -> None:
     (tmp_path / "env").write_bytes("PORT=9000\n".encode("utf-16-le"))
-    with pytest.raises(UserError, match="byte of zero, and systemd does not take it; save it as UTF-8"):
+    with pytest.raises(UserError, match="null byte, which systemd rejects; save it as UTF-8"):
         install_service(["org/m"], os.environ, replace(WISH, environment_file=tmp_path / "env"))
 
 
@@ -212,9 +212,7 @@ def test_a_model_that_the_file_keeps_from_the_hub_must_be_in_the_services_cache(
 
 # --- open to the network --------------------------------------------------------------------------------
 
-SENTENCE = (
-    "and asks nobody for a key; give --api-key-file, or put a reverse proxy with TLS in front of 127.0.0.1"
-)
+SENTENCE = "and requires no key; give --api-key-file, or put a reverse proxy with TLS in front of 127.0.0.1"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -277,7 +275,7 @@ def test_a_file_of_variables_is_checked_by_itself(tmp_path: Path) -> None:
         ("PORT=http\n", "PORT must be a whole number"),
         ("VERBOSE=yes\n", "VERBOSE='yes'"),
         ("HF_ENDPOINT=hub\n", "HF_ENDPOINT='hub'"),
-        ("export A=1\n", "systemd passes over 'export A=1'"),
+        ("export A=1\n", "systemd ignores 'export A=1'"),
     ],
 )
 def test_a_bad_file_of_variables_is_refused_by_itself(tmp_path: Path, text: str, said: str) -> None:

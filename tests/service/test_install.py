@@ -193,7 +193,7 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("fields", "said"),
     [
         ({"name": "A b"}, "give lower-case letters, digits and dashes"),
-        ({"name": "main-download"}, "units that end so fetch models"),
+        ({"name": "main-download"}, "units whose names end so fetch models"),
         (
             {"options": Options(api_key_file=Path("/a b"))},
             "a unit cannot name a path with blanks, colons or percent signs",

@@ -34,7 +34,7 @@ TAKEN = {
     "variable": {"A", "_a1"},
 }
 GRAPHICS, DRIVER = "hardware.graphics.enable = true", "no NVIDIA driver is configured"
-NODES, OPEN = "one of several nodes", "asks nobody for a key"
+NODES, OPEN = "one of several nodes", "requires no key"
 WARNED = {
     "nothing": [],
     "key": [],

@@ -216,7 +216,9 @@ def test_a_path_in_a_home_that_only_a_file_names_is_refused(here: Path) -> None:
     config = here / "vllm.yaml"
     config.write_text("tokenizer: /home/alice/tokenizer\n")
     wish = replace(WISH, config=config)
-    with pytest.raises(UserError, match="sees of a home only what its command line names; give --tokenizer"):
+    with pytest.raises(
+        UserError, match="sees only the parts of a home that its command line names; give --tokenizer"
+    ):
         install_service(["org/m"], os.environ, wish)
     install_service(["org/m", "--tokenizer", "/home/alice/tokenizer"], os.environ, wish)
     install_service(["org/m"], os.environ, replace(wish, user=True))

@@ -23,7 +23,7 @@ def test_an_amount(text: str, count: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "lots", "-1GB", "8 apples", "1e9", "8GBs"])
 def test_what_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is no amount of memory"):
+    with pytest.raises(UserError, match="is not an amount of memory"):
         parse(text, "--memory-reserve")
 
 

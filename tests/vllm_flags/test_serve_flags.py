@@ -122,7 +122,7 @@ def test_spellings(words: list[str], found: dict[str, Value]) -> None:
     [
         (["--max-modle-len", "1"], "did you mean --max-model-len"),
         (["--tp", "2"], "no flag --tp; did you mean --tensor-parallel-size?"),
-        (["--help"], "--help is no setting"),
+        (["--help"], "--help is not a setting"),
         (["--nonesuch"], "vllm serve --help=all"),
         (["--specultive-config.method", "mtp"], "did you mean --speculative-config"),
         (["--port"], "--port"),

@@ -25,7 +25,7 @@ RETRY_SECONDS = 10
 _PROBED = ("/health", "/ping")
 _NO_KEY = Refusal(
     401,
-    "this server asks for its API key: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'",
+    "this server requires its API key: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'",
     {"WWW-Authenticate": "Bearer"},
 )
 _NO_WEBSOCKET = Refusal(404, "there is no websocket at this path")
@@ -101,7 +101,7 @@ class Admission:
         try:
             await self._control.start(scope["app"])
         except OSError as error:  # clients are served all the same
-            logging.getLogger("vllm.dgx_vllm").error("the control socket cannot be made: %s", error)
+            logging.getLogger("vllm.dgx_vllm").error("cannot create the control socket: %s", error)
         try:
             await self._app(scope, receive, send)
         finally:

@@ -129,20 +129,20 @@ def _check_words(where: str, words: Sequence[str]) -> None:
                 f"{name} belongs to a variant; give it there, such as --variant mine='{name} fp8'"
             )
         if name in _SERVES_OWN:
-            raise UserError(f"{where}{name} is for serve alone; leave it out")
+            raise UserError(f"{where}{name} is only for serve; leave it out")
 
 
 def _model(wish: Wish, place: Path) -> str:
     """What `serve` is given as the model."""
     if wish.model in model_configs.NAMES:
         if not wish.dummy:
-            raise UserError(f"{wish.model} is a shape without weights; give --dummy with it")
+            raise UserError(f"{wish.model} is a shape without weights; add --dummy")
         directory = place / wish.model
         directory.mkdir()
         return str(model_configs.write(directory, wish.model, wish.layers))
     if wish.layers is not None:
         raise UserError(
-            f"--layers is for shapes ({', '.join(model_configs.NAMES)}), and {wish.model} is none"
+            f"--layers is for shapes ({', '.join(model_configs.NAMES)}), and {wish.model} is not one of them"
         )
     return wish.model
 

@@ -81,7 +81,9 @@ def parse(text: str) -> Variant:
     try:
         words = shlex.split(options)
     except ValueError as error:
-        raise UserError(f"--variant {name}: these are no shell words ({error}); check the quotes") from error
+        raise UserError(
+            f"--variant {name}: these are not valid shell words ({error}); check the quotes"
+        ) from error
     own = _Parser(prog=f"--variant {name}", add_help=False, allow_abbrev=False)
     own.add_argument("--dense-dtype", choices=get_args(Dtype))
     found, rest = own.parse_known_args(words)
@@ -100,5 +102,5 @@ def chosen(texts: Sequence[str], platform: Platform) -> list[Variant]:
     names = [each.name for each in variants]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UserError(f"--variant {twice} is given twice; give each a name of its own")
+        raise UserError(f"--variant {twice} is given twice; give each variant its own name")
     return variants

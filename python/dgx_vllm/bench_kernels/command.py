@@ -48,7 +48,7 @@ def bench_kernels(
         library.find("bounds")
     except NoLibraryError as error:
         raise UserError(
-            f"bench-kernels: {error}; the build for a GB10 has it, and {library.VARIABLE} names another",
+            f"bench-kernels: {error}; the build for a GB10 includes it, or set {library.VARIABLE} to another",
             FAILURE,
         ) from error
     driver.enter(environ)
@@ -165,7 +165,7 @@ def _peer(name: str) -> Implementation | None:
 
 
 def _left_out(what: str, error: Exception) -> None:
-    say(f"{what} is left out: {_first_line(error)}")
+    say(f"{what} is skipped: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

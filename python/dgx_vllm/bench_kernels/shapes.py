@@ -64,7 +64,7 @@ def _shape(name: str) -> Shape:
     shape = Moe(name, *map(int, sizes))
     for size in (shape.hidden, shape.intermediate, shape.shared_intermediate):
         if size % DIM_MULTIPLE:
-            raise UserError(f"{size} in the shape {name} is no multiple of {DIM_MULTIPLE}")
+            raise UserError(f"{size} in the shape {name} is not a multiple of {DIM_MULTIPLE}")
     if shape.top_k > min(MAX_EXPERTS_PER_TOKEN, shape.experts):
         raise UserError(
             f"top-k of the shape {name} must be at most {MAX_EXPERTS_PER_TOKEN} and at most its experts"

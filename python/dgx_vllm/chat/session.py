@@ -21,8 +21,8 @@ _HELP = (
 )
 _ENDS = ("/bye", "/exit", "/quit")
 _REASONS = {
-    "length": "(the answer is cut off: it has reached the limit of tokens)",
-    "abort": "(the server has stopped the answer)",
+    "length": "(the answer was cut off at the token limit)",
+    "abort": "(the server stopped the answer)",
 }
 
 
@@ -89,7 +89,7 @@ class Session:
                 self._screen.note("(forgotten)")
             elif word == "/system":
                 self._behave(rest or None)
-                self._screen.note("(noted)" if rest else "(the model's own way)")
+                self._screen.note("(noted)" if rest else "(the model's default)")
             elif word in ("/help", "/?"):
                 for each in _HELP:
                     self._screen.note(each)

@@ -65,10 +65,10 @@ def answer(
                     reason = choice.get("finish_reason") or reason
     except httpx.HTTPError as error:
         raise UserError(
-            f"the server is not there any more, or broke off ({error or type(error).__name__})", FAILURE
+            f"the server is gone or closed the connection ({error or type(error).__name__})", FAILURE
         ) from error
     if reason is None:
-        raise UserError("the answer broke off: the server ended it without a reason", FAILURE)
+        raise UserError("the answer was cut off: the server ended it without a reason", FAILURE)
     yield Piece("end", reason, tokens)
 
 
@@ -83,7 +83,7 @@ def refusal(response: httpx.Response) -> str:
     text = " ".join(str(message or response.reason_phrase).split())
     remedy = {
         401: "; give the key: --api-key-file FILE, or VLLM_API_KEY",
-        404: "; the model's name may be another one: dgx-vllm status",
+        404: "; check the model's name: dgx-vllm status",
         503: "; try again in a moment",
     }.get(response.status_code, "")
     return f"the server answers {response.status_code}: {text}{remedy}"
@@ -99,12 +99,12 @@ def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
         try:
             event = json.loads(data)
         except ValueError as error:
-            raise UserError(f"the server sends what is not JSON: {data[:80]!r}", FAILURE) from error
+            raise UserError(f"the server sent something other than JSON: {data[:80]!r}", FAILURE) from error
         if isinstance(event, dict):
             if "error" in event:
                 fault = event["error"]
                 said = fault.get("message") if isinstance(fault, dict) else fault
-                raise UserError(f"the server failed at the answer: {said}", FAILURE)
+                raise UserError(f"the server failed while answering: {said}", FAILURE)
             yield event
 
 

@@ -108,7 +108,7 @@ def _asked(client: httpx.Client, where: str, model: str | None) -> Target:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(f"{where} does not answer ({error or type(error).__name__})", FAILURE) from error
     except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{where} answers, and is no server of OpenAI's API", FAILURE) from error
+        raise UserError(f"{where} answers, but it does not speak OpenAI's API", FAILURE) from error
     if not names:
         raise UserError(f"{where} serves no model", FAILURE)
     if model is not None and model not in names:

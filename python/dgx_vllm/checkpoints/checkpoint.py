@@ -199,7 +199,7 @@ def other_commit(model: str, cache: Path, revision: str | None = None, option: b
     for path in hub_cache.others(cache, model, revision):
         if config_file(path):
             either = f"--revision {path.name}, or " if option else ""
-            return f"; another commit is here: give {either}the directory {path}"
+            return f"; another commit is downloaded: give {either}the directory {path}"
     return ""
 
 
@@ -234,8 +234,8 @@ def json_object(path: Path) -> dict[str, Any]:
     found = _decoded(path)
     if not isinstance(found, dict):
         raise UserError(
-            f"{path} is truncated or not JSON (it holds no object, but {type(found).__name__}); "
-            "fetch the checkpoint again"
+            f"{path} is truncated or not JSON (it holds {type(found).__name__}, not an object); fetch the "
+            "checkpoint again"
         )
     return found
 
@@ -260,7 +260,7 @@ def _check_config(directory: Path, found: Collection[str], reading: Reading) -> 
         json_object(directory / name)
         return
     if file_formats.only_gguf(found):
-        raise UserError(f"{directory} holds GGUF alone: {file_formats.NO_GGUF}")
+        raise UserError(f"{directory} holds only GGUF: {file_formats.NO_GGUF}")
     _refuse_dangling(directory / name)
     asked = (
         "" if reading.config_format == "auto" else f", which --config-format {reading.config_format} asks for"
@@ -312,8 +312,8 @@ def _without_weights(directory: Path, found: Collection[str], reading: Reading) 
     names = " or ".join(dict.fromkeys(file_formats.patterns(found, reading)))
     if reading.load_format == "auto" and file_formats.resolved(found, reading).load_format == "mistral":
         return UserError(
-            f"{directory} has {names} in a folder, and vLLM would look for it next to the config alone; "
-            "give --load-format safetensors, or the folder's own path"
+            f"{directory} has {names} in a folder, and vLLM would look for it only next to the config; give "
+            "--load-format safetensors, or the folder's own path"
         )
     asked = "" if reading.load_format == "auto" else f", which --load-format {reading.load_format} asks for"
     return UserError(f"{directory} has no weights ({names}){asked}; fetch the checkpoint again")

@@ -32,8 +32,8 @@ class Fields:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise UserError(
-                f"{self.model}: config.json has {names[0]} = {value!r}, which is no count; "
-                "fetch the checkpoint's config.json again"
+                f"{self.model}: config.json has {names[0]} = {value!r}, which is not a count; fetch the "
+                "checkpoint's config.json again"
             )
         return value
 
@@ -68,7 +68,7 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-            raise UserError(f"{self.model}: config.json has a {name} that is no list of names")
+            raise UserError(f"{self.model}: config.json has a {name} that is not a list of names")
         return value
 
     def numbers(self, name: str) -> list[int]:

@@ -93,5 +93,7 @@ def header(path: Path) -> Header:
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; fetch the checkpoint again") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is truncated or no safetensors file; fetch the checkpoint again") from error
+        raise UserError(
+            f"{path} is truncated or not a safetensors file; fetch the checkpoint again"
+        ) from error
     return Header(8 + length, tensors)

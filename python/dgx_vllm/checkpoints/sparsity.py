@@ -56,8 +56,8 @@ def declared(config: Mapping[str, Any], beside: Mapping[str, Any] | None = None)
                 ) from error
             if sparsity.pattern not in PATTERNS:
                 raise UserError(
-                    f"the checkpoint's {FIELD} is {sparsity.pattern!r}, known are {', '.join(PATTERNS)}; "
-                    "prune it again"
+                    f"the checkpoint's {FIELD} is {sparsity.pattern!r} (known: {', '.join(PATTERNS)}); prune "
+                    "it again"
                 )
             return sparsity
     return None

@@ -58,7 +58,7 @@ def read(model: str, config: Mapping[str, Any] | None) -> Speculator | None:
         ) from error
     if not isinstance(verifier, str) or not verifier or not isinstance(tokens, int):
         raise UserError(
-            f"{model} is a speculators repository whose config.json names no verifier and number of drafts; "
-            "give --speculative-config with it as the draft model, and the verifier as the model"
+            f"{model} is a speculators repository whose config.json names neither a verifier nor a number of "
+            "drafts; give --speculative-config with it as the draft model, and the verifier as the model"
         )
     return Speculator(model, verifier, _METHODS.get(str(method), str(method)), tokens)

@@ -136,7 +136,7 @@ def check_environment(
 
     found = environment_file.load(str(file))
     for line in found.ignored:
-        raise UserError(f"{file}: systemd passes over {line!r}; write NAME=VALUE")
+        raise UserError(f"{file}: systemd ignores {line!r}; write NAME=VALUE")
     own_variables.check(found.variables, machine.detect().vllm)
     print(f"{file}: {_counted(len(found.variables), 'variable')}")
 

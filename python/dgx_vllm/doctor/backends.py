@@ -165,7 +165,7 @@ def _flashinfer(place: Place, gpu: Gpu | str) -> list[Finding]:
         return [Finding(_AREA, subject, Status.WARN, value, remedy, data)]
     bounded = isinstance(gpu, Gpu) and gpu.unified
     if bounded and not jobs:
-        value = f"compiles with {compiler}, serve sets how many jobs fit beside the model"
+        value = f"compiles with {compiler}, serve sets how many jobs fit next to the model"
         return [Finding(_AREA, subject, Status.OK, value, data=data)]
     cores = len(os.sched_getaffinity(0))
     asked = f"{jobs} jobs (MAX_JOBS)" if jobs else f"one job a core ({cores})"
@@ -178,7 +178,7 @@ def _flashinfer(place: Place, gpu: Gpu | str) -> list[Finding]:
 
 def _fewer_jobs(place: Place, bounded: bool) -> str:
     if bounded:
-        return "unset MAX_JOBS: serve sets as many as fit beside the model (flashinfer#3634)"
+        return "unset MAX_JOBS: serve sets as many as fit next to the model (flashinfer#3634)"
     # Half of what is free, since a first start compiles while the model is in memory.
     return f"export MAX_JOBS={max(1, _available(place) // (2 * _JOB_BYTES))} (flashinfer#3634)"
 

@@ -24,7 +24,7 @@ _HARMFUL = {
 _STUCK_MHZ = 1000
 _BUSY_PERCENT = 50
 
-_COOL = "let air to it, or cap the clock: sudo nvidia-smi -lgc 0,2100 (open-gpu-kernel-modules#1358)"
+_COOL = "improve its airflow, or cap the clock: sudo nvidia-smi -lgc 0,2100 (open-gpu-kernel-modules#1358)"
 _MAINS = "shut down, unplug the power supply from the mains, start again (a restart is not enough)"
 
 _AREA = "clocks"

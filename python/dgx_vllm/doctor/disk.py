@@ -58,7 +58,7 @@ def _broken(models: Sequence[CachedModel]) -> list[tuple[str, str]]:
         if gone:
             found.append((model.name, f"the content of {model.name}'s {gone} is gone"))
         elif "main" in model.lost and model.snapshots:
-            found.append((model.name, f"main of {model.name} is a commit that is not here"))
+            found.append((model.name, f"main of {model.name} is a commit that has not been downloaded"))
     return found
 
 

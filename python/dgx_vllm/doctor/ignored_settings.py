@@ -29,7 +29,7 @@ def findings(place: Place) -> list[Finding]:
         if (fault := _fault(name, place.environ[name], known, vllm)) is not None
     }
     if not faults:
-        return [Finding(_AREA, "ignored", Status.OK, "no variable that is set would be ignored")]
+        return [Finding(_AREA, "ignored", Status.OK, "vLLM reads every variable that is set")]
     shown = list(faults)[:_SHOWN]
     found = [_finding(name, *faults[name].split(": ", 1)) for name in shown]
     rest = list(faults)[_SHOWN:]

@@ -28,7 +28,7 @@ def findings(place: Place, gpu: Gpu | str) -> list[Finding]:
     text = place.read("/proc/meminfo")
     info = _meminfo(text or "")
     if "MemTotal" not in info:
-        return [Finding(_AREA, "memory", Status.UNKNOWN, "/proc/meminfo says nothing", "mount /proc")]
+        return [Finding(_AREA, "memory", Status.UNKNOWN, "/proc/meminfo cannot be read", "mount /proc")]
     unified = isinstance(gpu, Gpu) and gpu.unified
     return [
         _memory(info, gpu, unified),
@@ -65,7 +65,7 @@ def _memory(info: dict[str, int], gpu: Gpu | str, unified: bool) -> Finding:
             Status.WARN,
             f"{value}; serve takes less than its default share of {UNIFIED_MEMORY_UTILIZATION}, "
             f"{_gib(wanted)} GiB",
-            "end what holds it, or see what still fits: dgx-vllm plan MODEL",
+            "stop what uses it, or see what still fits: dgx-vllm plan MODEL",
             data,
         )
     return Finding(_AREA, "memory", Status.OK, value, data=data)
@@ -93,7 +93,7 @@ def _swap(info: dict[str, int], unified: bool) -> Finding:
             "swap",
             Status.WARN,
             f"{value}: a Spark under memory pressure can hang (open-gpu-kernel-modules#1358)",
-            "end what holds memory, then sudo swapoff -a && sudo swapon -a",
+            "stop what uses memory, then sudo swapoff -a && sudo swapon -a",
             data,
         )
     return Finding(_AREA, "swap", Status.OK, value, data=data)
@@ -110,14 +110,14 @@ def _cgroup(place: Place, info: dict[str, int], unified: bool) -> Finding:
                 _AREA,
                 "control group",
                 Status.OK,
-                "no limit; CUDA's memory would escape it here, serve's watch on MemAvailable holds",
+                "no limit; it would not cover CUDA's memory here, serve's watch on MemAvailable does",
                 data=data,
             )
         return Finding(
             _AREA,
             "control group",
             Status.WARN,
-            f"limit of {_gib(limit)} GiB, which CUDA's memory escapes",
+            f"limit of {_gib(limit)} GiB, which does not cover CUDA's memory",
             "rely on serve's watch on MemAvailable (--memory-floor), not on MemoryMax",
             data,
         )

@@ -59,9 +59,9 @@ def _sum(examination: Examination) -> str:
         status: sum(finding.status is status for finding in examination.findings)
         for status in (Status.FAIL, Status.WARN, Status.UNKNOWN)
     }
-    words = {Status.FAIL: "to mend first", Status.WARN: "to improve", Status.UNKNOWN: "unknown"}
+    words = {Status.FAIL: "to fix first", Status.WARN: "to improve", Status.UNKNOWN: "unknown"}
     listed = ", ".join(f"{count} {words[status]}" for status, count in counts.items() if count)
     # A machine without a GPU serves the demo, which is not what it would be asked about first.
     where = "" if examination.gpu else " (without a GPU)"
     verdict = f"this machine can serve{where}" if examination.serves else f"this machine cannot serve{where}"
-    return f"{verdict}: {listed}" if listed else f"{verdict}; nothing to mend"
+    return f"{verdict}: {listed}" if listed else f"{verdict}; nothing to fix"

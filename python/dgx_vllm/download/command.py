@@ -17,7 +17,7 @@ from dgx_vllm.util.errors import FAILURE, UserError
 from dgx_vllm.util.messages import say
 
 _MAIN = "main"
-_STOPPED = "dgx-vllm: stopped by SIGTERM; what came is kept, and the same command goes on from there"
+_STOPPED = "dgx-vllm: stopped by SIGTERM; the data so far is kept, and the same command resumes from there"
 
 
 def download(
@@ -50,7 +50,7 @@ def download(
     if file_formats.is_gguf(argument):
         raise UserError(f"{argument}: {file_formats.NO_GGUF}")
     if checkpoint.looks_like_path(argument) and not Path(argument).expanduser().exists():
-        raise UserError(f"there is nothing at {model}; give a Hugging Face id such as owner/name")
+        raise UserError(f"{model} does not exist; give a Hugging Face id such as owner/name")
     if "://" in argument or checkpoint.looks_like_path(argument):
         print(f"dgx-vllm: {model} is not on the Hugging Face hub: nothing to download")
         return
@@ -75,7 +75,7 @@ def _bring(order: _Order, model: str, reading: Reading) -> None:
     storage = Storage(order.cache, model)
     here = _whole(storage, order.revision, reading) if order.if_missing else None
     if here:
-        print(f"dgx-vllm: {model} is here, whole as far as its index says: {here}")
+        print(f"dgx-vllm: {model} is already downloaded, complete according to its index: {here}")
     else:
         here = _deliver(order, storage, reading)
     config = checkpoint.config_file(here)
@@ -115,14 +115,14 @@ def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
     delivery = Delivery(storage, revision, order.sleep, order.clock)
     found = delivery.persist(ask)
     if isinstance(found, Path):
-        print(f"dgx-vllm: {storage.model} is here, whole as far as its index says: {found}")
+        print(f"dgx-vllm: {storage.model} is already downloaded, complete according to its index: {found}")
         return found
     missing = storage.missing(found)
     disk_space.check(storage.cache, missing, storage.model)
     if missing:
         say(f"{storage.model}: {gb(missing)} of {gb(found.size)} to download into {storage.cache}")
         if client.uses_xet():
-            say("HF_HUB_DISABLE_XET says to use Xet: files that break off start over, and no speed is told")
+            say("HF_HUB_DISABLE_XET enables Xet: interrupted files start over, and no speed is shown")
     delivery.complete(found)
     where = storage.snapshot(found.commit)
     print(f"dgx-vllm: {storage.model} is here: {len(found.files)} files, {gb(found.size)}, in {where}")

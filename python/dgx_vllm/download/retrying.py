@@ -63,11 +63,11 @@ class Delivery:
                 most = max(most, reach)
                 if wait is None:
                     raise UserError(
-                        f"{model}: {ATTEMPTS} attempts in a row brought nothing, the last one: "
-                        f"{faults.cause(error)}; what came is kept: mend the network and run this again",
+                        f"{model}: {ATTEMPTS} attempts in a row made no progress, the last one: "
+                        f"{faults.cause(error)}; the data so far is kept; fix the network and run this again",
                         FAILURE,
                     ) from error
-                fruitless = f"{self._patience.failures} of {ATTEMPTS} attempts brought nothing"
+                fruitless = f"{self._patience.failures} of {ATTEMPTS} attempts made no progress"
                 say(f"{faults.cause(error)}; again in {duration(wait)} ({fruitless})")
                 self.sleep(wait)
             except OSError as error:
@@ -106,10 +106,10 @@ class Delivery:
             if fetch(listing, file, arrived):
                 return
             if not last:
-                say(f"{file.name} did not come as the hub describes it; it is fetched again")
+                say(f"{file.name} does not match the hub's description; fetching it again")
         raise UserError(
-            f"{file.name} of {listing.model} came twice with another hash than the hub states; "
-            "look for a proxy or a disk that changes data, then run this again",
+            f"{file.name} of {listing.model} arrived twice with a hash that differs from the hub's; check "
+            "for a proxy or a disk that changes data, then run this again",
             FAILURE,
         )
 
@@ -154,7 +154,8 @@ class Delivery:
             self.persist(lambda: client.place(listing, file, self.storage))
         if not self._is_placed(listing, file):
             raise UserError(
-                f"{placed} has not the {file.size} bytes that the hub states; remove it and run this again",
+                f"{placed} does not have the {file.size} bytes that the hub states; remove it and run this "
+                "again",
                 FAILURE,
             )
 

@@ -78,8 +78,8 @@ def measure(before: Subject, after: Subject, text: Path, tokens: int) -> Diverge
         ]
     if not torch.equal(scores[0]["token"], scores[1]["token"]):
         raise UserError(
-            f"{after.directory} cuts the text into other tokens than {before.directory}; "
-            "give checkpoints of one model"
+            f"{after.directory} splits the text into other tokens than {before.directory}; give checkpoints "
+            "of one model"
         )
     if not scores[0]["token"].numel():
         raise UserError(f"{text} is too short to predict anything; give more text")

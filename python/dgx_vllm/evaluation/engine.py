@@ -71,7 +71,7 @@ def text(file: Path) -> str:
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; give a text file that exists") from error
     if not found.strip():
-        raise UserError(f"{file} holds no text; give one with some thousand words")
+        raise UserError(f"{file} holds no text; give one with a few thousand words")
     return found
 
 

@@ -86,7 +86,7 @@ def _flags(word: str, wanted: str, own: Sequence[TyperOption]) -> list[str]:
         ]
         close = difflib.get_close_matches(word, known, n=3)
         hint = f"did you mean --help={' or --help='.join(close)}?" if close else "see --help=listgroup"
-        raise UserError(f"--help={wanted}: no flag and no group is called so; {hint}")
+        raise UserError(f"--help={wanted}: there is no flag or group of that name; {hint}")
     if not exact:
         return [
             *(line for each in mine for line in _own(each)),
@@ -111,12 +111,12 @@ def _listed() -> list[str]:
     found = []
     width = max(len(group.name) for group in text.groups())
     for group in text.groups():
-        said = _summary(group) or "flags of no group"
+        said = _summary(group) or "flags without a group"
         found += _wrapped(f"{group.name:{width}}  {len(group.flags):3}  {said}", " " * (width + 7))
     return [
         *found,
         "",
-        "The flags of one: dgx-vllm serve --help=GROUP. One flag: --help=NAME. Everything: --help=all.",
+        "Flags of one group: dgx-vllm serve --help=GROUP. One flag: --help=NAME. All flags: --help=all.",
     ]
 
 

@@ -50,6 +50,6 @@ def _root(environ: Mapping[str, str]) -> Path:
         return Path(environ.get("HOME") or "~").expanduser() / ".cache"
     except RuntimeError as error:
         raise UserError(
-            "HOME is not set and this user has no home directory; set HOME to one that can be written",
+            "HOME is not set and this user has no home directory; set HOME to a writable one",
             FAILURE,
         ) from error

@@ -49,8 +49,8 @@ def check(directory: Path, needed: int, model: str, purpose: Purpose = DOWNLOAD)
             pass
     except OSError as error:
         raise UserError(
-            f"{directory} cannot be written ({error.strerror}), and {purpose.doing} {model} needs it; "
-            f"set {purpose.place} to a directory that can",
+            f"{directory} cannot be written ({error.strerror}), and {purpose.doing} {model} needs it; set "
+            f"{purpose.place} to a writable directory",
             FAILURE,
         ) from error
     free = shutil.disk_usage(existing).free
@@ -66,12 +66,12 @@ def fault(error: OSError, directory: Path, model: str, purpose: Purpose = DOWNLO
     """What a failed write means, in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
-            f"the disk filled up while {model} was {purpose.done} into {directory}; what came is kept; "
-            f"make room, or set {purpose.place} to a larger disk, then run this again",
+            f"the disk filled up while {model} was {purpose.done} into {directory}; the data so far is "
+            f"kept; make room, or set {purpose.place} to a larger disk, then run this again",
             FAILURE,
         )
     return UserError(
-        f"{model} cannot be stored in {directory} ({error.strerror or error}); what came is kept; "
-        f"mend that, or set {purpose.place} to another disk",
+        f"{model} cannot be stored in {directory} ({error.strerror or error}); the data so far is kept; fix "
+        f"that, or set {purpose.place} to another disk",
         FAILURE,
     )

@@ -47,7 +47,7 @@ def listing(model: str, revision: str, reading: Reading = AUTO, seconds: float |
     if not names or not info.sha:
         raise UserError(f"{model} has no files at {revision!r}; see {page}")
     if file_formats.only_gguf(siblings):
-        raise UserError(f"{model} has GGUF alone: {file_formats.NO_GGUF}; see {page}")
+        raise UserError(f"{model} has only GGUF: {file_formats.NO_GGUF}; see {page}")
     asked = " or ".join(dict.fromkeys(file_formats.patterns(siblings, reading)))
     if asked and reading.load_format != "auto" and not file_formats.weights(siblings, reading):
         raise UserError(

@@ -35,5 +35,5 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if not results:
-        raise SilentHubError(f"no whole answer in {seconds:g} s")
+        raise SilentHubError(f"no complete answer in {seconds:g} s")
     return results[0]

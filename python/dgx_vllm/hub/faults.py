@@ -73,7 +73,7 @@ def lasting(error: Exception, model: str, revision: str) -> UserError | None:
         return _refused(error.response.status_code, model, page)
     if type(error).__name__ == "LocalProtocolError" or isinstance(error, UnicodeEncodeError):
         # The error shows the header that holds the token: nothing of it is repeated.
-        return UserError("HF_TOKEN holds characters that no token has; set it to the token alone")
+        return UserError("HF_TOKEN holds characters that no token has; set it to the token and nothing else")
     return None
 
 
@@ -84,7 +84,7 @@ def is_offline(error: Exception) -> bool:
 
 def offline(model: str) -> str:
     """What to say of a model that is not here then."""
-    return f"{model} is not here and HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE"
+    return f"{model} is not downloaded and HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE"
 
 
 def is_refusal(error: Exception) -> bool:

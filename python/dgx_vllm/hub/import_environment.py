@@ -37,11 +37,13 @@ def check(environ: Mapping[str, str]) -> None:
     for name in _SECONDS:
         value = environ.get(name, "1")
         if not (value.isascii() and value.isdigit() and int(value)):
-            raise UserError(f"{name}={value!r} is no whole number of seconds above 0; unset it, or give one")
+            raise UserError(
+                f"{name}={value!r} is not a whole number of seconds above 0; unset it, or give one"
+            )
     endpoint = environ.get("HF_ENDPOINT")
     if endpoint is not None and not _is_address(endpoint):
         raise UserError(
-            f"HF_ENDPOINT={endpoint!r} is no address; unset it, or give one such as https://hub.example"
+            f"HF_ENDPOINT={endpoint!r} is not a URL; unset it, or give one such as https://hub.example"
         )
 
 

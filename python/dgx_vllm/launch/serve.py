@@ -108,8 +108,8 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
     budget = None if given is None else amounts.parse(given, "--memory-budget")
     if budget is not None and not guard.guards(here):
         raise UserError(
-            "--memory-budget is for models that lie in the host's memory; "
-            "here --gpu-memory-utilization says what the server may take"
+            "--memory-budget is for models in the host's memory; here --gpu-memory-utilization limits the "
+            "server"
         )
     own = chosen.values(here.platform) if chosen else {}
     pinned = sources.requested_revision(values, environ, config, own)

@@ -50,7 +50,7 @@ def list_models(environ: Mapping[str, str], *, cache: Path | None, as_json: bool
             print(f"{hub}: {gb(hf_cache.size(hub))} in {len(held)} model{'s' if len(held) > 1 else ''}")
             _table([model for model, _ in held])
     if not shown:
-        print(f"no model is in {cache or caches.hub(environ)}; fetch one: dgx-vllm download MODEL")
+        print(f"there is no model in {cache or caches.hub(environ)}; fetch one: dgx-vllm download MODEL")
 
 
 def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | None, yes: bool) -> int:
@@ -74,14 +74,14 @@ def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | No
         _check(model, held)
     for model, _ in meant:
         shared = (
-            f", of which {gb(model.size - model.freed)} stay with other models"
+            f", of which {gb(model.size - model.freed)} are shared with other models"
             if model.freed < model.size
             else ""
         )
         print(f"{model.name}: {gb(model.size)}{shared}, last used {_ago(model)} ({model.cache})")
     for model, _ in meant:
         for name in model.services:
-            print(f"the service {name} does not run now; its next start will need {model.name} again")
+            print(f"the service {name} is not running now; its next start will need {model.name} again")
     if not yes and not _agreed(len(meant)):
         print("nothing was removed")
         return FAILURE
@@ -108,15 +108,15 @@ def _meant(name: str, found: Mapping[Path, Sequence[Found]]) -> Found:
     known = profile.by_model(name)
     wanted = known.model if known else name
     if known and known.checkpoint:
-        raise UserError(f"{name} comes with dgx-vllm and cannot be removed alone")
+        raise UserError(f"{name} comes with dgx-vllm and cannot be removed separately")
     held = [each for models in found.values() for each in models if each[0].name == wanted]
     if len(held) == 1:
         return held[0]
     if held:
         places = " and ".join(model.cache for model, _ in held)
-        raise UserError(f"{wanted} is in {places}; say which one: --cache DIRECTORY")
+        raise UserError(f"{wanted} is in {places}; choose one with --cache DIRECTORY")
     close = nearest(wanted, [model.name for models in found.values() for model, _ in models])
-    raise UserError(f"{wanted} is not here; {close or 'dgx-vllm list shows what is'}", FAILURE)
+    raise UserError(f"{wanted} is not downloaded; {close or 'dgx-vllm list shows what is'}", FAILURE)
 
 
 def _check(model: Model, held: CachedModel) -> None:
@@ -134,7 +134,7 @@ def _check(model: Model, held: CachedModel) -> None:
 
 def _agreed(count: int) -> bool:
     if not sys.stdin.isatty():
-        raise UserError("to remove without a question, give --yes")
+        raise UserError("give --yes to remove without asking")
     print(f"Remove {'it' if count == 1 else 'them'}? [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

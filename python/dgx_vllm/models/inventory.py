@@ -95,12 +95,12 @@ def _model(held: CachedModel, hub: Path, servers: Sequence[Server]) -> Model:
 def _missing(held: CachedModel) -> str | None:
     gone = sum(len(each.dangling) for each in held.snapshots)
     if held.partial:
-        return "its download did not come to its end"
+        return "its download is incomplete"
     if gone:
         return f"{gone} files are gone" if gone > 1 else "a file is gone"
     if not held.snapshots:
         return "nothing but names"
-    return "main names a commit that is not here" if "main" in held.lost else None
+    return "main names a commit that has not been downloaded" if "main" in held.lost else None
 
 
 def _uses(server: Server, held: CachedModel, hub: Path) -> bool:

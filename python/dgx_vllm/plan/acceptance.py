@@ -52,7 +52,7 @@ def parse(text: str) -> Acceptance:
     falling = all(before >= after for before, after in pairwise(shares))
     if not shares or not falling or not all(0 <= share <= 1 for share in shares):
         raise UserError(
-            f"{_OPTION} {text!r} is no list of shares, one for each drafted token, from 0 to 1 and none "
-            f"above the one before; give such as {_OPTION} 0.84,0.58, what `dgx-vllm serve` says at its end"
+            f"{_OPTION} {text!r} is not a list of shares; give one from 0 to 1 for each drafted token, none "
+            f"above the one before, such as {_OPTION} 0.84,0.58, what `dgx-vllm serve` says at its end"
         )
     return Acceptance(shares, f"by {_OPTION}")

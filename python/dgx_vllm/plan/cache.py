@@ -182,8 +182,8 @@ def _token_bytes(kind: Attention, dtype: str, options: Options) -> int:
     name = options.cache_dtype
     if name not in DTYPES:
         raise UserError(
-            f"the KV cache's dtype {name!r} is unknown here, known are {', '.join(DTYPES)}; "
-            "give one of them with --kv-cache-dtype"
+            f"the KV cache's dtype {name!r} is unknown (known: {', '.join(DTYPES)}); give one of them with "
+            "--kv-cache-dtype"
         )
     if name.startswith("nvfp4"):
         return numbers // 2 + numbers // 16  # an E4M3 scale for 16 numbers
@@ -218,7 +218,7 @@ def _model_bytes(dtype: str) -> int:
 def _bytes(dtype: str) -> int:
     if dtype not in dtypes.BYTES:
         raise UserError(
-            f"the dtype {dtype!r} of a state is unknown here, known are {', '.join(dtypes.BYTES)}; "
-            "give one with --mamba-ssm-cache-dtype"
+            f"the dtype {dtype!r} of a state is unknown (known: {', '.join(dtypes.BYTES)}); give one with "
+            "--mamba-ssm-cache-dtype"
         )
     return dtypes.BYTES[dtype]

@@ -34,7 +34,7 @@ def check(path: Path) -> None:
         UserError: it is neither SVG nor PNG.
     """
     if path.suffix.lower() not in KINDS:
-        raise UserError(f"--plot {path} is neither .svg nor .png; name it so")
+        raise UserError(f"--plot {path} is neither .svg nor .png; choose such a name")
 
 
 def draw(outlook: Outlook, path: Path) -> None:

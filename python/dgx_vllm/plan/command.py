@@ -63,8 +63,8 @@ def plan(
     accepted = None if acceptance is None else parse_acceptance(acceptance)
     if accepted and drafts and drafts > len(accepted.shares):
         raise UserError(
-            f"--acceptance {acceptance} says nothing of draft {len(accepted.shares) + 1}; "
-            f"give {drafts} shares, or lower --drafts {drafts}"
+            f"--acceptance {acceptance} does not cover draft {len(accepted.shares) + 1}; give {drafts} "
+            f"shares, or lower --drafts {drafts}"
         )
     available, origin = _memory(memory)
     wish = Wish(
@@ -87,7 +87,7 @@ def plan(
     ):
         known = risk(count, gdn, "cuda")
         if known:
-            say(f"{asked}: {known}; serve wants --allow-known-faults for it")
+            say(f"{asked}: {known}; serve needs --allow-known-faults for it")
     planned = outlook.of(model.understand(found), found.profile, wish)
     if plot:
         chart.draw(planned, plot)

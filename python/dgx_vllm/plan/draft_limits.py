@@ -45,10 +45,10 @@ def check(
     if known is None:
         return None
     if insisted:
-        return f"{known}; {asked} asks for {count}, and --allow-known-faults takes the risk"
+        return f"{known}; {asked} asks for {count}, and --allow-known-faults accepts the risk"
     if method is not None and not method.endswith(_REPORTED):
         return f"{known}, seen with MTP; {asked} asks for {count} by {method}"
     raise UserError(
-        f"{asked} asks for {count} drafts; {known}; use at most {MOST_WITH_GDN}, "
-        "or give --allow-known-faults to take the risk"
+        f"{asked} asks for {count} drafts; {known}; use at most {MOST_WITH_GDN}, or give "
+        "--allow-known-faults to accept the risk"
     )

@@ -160,7 +160,7 @@ def _size(budget: Budget, cache: Cache | None, terms: Terms, least: int) -> int 
 
 
 def compile_jobs(cpus: int, available: int, taken: int) -> int:
-    """How many of FlashInfer's compile jobs may run at once: as many as fit beside the model, at least one.
+    """How many of FlashInfer's compile jobs may run at once: as many as fit next to the model, at least one.
 
     Args:
         cpus: CPUs that may be used.

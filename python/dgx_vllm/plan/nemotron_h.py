@@ -99,8 +99,8 @@ def _kinds(fields: Fields) -> list[str]:
     unknown = sorted(set(kinds) - set(_PATTERN.values()))
     if unknown:
         raise UserError(
-            f"{fields.model}: config.json has layers of kind {unknown[0]!r}, known are "
-            f"{', '.join(_PATTERN.values())}; fetch the checkpoint's config.json again"
+            f"{fields.model}: config.json has layers of kind {unknown[0]!r} (known: "
+            f"{', '.join(_PATTERN.values())}); fetch the checkpoint's config.json again"
         )
     return kinds
 

@@ -80,8 +80,8 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
     plain = PLAIN.get(dtype)
     if plain is None:
         raise UserError(
-            f"{model}: config.json has dtype {dtype!r}, known are {', '.join(PLAIN)}; mend it there, or give "
-            "the directory of a checkpoint whose weights are here"
+            f"{model}: config.json has dtype {dtype!r} (known: {', '.join(PLAIN)}); correct it there, or "
+            "give the directory of a checkpoint whose weights are here"
         )
     given = declared(config)
     if not given and beside:
@@ -89,14 +89,14 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
     if not given:
         return Quantization("none", plain)
     if not isinstance(given, Mapping):
-        raise UserError(f"{model}: its quantization_config is no object; fetch the checkpoint again")
+        raise UserError(f"{model}: its quantization_config is not a JSON object; fetch the checkpoint again")
     own = "modelopt" if "quant_algo" in given or "quantization" in given else ""
     method = str(given.get("quant_method", own)).lower().replace("compressed_tensors", "compressed-tensors")
     reader = _READERS.get(method)
     if reader is None:
         raise UserError(
-            f"{model}: the quantization {method or 'without a quant_method'!r} is unknown here, known are "
-            f"{', '.join(sorted(_READERS))}; choose a checkpoint in one of them, such as ModelOpt's NVFP4"
+            f"{model}: the quantization {method or 'without a quant_method'!r} is unknown (known: "
+            f"{', '.join(sorted(_READERS))}); choose a checkpoint in one of them, such as ModelOpt's NVFP4"
         )
     try:
         rules = tuple(reader(given))
@@ -213,7 +213,7 @@ def _modelopt_precision(algorithm: str, recipe: Mapping[str, Any]) -> Precision:
         "MXFP8": mxfp8(),
     }
     if algorithm.upper() not in known:
-        raise ValueError(f"quant_algo {algorithm} is unknown, known are {', '.join(known)}")
+        raise ValueError(f"quant_algo {algorithm} is unknown (known: {', '.join(known)})")
     return known[algorithm.upper()]
 
 

@@ -31,12 +31,12 @@ def show(outlook: Outlook, console: Console) -> None:
     if not model.known:
         console.print(
             Text(
-                f"Not all of {model.architecture.family} is known: parts go by tensor names. "
-                "Layers without a stated window are taken to keep every token."
+                f"Not all of {model.architecture.family} is known: parts are identified by tensor names. "
+                "Layers without a stated window are assumed to keep every token."
             )
         )
     for each in _unknown(model):
-        console.print(Text(f"unknown: {each}. The config does not tell."))
+        console.print(Text(f"unknown: {each}. The config does not say."))
     if model.sparsity:
         console.print(
             Text(

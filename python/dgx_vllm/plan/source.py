@@ -87,7 +87,7 @@ def _find(model: str, environ: Mapping[str, str], fetch: bool, reading: Reading)
             f"{model} is neither a checkpoint's directory nor a config.json; give one of them, "
             "or a Hugging Face id"
         )
-    raise UserError(f"there is nothing at {model}; give a directory or a config.json that exists")
+    raise UserError(f"{model} does not exist; give an existing directory or config.json")
 
 
 def _in_directory(model: str, directory: Path, known: Profile | None, reading: Reading) -> Source:
@@ -121,7 +121,7 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
         info = huggingface_hub.HfApi().model_info(model, timeout=seconds)
         names = {each.rfilename for each in info.siblings or ()}
         if file_formats.only_gguf(names):
-            raise UserError(f"{model} has GGUF alone: {file_formats.NO_GGUF}")
+            raise UserError(f"{model} has only GGUF: {file_formats.NO_GGUF}")
         wanted = {
             file_formats.config_name(names, reading),
             *({_QUANTIZATION, file_formats.HF_CONFIG} & names),

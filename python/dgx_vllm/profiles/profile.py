@@ -102,7 +102,7 @@ def read(path: Path, name: str) -> Profile:
             origin = f"profile {path}, {section}serve.{key}"
             flag = table.require(key, origin)
             if flag.name in ("model", "config", "api-key", "hf-token"):
-                raise UserError(f"{origin}: not a profile's to set; give it as a flag or in the environment")
+                raise UserError(f"{origin}: a profile cannot set it; give it as a flag or in the environment")
             flag.check(_value(value), origin)
     return profile
 

@@ -75,7 +75,7 @@ def find(model: str, tensors: Mapping[str, Stored], shared: bool) -> list[Block]
     for block in found:
         if any(len(tensors[f"{module}.weight"].shape) != 2 for module in block.modules()):
             raise UserError(
-                f"{model}: the experts of {block.name} are no matrices; fetch the checkpoint again"
+                f"{model}: the experts of {block.name} are not matrices; fetch the checkpoint again"
             )
         _check(model, block, tensors)
     return found

@@ -38,7 +38,7 @@ class Calibration:
                 self._names = set(file.keys())
         except (SafetensorError, OSError) as error:
             raise UserError(
-                f"{path} is no calibration ({error}); make one with `dgx-vllm calibrate`"
+                f"{path} is not a calibration file ({error}); make one with `dgx-vllm calibrate`"
             ) from error
 
     def __contains__(self, block: str) -> bool:

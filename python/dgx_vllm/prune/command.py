@@ -25,7 +25,7 @@ from dgx_vllm.util.messages import say
 _LAST = ("hf_quant_config.json", "config.json")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _PURPOSE = disk_space.Purpose("pruning", "pruned", "OUT")
-_STOPPED = "dgx-vllm: stopped by SIGTERM; whole files are kept, and the same command goes on from there"
+_STOPPED = "dgx-vllm: stopped by SIGTERM; complete files are kept, and the same command resumes from there"
 
 
 def prune(
@@ -113,7 +113,7 @@ def _check_place(directory: Path, out: Path) -> None:
     if to.is_relative_to(place):
         raise UserError(f"OUT is the checkpoint itself or in it; give an OUT outside of {directory}")
     if place.is_relative_to(to):
-        raise UserError(f"the checkpoint {directory} lies in OUT; give an OUT of its own")
+        raise UserError(f"the checkpoint {directory} lies in OUT; give a separate OUT")
 
 
 def _files(source: Source) -> dict[str, Path]:

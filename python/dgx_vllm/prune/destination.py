@@ -62,7 +62,7 @@ class Destination:
             found = msgspec.json.decode((self.path / RECORD).read_bytes(), type=Record)
         except FileNotFoundError as error:
             raise UserError(
-                f"{self.path} exists and is no pruned checkpoint; give an OUT that does not exist"
+                f"{self.path} exists and is not a pruned checkpoint; give an OUT that does not exist"
             ) from error
         except msgspec.DecodeError as error:
             raise UserError(

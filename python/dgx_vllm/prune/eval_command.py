@@ -43,7 +43,7 @@ def evaluate(
     before, after = Source(model, environ), Source(pruned, environ)
     said = after.sparsity
     if said is None:
-        raise UserError(f"{pruned} does not say that it is pruned; give what `dgx-vllm prune` wrote")
+        raise UserError(f"{pruned} is not marked as pruned; give a checkpoint that `dgx-vllm prune` wrote")
     if text:
         engine.text(text)
     inputs = Calibration(calibration) if calibration else None

@@ -73,8 +73,8 @@ class Source(Tensors):
         name = text.get("hidden_act") or text.get("mlp_hidden_act") or text.get("hidden_activation") or "silu"
         if name not in _ACTIVATIONS:
             raise UserError(
-                f"{self.model}: the experts' activation {name!r} is unknown here, known are "
-                f"{', '.join(_ACTIVATIONS)}; prune with --method magnitude"
+                f"{self.model}: the experts' activation {name!r} is unknown (known: "
+                f"{', '.join(_ACTIVATIONS)}); prune with --method magnitude"
             )
         return _ACTIVATIONS[name]
 

@@ -111,7 +111,7 @@ def stop(name: str | None, environ: Mapping[str, str]) -> int:
         time.sleep(_TICK_SECONDS)
         if time.monotonic() - began > following:
             following += _SAY_SECONDS
-            say(f"{server.name} finishes its requests; a second `dgx-vllm stop` ends it at once")
+            say(f"{server.name} is finishing its requests; a second `dgx-vllm stop` ends it at once")
     print(f"{server.name} has stopped")
     return 0
 
@@ -120,7 +120,7 @@ def _stop_service(server: Server) -> int:
     assert server.unit is not None
     user = server.kind == "user"
     if not server.runs:
-        print(f"{server.name} does not run")
+        print(f"{server.name} is not running")
         return 0
     # Its own words, and its question for a password where there is a terminal, are shown as they are.
     status = subprocess.run(systemd.systemctl(user, "stop", server.unit)).returncode
@@ -161,7 +161,7 @@ def logs(name: str | None, environ: Mapping[str, str], *, follow: bool, lines: i
     if server.unit is not None:
         return _journal(server, follow, lines)
     if server.log is None or not Path(server.log).exists():
-        raise UserError(f"{server.name} keeps no log here; its terminal, or what started it, has it", FAILURE)
+        raise UserError(f"{server.name} has no log here; see its terminal, or what started it", FAILURE)
     return _print(Path(server.log), lines, server.pid if follow else None, environ)
 
 

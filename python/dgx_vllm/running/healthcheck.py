@@ -44,7 +44,7 @@ def _endpoint(ready_file: Path) -> Endpoint:
     try:
         told = msgspec.json.decode(ready_file.read_bytes(), type=_Told)
     except FileNotFoundError as error:
-        raise UserError(f"no server has become ready ({ready_file} is not there)", FAILURE) from error
+        raise UserError(f"no server has become ready ({ready_file} does not exist)", FAILURE) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{ready_file} is not what `serve --ready-file` writes; name that file", FAILURE

@@ -16,7 +16,7 @@ from dgx_vllm.util.errors import FAILURE, UserError
 from dgx_vllm.vllm_flags.flags import nearest
 
 State = Literal["downloading", "starting", "ready", "stopping", "stopped", "failed"]
-NONE = "no server runs here; start one: dgx-vllm serve MODEL"
+NONE = "no server is running; start one: dgx-vllm serve MODEL"
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +101,7 @@ def one(word: str | None, servers: Sequence[Server]) -> Server:
         if not running:
             raise UserError(NONE, FAILURE)
         if len(running) > 1:
-            raise UserError(f"several servers run; name one: {_names(running)}")
+            raise UserError(f"several servers are running; name one: {_names(running)}")
         return running[0]
     meant = [each for each in servers if word in _words(each)]
     # A service that is stopped may have the port of a server that runs.
@@ -109,7 +109,7 @@ def one(word: str | None, servers: Sequence[Server]) -> Server:
     if len(meant) == 1:
         return meant[0]
     if meant:
-        raise UserError(f"{word!r} may be any of {_names(meant)}; name one")
+        raise UserError(f"{word!r} could be any of {_names(meant)}; name one")
     if not servers:
         raise UserError(f"there is no server {word!r}: {NONE}", FAILURE)
     close = nearest(word, [each.name for each in servers])

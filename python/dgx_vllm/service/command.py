@@ -71,8 +71,8 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         hub_access.check_offline(instance, variables, _cache(instance, environ, wish.user))
     for ignored in file.ignored if file else ():
         marked = ignored.startswith("\ufeff")
-        remedy = "save the file without a byte order mark" if marked else "it takes NAME=VALUE alone"
-        say(f"--environment-file {wish.environment_file}: systemd passes over {ignored!r}; {remedy}")
+        remedy = "save the file without a byte order mark" if marked else "it accepts only NAME=VALUE"
+        say(f"--environment-file {wish.environment_file}: systemd ignores {ignored!r}; {remedy}")
     if "PYTHONPATH" in variables:
         say(
             f"--environment-file {wish.environment_file}: PYTHONPATH does not reach the server; "
@@ -95,7 +95,7 @@ def _check_wish(wish: Wish) -> None:
     if wish.user and wish.run_as:
         raise UserError("--run-as is for the system's manager; with --user it is you")
     if wish.cache_dir and not (wish.run_as or wish.user):
-        raise UserError("--cache-dir needs --run-as USER, who owns it: a user that comes and goes cannot")
+        raise UserError("--cache-dir needs --run-as USER, who owns it: a temporary user cannot")
     if wish.cache_dir and not wish.user and not wish.cache_dir.expanduser().is_dir():
         raise UserError(
             f"--cache-dir {wish.cache_dir}: there is no such directory, and the unit cannot make one; "
@@ -139,7 +139,7 @@ def _decided(
         named = [name for name in variables if name in str(error)]
         if named:
             commented = any(" #" in variables[name] for name in named)
-            hint = "; a comment needs a line of its own there" if commented else ""
+            hint = "; there, a comment needs its own line" if commented else ""
             raise UserError(
                 f"--environment-file {wish.environment_file}: {error}{hint}", error.status
             ) from error

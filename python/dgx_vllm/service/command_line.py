@@ -60,8 +60,8 @@ def check_secrets(values: Values, place: str) -> None:
     for name in ("api-key", "hf-token"):
         if name in values:
             raise UserError(
-                f"{where}--{name} would lie where others can read it; write the secret to a file of its own "
-                f"and give --{name}-file FILE"
+                f"{where}--{name} would be readable by others; write the secret to its own file and give "
+                f"--{name}-file FILE"
             )
 
 

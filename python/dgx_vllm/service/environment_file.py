@@ -23,7 +23,7 @@ class EnvironmentFile:
 
     Args:
         variables: by name; of one that is given twice, the last.
-        ignored: the lines that systemd passes over, as they are written.
+        ignored: the lines that systemd ignores, as they are written.
     """
 
     variables: dict[str, str]
@@ -57,7 +57,7 @@ def load(given: str) -> EnvironmentFile:
     try:
         return parse(data.decode("utf-8", "surrogateescape"))
     except UnicodeEncodeError as error:
-        raise UserError(f"--environment-file {given} is not UTF-8, and systemd does not take it") from error
+        raise UserError(f"--environment-file {given} is not UTF-8, which systemd rejects") from error
     except ValueError as error:
         raise UserError(f"--environment-file {given}: {error}") from error
 
@@ -73,7 +73,7 @@ def parse(text: str) -> EnvironmentFile:
         ValueError: there is a byte of zero, with which systemd refuses the file.
     """
     if "\0" in text:
-        raise ValueError("it has a byte of zero, and systemd does not take it; save it as UTF-8")
+        raise ValueError("it has a null byte, which systemd rejects; save it as UTF-8")
     variables: dict[str, str] = {}
     ignored: list[str] = []
     for key, value in _Reader(text).entries():

@@ -73,7 +73,7 @@ def prepared(instance: Instance) -> Instance:
     if not _NAME.fullmatch(instance.name):
         raise UserError(f"--name {instance.name!r}: give lower-case letters, digits and dashes")
     if instance.name.endswith("-download"):
-        raise UserError(f"--name {instance.name}: units that end so fetch models; choose another name")
+        raise UserError(f"--name {instance.name}: units whose names end so fetch models; choose another name")
     model = instance.model
     known = profile.by_model(model) if model else None
     local = model is not None and not known and checkpoint.looks_like_path(model)

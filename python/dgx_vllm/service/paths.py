@@ -49,8 +49,8 @@ def check_homes(settings: Mapping[str, Setting], instance: Instance) -> None:
             continue
         if not any(place.word == path or place.word.startswith(f"{path}/") for path in shown):
             raise UserError(
-                f"{place.origin} {place.word}: the service sees of a home only what its command line names; "
-                f"give --{place.setting.name} there, or move the file"
+                f"{place.origin} {place.word}: the service sees only the parts of a home that its command "
+                f"line names; give --{place.setting.name} there, or move the file"
             )
 
 

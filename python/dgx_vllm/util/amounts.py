@@ -24,7 +24,7 @@ def parse(text: str, origin: str) -> int:
     """
     match = _AMOUNT.fullmatch(text.strip())
     if not match:
-        raise UserError(f"{origin} {text!r} is no amount of memory; write it like 119.7GB or 111GiB")
+        raise UserError(f"{origin} {text!r} is not an amount of memory; write it like 119.7GB or 111GiB")
     number, unit = match.groups()
     if not unit and 0 < float(number) < MB:
         raise UserError(f"{origin} {text!r} would be bytes; write it like {number}GB or {number}GiB")

@@ -28,15 +28,15 @@ def check_file(path: Path, option: str) -> None:
 def check_directory(path: Path, option: str) -> None:
     """Refuses a directory that could neither be made nor be written into, as `check_file` does."""
     if path.exists() and not path.is_dir():
-        raise UserError(f"{option}: {path} is no directory; choose another one")
+        raise UserError(f"{option}: {path} is not a directory; choose another one")
     _check_parent(path, option)
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{option}: {path} cannot be written into; choose another directory")
+        raise UserError(f"{option}: {path} is not writable; choose another directory")
 
 
 def _check_parent(path: Path, option: str) -> None:
     if not path.parent.is_dir():
-        raise UserError(f"{option}: there is no directory {path.parent}; make it, or write elsewhere")
+        raise UserError(f"{option}: there is no directory {path.parent}; create it, or write elsewhere")
 
 
 def typed(arguments: Sequence[str], *written: Path | None) -> str:

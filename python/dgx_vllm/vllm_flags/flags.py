@@ -474,7 +474,7 @@ class _Refuse(argparse.Action):
     """What vLLM's parser knows and no setting is; the beginning of its name may stand for nothing else."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        parser.error(f"{self.option_strings[0]} is no setting")
+        parser.error(f"{self.option_strings[0]} is not a setting")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -284,7 +284,7 @@ def test_a_socket_that_another_program_has_is_refused(place: Path, listens: bool
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("file", "a file that is no socket lies there"),
+        ("file", "the file there is not a socket"),
         ("none/s", "there is no directory none"),
         ("s" * 108, "longer than the 107 bytes"),
     ],

@@ -103,7 +103,7 @@ def test_a_server_without_a_ready_file_has_a_control_socket_of_its_own(
         ),
         (
             ["--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key", "--ssl-cert-reqs", "2"],
-            "without --ssl-ca-certs none is good",
+            "without --ssl-ca-certs none is valid",
         ),
         (["--ssl-cert-reqs", "3"], "0, 1 or 2"),
     ],

@@ -265,7 +265,7 @@ def test_a_quantization_that_vllm_lacks(dgx_vllm: Run, checkpoint: Path) -> None
         if served:
             assert outcome.status == 0, (config, outcome)
         else:
-            refused(outcome, f"is quantized by {config['quant_method']}, for which vLLM 0.32 has no method")
+            refused(outcome, f"is quantized by {config['quant_method']}, which vLLM 0.32 does not support")
 
 
 # --- links that lead nowhere ------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_shared_blobs_are_served_and_weighed(dgx_vllm: Run, hub: Path, spark: Ma
 
 def test_another_commit_is_no_substitute_and_is_named(dgx_vllm: Run, hub: Path) -> None:
     snapshot(hub, "a" * 40, main="b" * 40)
-    said = [f"org/model is not in {hub}", f"another commit is here: give --revision {'a' * 40}"]
+    said = [f"org/model is not in {hub}", f"another commit is downloaded: give --revision {'a' * 40}"]
     refused(dgx_vllm("serve", "org/model", "--dry-run", environ=OFFLINE), *said)
     words = ["serve", "org/model", "--dry-run", "--revision", "a" * 40]
     assert dgx_vllm(*words, environ=OFFLINE).status == 0
@@ -341,7 +341,7 @@ def test_plan_and_download_name_the_commit_that_is_here(
     command = [*COMMAND, *words, "org/model"]
     outcome = subprocess.run(command, env={**environment, **OFFLINE}, capture_output=True, text=True)
     assert outcome.returncode == 1
-    assert f"another commit is here: give {either} {place}" in outcome.stderr
+    assert f"another commit is downloaded: give {either} {place}" in outcome.stderr
 
 
 @pytest.mark.parametrize("dtype", ["auto", "bf16"])

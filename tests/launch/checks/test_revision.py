@@ -96,4 +96,4 @@ def test_a_timeout_that_is_no_number_is_refused_for_a_model_that_is_here(
     hold(hub, MAIN, "main", 1024)
     outcome = dgx_vllm("serve", MODEL, "--dry-run", on=spark, environ={"HF_HUB_DOWNLOAD_TIMEOUT": "abc"})
     assert outcome.status == 2
-    assert "HF_HUB_DOWNLOAD_TIMEOUT='abc' is no whole number of seconds above 0" in outcome.err
+    assert "HF_HUB_DOWNLOAD_TIMEOUT='abc' is not a whole number of seconds above 0" in outcome.err

@@ -45,7 +45,7 @@ def snapshot(environment: dict[str, str], name: str = "org/model", weights: bool
 def test_a_model_that_is_not_here(dgx_vllm: Run, hub: str) -> None:
     outcome = dgx_vllm("serve", "org/model")
     assert outcome.status == 1
-    assert "org/model is not here, and the hub does not answer" in outcome.err
+    assert "org/model is not downloaded, and the hub does not answer" in outcome.err
     assert "check the network, a proxy, or HF_ENDPOINT" in outcome.err
 
 
@@ -53,7 +53,7 @@ def test_a_model_of_which_a_part_is_here(dgx_vllm: Run, hub: str, environment: d
     snapshot(environment, weights=False)
     outcome = dgx_vllm("serve", "org/model")
     assert outcome.status == 1
-    assert "org/model is not here, and the hub does not answer" in outcome.err
+    assert "org/model is not downloaded, and the hub does not answer" in outcome.err
 
 
 def test_a_model_that_is_here_is_served_and_the_hub_not_asked_again(
@@ -71,7 +71,7 @@ def test_a_model_that_is_here_is_served_and_the_hub_not_asked_again(
     # Without its tokenizer it cannot be.
     outcome = dgx_vllm("serve", "org/model", "--tokenizer", "org/other")
     assert outcome.status == 1
-    assert "org/other is not here, and the hub does not answer" in outcome.err
+    assert "org/other is not downloaded, and the hub does not answer" in outcome.err
 
 
 def test_a_verifier_that_is_not_here(dgx_vllm: Run, hub: str, environment: dict[str, str]) -> None:
@@ -86,7 +86,7 @@ def test_a_verifier_that_is_not_here(dgx_vllm: Run, hub: str, environment: dict[
     (snapshot(environment) / "config.json").write_text(json.dumps(config))
     outcome = dgx_vllm("serve", "org/model")
     assert outcome.status == 1
-    assert "org/verifier is not here, and the hub does not answer" in outcome.err
+    assert "org/verifier is not downloaded, and the hub does not answer" in outcome.err
 
 
 def test_a_plan_of_what_is_not_here(dgx_vllm: Run, hub: str, laptop: Machine) -> None:

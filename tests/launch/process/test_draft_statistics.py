@@ -63,7 +63,7 @@ def test_one_line_at_the_end(start: Start) -> None:
     outcome = server.end(signal.SIGTERM)
     assert outcome.status == 0
     (line,) = [line for line in outcome.err.splitlines() if "drafted" in line]
-    assert line.startswith(f"dgx-vllm: {LINE} (to weigh their number: dgx-vllm plan ")
+    assert line.startswith(f"dgx-vllm: {LINE} (to choose their number: dgx-vllm plan ")
     assert line.endswith("--acceptance 0.840,0.580)")
 
 

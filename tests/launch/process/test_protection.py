@@ -68,7 +68,7 @@ def test_the_dry_run_says_what_watches(dgx_vllm: Run, spark: Machine, checkpoint
         *("--watchdog", "0"),
         on=spark,
     ).out
-    assert "nothing watches over the running server" in off
+    assert "nothing monitors the running server" in off
     assert "DGX_VLLM_MEMORY_SHED" not in off
 
 

@@ -49,9 +49,9 @@ def test_a_probe_that_fails_slows_down_and_gives_up(start: Start) -> None:
     assert json.loads(server.ready_file.read_text())["model"] == "fake"
     outcome = server.end(signal.SIGTERM)
     assert outcome.status == 0
-    said = "no token could be had (healthy, but without a token: /v1/chat/completions answers 500: as it was"
+    said = "no token was generated (healthy, but without a token: /v1/chat/completions answers 500: as it was"
     assert said in outcome.out
-    assert "ready means that /health answers" in outcome.out
+    assert "ready only means that /health answers" in outcome.out
 
 
 def test_a_probe_that_works_again_makes_a_token_count(start: Start) -> None:

@@ -87,7 +87,7 @@ def test_the_printed_curl_line_works(
 def test_a_model_without_text(start: Start) -> None:
     server = start(text=False)
     server.await_ready()
-    assert "no completion endpoint; ready means that /health answers" in server.end(signal.SIGTERM).out
+    assert "no completion endpoint; ready only means that /health answers" in server.end(signal.SIGTERM).out
 
 
 def test_a_unix_socket(start: Start, tmp_path: Path) -> None:

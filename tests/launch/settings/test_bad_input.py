@@ -260,7 +260,7 @@ def test_a_misspelt_model_where_no_hub_answers(fake_environment: dict[str, str])
     outcome = complete(["serve", name, "--port", str(free_port())], environ)
     assert outcome.status == 1, outcome
     last = outcome.err.splitlines()[-1]
-    assert last.startswith(f"dgx-vllm: {name} is not here, and the hub cannot be reached")
+    assert last.startswith(f"dgx-vllm: {name} is not downloaded, and the hub cannot be reached")
     assert last.endswith("did you mean nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4?")
 
 
@@ -376,7 +376,7 @@ def test_an_index_and_its_shards(dgx_vllm: Run, checkpoint: Path) -> None:
         ),
         (PROFILE + "[serve]\nport = true\n", ["serve.port", "needs a value"]),
         (PROFILE + "[serve]\nenforce-eager = 1\n", ["serve.enforce-eager", "takes no value"]),
-        (PROFILE + "[serve]\napi-key = 'x'\n", ["serve.api-key", "not a profile's to set"]),
+        (PROFILE + "[serve]\napi-key = 'x'\n", ["serve.api-key", "a profile cannot set it"]),
         ("model = ", ["not valid TOML"]),
     ],
     ids=lambda each: each[-30:] if isinstance(each, str) else "",
@@ -397,8 +397,8 @@ def test_a_profile_file_that_is_not_there(dgx_vllm: Run, tmp_path: Path) -> None
         ("c.yaml", "max-modle-len: 5\n", ["max-modle-len", "did you mean --max-model-len"]),
         ("c.yaml", "port: 0\n", ["port 0", "from 1 to 65535"]),
         ("c.yaml", "- a\n", ["`flag: value` lines"]),
-        ("c.yaml", "port: [1, 2]\n", ["'2' is a value too many", "--port takes one value"]),
-        ("c.yaml", "speculative-config: [1, 2]\n", ["'2' is a value too many"]),
+        ("c.yaml", "port: [1, 2]\n", ["'2' is one value too many", "--port takes one value"]),
+        ("c.yaml", "speculative-config: [1, 2]\n", ["'2' is one value too many"]),
         ("c.yaml", "a: [\n", ["not valid YAML"]),
         ("c.json", "{}", ["reads .yaml or .yml"]),
         ("none.yaml", None, ["No such file"]),
@@ -443,7 +443,7 @@ def test_the_port_that_is_suggested_is_free(taken: int) -> None:
 def test_hosts_that_are_not_ours(dgx_vllm: Run, checkpoint: Path) -> None:
     # 192.0.2.0/24 is reserved for documentation (RFC 5737), .invalid for names that do not exist (RFC 6761).
     outcome = dgx_vllm("serve", str(checkpoint), "--host", "192.0.2.1")
-    refused(outcome, "192.0.2.1 is no address of this machine", status=1)
+    refused(outcome, "192.0.2.1 is not an address of this machine", status=1)
     outcome = dgx_vllm("serve", str(checkpoint), "--host", "no-such-host.invalid")
     refused(outcome, "'no-such-host.invalid' does not resolve")
 
@@ -498,7 +498,7 @@ def test_a_download_that_was_begun_needs_room_for_its_rest(
 @pytest.mark.parametrize("command", ["serve", "plan"])
 def test_a_timeout_that_is_no_number(dgx_vllm: Run, command: str, name: str) -> None:
     outcome = dgx_vllm(command, "org/model", environ={name: "abc"})
-    refused(outcome, f"{name}='abc' is no whole number of seconds above 0")
+    refused(outcome, f"{name}='abc' is not a whole number of seconds above 0")
 
 
 @pytest.mark.parametrize("parameters", [None, [], {"rope_type": "default"}])
@@ -572,7 +572,7 @@ def test_no_home_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    with pytest.raises(UserError, match="set HOME to one that can be written"):
+    with pytest.raises(UserError, match="set HOME to a writable one"):
         caches.vllm({})
     assert caches.vllm({"VLLM_CACHE_ROOT": "/c"}) == Path("/c")
     assert caches.hub({"XDG_CACHE_HOME": "/x"}) == Path("/x/huggingface/hub")

@@ -4,9 +4,7 @@ import pytest
 
 from helpers.launching import Run
 
-WARNING = (
-    "and asks nobody for a key; give --api-key-file, or put a reverse proxy with TLS in front of 127.0.0.1"
-)
+WARNING = "and requires no key; give --api-key-file, or put a reverse proxy with TLS in front of 127.0.0.1"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def planned(machine: Machine, available: int = 110 * GB, **given: object) -> Lau
 
 def is_vllms(launch: Launch, cause: str) -> bool:
     """Whether vLLM sizes the KV cache, by a share that is there, and a note says why."""
-    note = f"memory: what a sequence keeps is not known here with {cause}; vLLM finds out whether one fits"
+    note = f"memory: the size of a sequence is unknown with {cause}; vLLM finds out whether one fits"
     return "kv-cache-memory-bytes" not in launch.settings and note in launch.notes and not launch.refusal
 
 
@@ -95,7 +95,7 @@ def test_what_does_not_is_counted_as_ever(spark: Machine, given: dict[str, Any])
     launch = planned(spark, **given)
     # vLLM: 8192 tokens of 2 * 8 * 128 numbers in 32 layers, and a block.
     assert launch.settings["kv-cache-memory-bytes"].text == str((8192 + 16) * 2 * 8 * 128 * 2 * 32)
-    assert not any("is not known here" in note for note in launch.notes)
+    assert not any("is unknown" in note for note in launch.notes)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float"])
@@ -116,7 +116,7 @@ def test_a_draft_models_files_are_counted(spark: Machine, tmp_path: Path) -> Non
     assert not any("not counted" in note for note in here.notes)
     elsewhere = planned(spark, speculative_config=EAGLE)
     assert "weights 16.1 GB" in elsewhere.notes[0]
-    assert "memory: what drafts by owner/draft load is not known here, and not counted" in elsewhere.notes
+    assert "memory: what drafts by owner/draft load is unknown and not counted" in elsewhere.notes
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     assert "weights 16.1 GB" in planned(spark, speculative_config={**EAGLE, "model": str(tmp_path)}).notes[0]
 
@@ -144,7 +144,7 @@ def test_a_cache_dtype_that_plan_does_not_know(dgx_vllm: Run, spark: Machine, ch
     )
     assert outcome.status == 0
     assert "--kv-cache-dtype int8_per_token_head" in outcome.out
-    with pytest.raises(UserError, match="the KV cache's dtype 'int8_per_token_head' is unknown here"):
+    with pytest.raises(UserError, match="the KV cache's dtype 'int8_per_token_head' is unknown"):
         outlook.of(
             model.understand(source.Source("model", LLAMA_8B)),
             None,

@@ -114,7 +114,7 @@ def refused(outcome: Outcome, *said: str) -> None:
     ("words", "said"),
     [
         ([*MTP, "--kv-sharing-fast-prefill"], ["--kv-sharing-fast-prefill", "wrong logits"]),
-        ([*MTP, "-sc.tensor_parallel_size=1"], ["give draft_tensor_parallel_size instead"]),
+        ([*MTP, "-sc.tensor_parallel_size=1"], ["set draft_tensor_parallel_size instead"]),
         ([*MTP, "-sc.draft_tensor_parallel_size=2"], ["must be 1 or the model's 1"]),
         (
             [*MTP, "-sc.disable_padded_drafter_batch=true", "--async-scheduling"],

@@ -255,11 +255,11 @@ def test_what_is_to_stay_stays(name: str, logged: list[str]) -> None:
 def test_nvfp4_is_what_its_quantizer_says(kind: str, logged: list[str]) -> None:
     """By the checkpoint's own way, with block scales where the tensor cores want them."""
     make, parts, rows, _ = KINDS[kind]
-    if kind in ("column", "row"):  # whose 48 rows are no multiple of 64
+    if kind in ("column", "row"):  # whose 48 rows are not a multiple of 64
         make = {"column": lambda: column(rows=64), "row": lambda: row(64)}[kind]
         parts, rows = [(MATRIX[:64], None)], 64
     elif rows % 64:
-        pytest.skip(f"{rows} rows are no multiple of 64")
+        pytest.skip(f"{rows} rows are not a multiple of 64")
     layer = made(make, "nvfp4")
     assert isinstance(layer.quant_method, Nvfp4Method)
     for part in parts:
@@ -295,7 +295,7 @@ def test_nvfp4_holds_no_more_than_one_layer_twice() -> None:
 def test_a_layer_that_cannot_be_nvfp4_stays(logged: list[str]) -> None:
     layer = made(lambda: column(rows=48), "nvfp4")
     assert isinstance(layer.quant_method, UnquantizedLinearMethod)
-    why = "its 48 outputs are no multiple of 64"
+    why = "its 48 outputs are not a multiple of 64"
     assert logged == [f"dense_dtype nvfp4 leaves model.layers.*.mlp.up_proj in BF16: {why}"]
 
 
@@ -310,8 +310,8 @@ def test_an_unknown_dtype_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("make", "name", "why"),
     [
-        (lambda: column(rows=40), "model.layers.*.mlp.up_proj", "its 40 outputs are no multiple of 16"),
-        (lambda: column(k=24), "model.layers.*.mlp.up_proj", "its 24 inputs are no multiple of 16"),
+        (lambda: column(rows=40), "model.layers.*.mlp.up_proj", "its 40 outputs are not a multiple of 16"),
+        (lambda: column(k=24), "model.layers.*.mlp.up_proj", "its 24 inputs are not a multiple of 16"),
         (
             lambda: column(params_dtype=torch.float16),
             "model.layers.*.mlp.up_proj",

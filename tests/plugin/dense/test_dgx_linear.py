@@ -259,13 +259,13 @@ def test_sizes_that_do_not_fit_are_cutlasss(monkeypatch: pytest.MonkeyPatch, log
     layer = Layer(rows=160)
     chosen().process_weights_after_loading(layer)
     assert logged == [
-        "linear_backend 'dgx' leaves model.layers.*.self_attn.o_proj to CUTLASS: "
-        "its size 160 is no multiple of 64"
+        "linear_backend 'dgx' leaves model.layers.*.self_attn.o_proj to CUTLASS: its size 160 is not a "
+        "multiple of 64"
     ]
     served(layer, 1)
     assert seen == [(1, K)]
     of_gpu(monkeypatch, 9, 0)
-    with pytest.raises(ValueError, match=r"o_proj's size 160 is no multiple of 64; leave the flag out"):
+    with pytest.raises(ValueError, match=r"o_proj's size 160 is not a multiple of 64; leave the flag out"):
         chosen().process_weights_after_loading(Layer(rows=160))
 
 

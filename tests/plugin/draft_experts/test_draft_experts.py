@@ -276,7 +276,7 @@ def test_others_stay(make: Make, changes: dict[str, Any], kind: type, logged: li
 def test_sizes_that_the_kernel_does_not_take(make: Make, logged: list[str]) -> None:
     for _ in range(2):
         assert isinstance(make(moe_intermediate_size=96).quant_method, UnquantizedFusedMoEMethod)
-    why = "the intermediate size 96 is no multiple of 64"
+    why = "the intermediate size 96 is not a multiple of 64"
     assert logged == [f"moe_backend 'dgx' leaves a layer to vLLM: {why}"]
 
 

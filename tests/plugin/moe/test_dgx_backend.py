@@ -101,12 +101,12 @@ def test_other_schemes_see_auto() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"hidden_dim": 2080}, "the hidden size 2080 is no multiple of 64"),
+        ({"hidden_dim": 2080}, "the hidden size 2080 is not a multiple of 64"),
         ({"hidden_dim": 16448}, "the hidden size 16448 is more than 16384"),
-        ({"intermediate_size": 480}, "the intermediate size 480 is no multiple of 64"),
+        ({"intermediate_size": 480}, "the intermediate size 480 is not a multiple of 64"),
         (
             {"moe_parallel_config": replace(PARALLEL, tp_size=16)},
-            "the intermediate size 32 is no multiple of 64",
+            "the intermediate size 32 is not a multiple of 64",
         ),
         ({"experts_per_token": 33}, "33 experts a token are more than 32"),
         ({"in_dtype": torch.float16}, "activations are torch.float16 and not torch.bfloat16"),
@@ -211,7 +211,7 @@ def test_sizes_that_are_no_whole_tiles_stay_uncompressed(
 ) -> None:
     checkpoint(monkeypatch, pattern="2:4", targets=["routed_experts"])
     assert chosen(layer(intermediate_size=704))[1] is DecodeExperts
-    why = "the intermediate size 704 is no multiple of 256"
+    why = "the intermediate size 704 is not a multiple of 256"
     assert logged == [f"moe_backend 'dgx' leaves weights of 2:4 uncompressed: {why}"]
 
 

@@ -230,7 +230,7 @@ def test_routed_experts_that_are_not_ours(make: Make, logged: list[str]) -> None
 
 def test_a_size_that_the_kernel_does_not_take(make: Make, logged: list[str]) -> None:
     block = make(shared_expert_intermediate_size=96)
-    assert leaves(block, "its size 96 is no multiple of 64", logged)
+    assert leaves(block, "its size 96 is not a multiple of 64", logged)
 
 
 @pytest.mark.parametrize(

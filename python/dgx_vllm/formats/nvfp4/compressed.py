@@ -52,7 +52,7 @@ def compress(weight: torch.Tensor, pattern: Pattern) -> Compressed:
         pattern: of the zeros.
 
     Raises:
-        ValueError: a group has more than two runs other than zero, or K is no multiple of two groups.
+        ValueError: a group has more than two runs other than zero, or K is not a multiple of two groups.
     """
     codes = unpack(weight)
     if codes.shape[-1] % (2 * pattern.group):

@@ -261,7 +261,7 @@ def _clear(target: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise UserError(f"--uds {target}: a file that is no socket lies there; choose another path")
+        raise UserError(f"--uds {target}: the file there is not a socket; choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
         refusal = asking.connect_ex(str(target))
@@ -271,8 +271,8 @@ def _clear(target: Path) -> None:
         target.unlink()
     except OSError as error:
         raise UserError(
-            f"--uds {target}: what another server has left there cannot be removed ({error.strerror}); "
-            "remove it, or choose another path",
+            f"--uds {target}: the socket that another server left there cannot be removed "
+            f"({error.strerror}); remove it, or choose another path",
             FAILURE,
         ) from error
 

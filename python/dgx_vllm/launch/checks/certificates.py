@@ -25,7 +25,7 @@ def check(launch: Launch) -> None:
         return
     if asks_for_certificates(launch) and not authorities:
         raise UserError(
-            "--ssl-cert-reqs 2 asks clients for certificates, and without --ssl-ca-certs none is good; "
+            "--ssl-cert-reqs 2 asks clients for certificates, and without --ssl-ca-certs none is valid; "
             "name the file of the authority that issues them"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -34,8 +34,8 @@ def check(launch: Launch) -> None:
         context.load_cert_chain(certificate, key, _no_password)
     except _EncryptedError as error:
         raise UserError(
-            f"the key in {key or certificate} is encrypted and vLLM has no flag for its password; "
-            f"write one without: openssl pkey -in {key or certificate} -out NEW.key",
+            f"the key in {key or certificate} is encrypted and vLLM has no flag for its password; write it "
+            f"unencrypted: openssl pkey -in {key or certificate} -out NEW.key",
             FAILURE,
         ) from error
     except (OSError, ValueError) as error:

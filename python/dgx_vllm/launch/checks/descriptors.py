@@ -21,7 +21,7 @@ def ensure() -> None:
     most = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
     if most < LEAST:
         raise UserError(
-            f"this process may have {most} files open (ulimit -n), and vLLM needs {LEAST} at least; raise "
+            f"this process may have {most} files open (ulimit -n), and vLLM needs at least {LEAST}; raise "
             "the hard limit, by `ulimit -Hn`, LimitNOFILE= or the container's --ulimit nofile",
             FAILURE,
         )

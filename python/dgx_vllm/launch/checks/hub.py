@@ -56,11 +56,11 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
             raise _error(lacking, fault, more)
         if missing:
             continue  # the hub refuses this one alone, and it is here
-        why = f"{model} is here, and {fault.cause}"
+        why = f"{model} is downloaded, and {fault.cause}"
         return replace(
             launch,
             variables=(*launch.variables, Variable("HF_HUB_OFFLINE", "1", why)),
-            notes=(*launch.notes, f"{why}; the copy that is here is served, and the hub is not asked again"),
+            notes=(*launch.notes, f"{why}; serving the local copy without asking the hub again"),
         )
     return launch
 
@@ -90,4 +90,6 @@ def _asked(launch: Launch, model: str, seconds: float | None) -> _Fault | None:
 def _error(model: str, fault: _Fault, more: str) -> UserError:
     near = difflib.get_close_matches(model, [each.model for each in profile.builtin()], 1)
     meant = f"; did you mean {near[0]}?" if near and near[0] != model else more
-    return UserError(f"{fault.refusal or f'{model} is not here, and {fault.cause}'}{meant}", fault.status)
+    return UserError(
+        f"{fault.refusal or f'{model} is not downloaded, and {fault.cause}'}{meant}", fault.status
+    )

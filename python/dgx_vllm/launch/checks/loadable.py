@@ -127,8 +127,8 @@ def _check_quantization(model: str, config: Mapping[str, Any]) -> None:
     if not method or method in known or _has_plugins():
         return
     raise UserError(
-        f"{model} is quantized by {method}, for which vLLM 0.32 has no method; give a checkpoint without, "
-        "or one by modelopt, compressed-tensors, awq, gptq, fp8 or mxfp4"
+        f"{model} is quantized by {method}, which vLLM 0.32 does not support; give an unquantized "
+        "checkpoint, or one by modelopt, compressed-tensors, awq, gptq, fp8 or mxfp4"
     )
 
 

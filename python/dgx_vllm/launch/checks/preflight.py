@@ -170,7 +170,7 @@ def _bind_fault(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs privileges; choose one from 1024 on with --port or PORT"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for every interface"
+        return f"{host} is not an address of this machine; use 127.0.0.1, or 0.0.0.0 for every interface"
     return f"cannot listen on {host}:{port} ({error.strerror}); choose another with --host and --port"
 
 
@@ -211,7 +211,7 @@ def _check_room(directory: Path, needed: int, what: str, variable: str) -> None:
         existing = existing.parent
     if not _writable(existing):
         raise UserError(
-            f"{directory} cannot be written, and {what} needs it; set {variable} to a directory that can",
+            f"{directory} cannot be written, and {what} needs it; set {variable} to a writable directory",
             FAILURE,
         )
     free = _free(existing)

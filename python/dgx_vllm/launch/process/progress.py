@@ -43,7 +43,7 @@ class Progress:
     def drafted(self, found: Drafted, model: str) -> None:
         """What became of drafts, and the command that weighs their number."""
         shares = ",".join(f"{share:.3f}" for share in found.shares)
-        self._say(f"{found} (to weigh their number: dgx-vllm plan {model} --acceptance {shares})")
+        self._say(f"{found} (to choose their number: dgx-vllm plan {model} --acceptance {shares})")
 
     def ended(self, reason: str) -> None:
         """The launcher ended the server unasked."""
@@ -69,9 +69,9 @@ class Progress:
             if self._terminal and "/chat/" in ready.curl:
                 then += "\ndgx-vllm: or talk to it, from another terminal: dgx-vllm chat"
         elif ready.fault:
-            then = f"no token could be had ({ready.fault}); ready means that /health answers"
+            then = f"no token was generated ({ready.fault}); ready only means that /health answers"
         else:
-            then = "the model has no completion endpoint; ready means that /health answers"
+            then = "the model has no completion endpoint; ready only means that /health answers"
         self.out.say(
             f"dgx-vllm: ready after {seconds:.0f} s{token}: {ready.model} at {where}\ndgx-vllm: {then}\n"
         )

@@ -105,7 +105,7 @@ def _setting(key: Any, field: Any, origin: str) -> tuple[str, Value]:
         raise UserError(f"{origin}: a value that begins with a dash is read as a flag; give one flag a line")
     ((name, value),) = found.items()
     if rest:
-        raise UserError(f"{origin}: {rest[0]!r} is a value too many; {_takes(name)}")
+        raise UserError(f"{origin}: {rest[0]!r} is one value too many; {_takes(name)}")
     if name == "config":
         raise UserError(f"{origin}: a config file cannot name another")
     return name, value

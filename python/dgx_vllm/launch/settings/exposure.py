@@ -22,8 +22,8 @@ def warning(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> str 
     if keys.strip() or "uds" in settings or is_loopback(host):
         return None
     return (
-        f"the server listens on {host} and asks nobody for a key; "
-        "give --api-key-file, or put a reverse proxy with TLS in front of 127.0.0.1"
+        f"the server listens on {host} and requires no key; give --api-key-file, or put a reverse proxy with "
+        "TLS in front of 127.0.0.1"
     )
 
 

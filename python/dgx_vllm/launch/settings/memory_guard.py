@@ -88,7 +88,7 @@ def guarded(settings: Layer, machine: Machine, memory: Memory | None, environ: M
     loading = _loading(settings, machine, memory.subject.model, environ)
     weights = memory.subject.weights(drafts > 0 and drafter is None, loading)
     if weights is None:
-        note = "memory: how large the model is will be known when it is here; nothing guards this start"
+        note = "memory: the model's size is unknown until it is downloaded; this start is not guarded"
         return Guarded(settings, notes=(note,), jobs=_jobs(machine, memory, _asked(settings, machine)))
     beside, more = _draft_weights(drafter, loading, environ)
     verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype)
@@ -223,7 +223,7 @@ def _draft_weights(
     # What --dense-dtype leaves of a draft model is not known: as it is stored, it is no smaller.
     found = guard.draft_weights(drafter, replace(loading, dense_dtype="bf16"), environ)
     if found is None:
-        return 0, (f"memory: what drafts by {drafter} load is not known here, and not counted",)
+        return 0, (f"memory: what drafts by {drafter} load is unknown and not counted",)
     return found, ()
 
 
@@ -231,7 +231,7 @@ def _notes(settings: Layer, model: Model | None) -> tuple[str, ...]:
     cause = _uncounted(settings, model) if model and model.known else None
     if cause is None:
         return ()
-    return (f"memory: what a sequence keeps is not known here with {cause}; vLLM finds out whether one fits",)
+    return (f"memory: the size of a sequence is unknown with {cause}; vLLM finds out whether one fits",)
 
 
 def _uncounted(settings: Layer, model: Model) -> str | None:
@@ -325,7 +325,7 @@ def _jobs(machine: Machine, memory: Memory, taken: int) -> tuple[int, str] | Non
     if machine.platform != "cuda":
         return None
     count = guard.compile_jobs(machine.cpus, memory.available, taken)
-    return count, "memory guard: compile jobs of 8 GB that fit beside the model"
+    return count, "memory guard: compile jobs of 8 GB that fit next to the model"
 
 
 def _asked(settings: Layer, machine: Machine) -> int:

@@ -32,7 +32,7 @@ class Protection:
             said.append(f"the server is ended below {gb(self.floor)} of it")
         if self.watchdog:
             said.append(f"the server is ended when its engine is silent for {self.watchdog:g} s")
-        return "; ".join(said) or "nothing watches over the running server"
+        return "; ".join(said) or "nothing monitors the running server"
 
 
 def protection(machine: Machine, reserve: int | None, options: Options) -> Protection:

@@ -214,7 +214,7 @@ def plan(request: Request, machine: Machine, known_variables: frozenset[str]) ->
         _check_module(winners, machine)
     if machine.vllm.version != flags.load().version:
         notes.append(
-            f"flags are checked as vLLM {flags.load().version} has them, {machine.vllm.version} is installed"
+            f"flags are checked against vLLM {flags.load().version}, but {machine.vllm.version} is installed"
         )
     exposed = exposure.warning(winners, request.environ)
     if exposed:
@@ -295,7 +295,7 @@ def _give_way(winners: Layer, machine: Machine) -> tuple[Layer, list[Overruled],
     if socket:
         for name in ("host", "port"):
             if winners[name].source is Source.DEFAULT:
-                overruled.append(Overruled(winners[name], socket, "vLLM listens on the socket alone"))
+                overruled.append(Overruled(winners[name], socket, "vLLM listens only on the socket"))
     return left, overruled, notes
 
 

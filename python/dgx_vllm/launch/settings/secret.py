@@ -69,5 +69,5 @@ def check_api_keys(environ: Mapping[str, str], given: Setting | None) -> None:
 def _check(keys: Iterable[str], origin: str) -> None:
     if not all(_SENDABLE.fullmatch(key) for key in keys):
         raise UserError(
-            f"{origin} gives a key that no client can send; make it of ASCII letters, digits and signs alone"
+            f"{origin} gives a key that no client can send; use only ASCII letters, digits and signs"
         )

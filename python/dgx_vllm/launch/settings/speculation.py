@@ -166,14 +166,14 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapp
     made_by = method(settings)
     if made_by is None and "spec-model" not in settings and "model" not in fields:
         raise UserError(
-            f"{setting.origin} says how many drafts, and nothing says what makes them; give --spec-method "
-            "mtp for a model with MTP layers, or --spec-model"
+            f"{setting.origin} sets the number of drafts, but nothing says what makes them; give "
+            "--spec-method mtp for a model with MTP layers, or --spec-model"
         )
     _check_fields(settings, fields, setting)
     if _on(settings, "kv-sharing-fast-prefill"):
         raise UserError(
             f"{settings['kv-sharing-fast-prefill'].origin} gives wrong logits for prompt tokens, which "
-            f"drafts ({setting.origin}) are made from, so that vLLM refuses the two; leave one out"
+            f"drafts ({setting.origin}) are made from, so vLLM refuses the combination; leave one out"
         )
     # Its copy of GDN states between blocks is a Triton kernel (vllm/v1/worker/mamba_utils.py).
     if gated_delta_net and machine.platform == "cpu" and not _off(settings, "enable-prefix-caching"):
@@ -201,8 +201,8 @@ def _check_chunks(settings: Layer, gated_delta_net: bool) -> None:
 def _check_fields(settings: Layer, fields: Mapping[str, Any], setting: Setting) -> None:
     if "tensor_parallel_size" in fields:
         raise UserError(
-            f"{setting.origin}: tensor_parallel_size is not the drafts' to give; "
-            "give draft_tensor_parallel_size instead"
+            f"{setting.origin}: tensor_parallel_size cannot be set for drafts; set "
+            "draft_tensor_parallel_size instead"
         )
     ranks = settings["tensor-parallel-size"].text if "tensor-parallel-size" in settings else "1"
     if str(fields.get("draft_tensor_parallel_size", 1)) not in ("1", ranks):

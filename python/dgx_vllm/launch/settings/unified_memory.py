@@ -22,8 +22,8 @@ def check(environ: Mapping[str, str], machine: Machine) -> None:
     """
     if _shares(machine) and environ.get(_PLAN, "0").strip() not in ("", "0"):
         raise UserError(
-            f"{_PLAN}={environ[_PLAN]} asks NVML for the GPU's memory, and a GPU that shares the host's "
-            "has no answer, so that the engine ends; unset it"
+            f"{_PLAN}={environ[_PLAN]} asks NVML for the GPU's memory, which has no answer for a GPU that "
+            "shares the host's, and the engine ends; unset it"
         )
 
 
@@ -32,7 +32,7 @@ def notes(settings: Layer, machine: Machine) -> list[str]:
     sleep = settings.get(_SLEEP)
     if sleep and sleep.value is True and _shares(machine):
         return [
-            f"{_SLEEP} ({sleep.origin}): to wake up has ended the engine where GPU and host share one memory "
+            f"{_SLEEP} ({sleep.origin}): waking up has ended the engine where GPU and host share one memory "
             "(vllm#50011); stop the server to free its memory"
         ]
     return []

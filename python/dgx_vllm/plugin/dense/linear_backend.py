@@ -66,12 +66,12 @@ class DecodeNvFp4LinearKernel(CutlassNvFp4LinearKernel):
         name = getattr(layer, "prefix", type(layer).__name__)
         if odd and slices():
             raise ValueError(
-                f"linear_backend 'dgx': {name}'s size {odd[0]} is no multiple of {DIM_MULTIPLE}; "
-                "leave the flag out"
+                f"linear_backend 'dgx': {name}'s size {odd[0]} is not a multiple of {DIM_MULTIPLE}; leave "
+                "the flag out"
             )
         if odd:
             logger.warning_once(
-                "linear_backend 'dgx' leaves %s to CUTLASS: its size %d is no multiple of %d",
+                "linear_backend 'dgx' leaves %s to CUTLASS: its size %d is not a multiple of %d",
                 without_number(name),
                 odd[0],
                 DIM_MULTIPLE,

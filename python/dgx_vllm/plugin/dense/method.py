@@ -134,7 +134,7 @@ def _refusals(layer: Layer, kind: type[DenseMethod]) -> Iterator[str]:
     rows, k = layer.output_size_per_partition, layer.input_size_per_partition
     for name, size in (("outputs", rows), ("inputs", k)):
         if size % kind.multiple:
-            yield f"its {size} {name} are no multiple of {kind.multiple}"
+            yield f"its {size} {name} are not a multiple of {kind.multiple}"
     if rows * k > _MAX_VALUES:
         yield f"its {rows} x {k} values are more than {_MAX_VALUES}"
     if envs.VLLM_BATCH_INVARIANT:

@@ -54,7 +54,7 @@ def adopt(name: str, unquantized: UnquantizedFusedMoEMethod) -> FusedMoEMethodBa
     sizes = config.hidden_dim, config.intermediate_size_per_partition
     if current_platform.is_cpu():
         if any(size % BLOCK_SIZE for size in sizes):
-            return _left(name, f"its sizes {sizes} are no multiples of {BLOCK_SIZE}", unquantized)
+            return _left(name, f"its sizes {sizes} are not multiples of {BLOCK_SIZE}", unquantized)
         logger.info_once("moe_backend 'dgx': a draft's experts are rounded to NVFP4")
         return RoundingMethod(name, unquantized)
     if (

@@ -86,7 +86,8 @@ def _in_tiles(config: FusedMoEConfig) -> bool:
     for name, size in _sizes(config):
         if size % tiles.COLUMNS:
             logger.warning_once(
-                "moe_backend 'dgx' leaves weights of 2:4 uncompressed: the %s size %d is no multiple of %d",
+                "moe_backend 'dgx' leaves weights of 2:4 uncompressed: the %s size %d is not a multiple of "
+                "%d",
                 name,
                 size,
                 tiles.COLUMNS,
@@ -119,7 +120,7 @@ def _refusals(
         yield f"activations are {config.in_dtype} and not torch.bfloat16"
     for name, size in _sizes(config):
         if size % DIM_MULTIPLE:
-            yield f"the {name} size {size} is no multiple of {DIM_MULTIPLE}"
+            yield f"the {name} size {size} is not a multiple of {DIM_MULTIPLE}"
     if config.hidden_dim > MAX_HIDDEN:
         yield f"the hidden size {config.hidden_dim} is more than {MAX_HIDDEN}"
     if config.experts_per_token > MAX_EXPERTS_PER_TOKEN:

@@ -73,7 +73,7 @@ def refusals(shared: torch.nn.Module, experts: RoutedExperts) -> Iterator[str]:
             yield f"its layers are served by {type(server).__name__}"
         for size in (layer.output_size_per_partition, layer.input_size_per_partition):
             if size % DIM_MULTIPLE:
-                yield f"its size {size} is no multiple of {DIM_MULTIPLE}"
+                yield f"its size {size} is not a multiple of {DIM_MULTIPLE}"
 
 
 def kernel_of(layer: torch.nn.Module) -> object:
