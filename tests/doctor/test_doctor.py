@@ -371,9 +371,12 @@ def test_flashinfer_with_a_compiler(spark: Place, monkeypatch: pytest.MonkeyPatc
     assert (finding.status, finding.remedy) == (Status.OK, None)
     assert "serve sets how many jobs fit" in finding.value
     assert look(environ(MAX_JOBS="4")(spark), "FlashInfer").status is Status.OK
+    # 112 GiB are available, which 14 jobs fill.
+    assert look(environ(MAX_JOBS="14")(spark), "FlashInfer").status is Status.OK
+    assert look(environ(MAX_JOBS="15")(spark), "FlashInfer").status is Status.WARN
     finding = look(environ(MAX_JOBS="20")(spark), "FlashInfer")
     assert finding.status is Status.WARN
-    assert "20 jobs (MAX_JOBS), up to 8 GB each" in finding.value
+    assert "20 jobs (MAX_JOBS), up to 8 GiB each" in finding.value
     assert finding.remedy is not None
     assert finding.remedy.startswith("unset MAX_JOBS: ")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dgx_vllm.demo.paths import CHECKPOINT
 from dgx_vllm.host import meminfo
-from dgx_vllm.host.machine import Gpu, Machine
+from dgx_vllm.host.machine import GIB, Gpu, Machine
 from dgx_vllm.launch.settings import resolve
 from dgx_vllm.launch.settings.memory_guard import Memory
 from dgx_vllm.launch.settings.resolve import Launch, Request
@@ -115,6 +115,12 @@ def test_compile_jobs_fit_beside_the_model(cpus: int, available: int, taken: int
     assert 1 <= jobs <= cpus
     assert jobs == 1 or jobs * overheads.COMPILE_JOB <= available - taken
     assert jobs == cpus or (jobs + 1) * overheads.COMPILE_JOB > available - taken
+
+
+def test_twenty_compile_jobs_need_160_gib() -> None:
+    """The figures of flashinfer-ai/flashinfer#3634 for a DGX Spark."""
+    assert compile_jobs(20, 160 * GIB, 0) == 20
+    assert compile_jobs(20, 160 * GIB - 1, 0) == 19
 
 
 def test_available_is_the_kernels_estimate(tmp_path: Path) -> None:
@@ -234,7 +240,7 @@ def test_what_is_unknown_is_not_guarded(spark: Machine, tmp_path: Path) -> None:
     assert launch.refusal is None
     assert "kv-cache-memory-bytes" not in launch.settings
     assert any("this start is not guarded" in note for note in launch.notes)
-    # vLLM may take 0.75 of all memory, which leaves two jobs of 8 GB.
+    # vLLM may take 0.75 of all memory, which leaves two jobs of 8 GiB.
     assert {each.name: each.value for each in launch.variables}["MAX_JOBS"] == "2"
 
 

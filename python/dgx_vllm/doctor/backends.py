@@ -25,9 +25,10 @@ from typing import Any
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
-from dgx_vllm.host import driver
-from dgx_vllm.host.compute_capability import GB10
+from dgx_vllm.host import driver, meminfo
+from dgx_vllm.host.compute_capability import GB10, dotted
 from dgx_vllm.host.machine import GIB
+from dgx_vllm.plan.overheads import COMPILE_JOB
 
 _AREA = "backends"
 _SUBJECTS = {
@@ -39,8 +40,6 @@ _SUBJECTS = {
 _ASK = "dgx-vllm doctor --ask-vllm"
 _ASK_SECONDS = 300
 _SELECTION = "dgx-vllm exec python -m dgx_vllm.doctor.selection"
-# What one job of FlashInfer's compilation takes (flashinfer-ai/flashinfer#3634: 3 to 8 GB).
-_JOB_BYTES = 8 * GIB
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,7 @@ def findings(place: Place, gpu: Gpu | str, ask: bool = False) -> list[Finding]:
     capability = gpu.capability if isinstance(gpu, Gpu) and gpu.capability else GB10
     if capability[0] != GB10[0]:
         return [
-            Finding(
-                _AREA, "selection", Status.UNKNOWN, f"not known for {capability[0]}.{capability[1]}", _ASK
-            ),
+            Finding(_AREA, "selection", Status.UNKNOWN, f"not known for {dotted(capability)}", _ASK),
             *_flashinfer(place, gpu),
         ]
     chosen = select(obstacle(place.environ), installed("flashinfer"))
@@ -170,8 +167,8 @@ def _flashinfer(place: Place, gpu: Gpu | str) -> list[Finding]:
     cores = len(os.sched_getaffinity(0))
     asked = f"{jobs} jobs (MAX_JOBS)" if jobs else f"one job a core ({cores})"
     count = int(jobs) if jobs and jobs.isdecimal() else cores
-    if count * _JOB_BYTES > _available(place):
-        value = f"compiles with {compiler}, {asked}, up to 8 GB each"
+    if count * COMPILE_JOB > _available(place):
+        value = f"compiles with {compiler}, {asked}, up to {COMPILE_JOB // GIB} GiB each"
         return [Finding(_AREA, subject, Status.WARN, value, _fewer_jobs(place, bounded), data)]
     return [Finding(_AREA, subject, Status.OK, f"compiles with {compiler}, {asked}", data=data)]
 
@@ -180,13 +177,12 @@ def _fewer_jobs(place: Place, bounded: bool) -> str:
     if bounded:
         return "unset MAX_JOBS: serve sets as many as fit next to the model (flashinfer#3634)"
     # Half of what is free, since a first start compiles while the model is in memory.
-    return f"export MAX_JOBS={max(1, _available(place) // (2 * _JOB_BYTES))} (flashinfer#3634)"
+    return f"export MAX_JOBS={max(1, _available(place) // (2 * COMPILE_JOB))} (flashinfer#3634)"
 
 
 def _available(place: Place) -> int:
     """The host's memory that is free or can be freed, in bytes."""
-    lines = (place.read("/proc/meminfo") or "").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    return meminfo.parse(place.read("/proc/meminfo") or "").get("MemAvailable", 0)
 
 
 def _asked(place: Place) -> list[Finding]:

@@ -8,7 +8,7 @@ import dgx_vllm
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
-from dgx_vllm.host.compute_capability import GB10
+from dgx_vllm.host.compute_capability import GB10, dotted
 from dgx_vllm.kernels.fatbin import Architectures, architectures
 
 _AREA = "kernels"
@@ -82,7 +82,7 @@ def _module(name: str, path: Path, capability: tuple[int, int]) -> Finding:
     except (OSError, ValueError) as error:
         return Finding(_AREA, short, Status.FAIL, f"cannot be read: {error}", _REBUILD)
     cubins, ptx = runnable(held, capability)
-    gpu = f"{capability[0]}.{capability[1]}"
+    gpu = dotted(capability)
     what = f" ({_MODULES[name]})" if name in _MODULES else ""
     data = {"path": str(path), "cubins": dict(held.cubins), "ptx": dict(held.ptx), "runs": cubins}
     if cubins:

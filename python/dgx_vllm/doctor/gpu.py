@@ -6,7 +6,7 @@ from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
 from dgx_vllm.host import driver
-from dgx_vllm.host.compute_capability import GB10
+from dgx_vllm.host.compute_capability import GB10, dotted
 
 _AREA = "gpu"
 _INSTALL = "on a DGX Spark install the driver (DGX OS: sudo apt install nvidia-driver-580-open) and restart"
@@ -88,7 +88,7 @@ def _capability(gpu: Gpu) -> Finding:
             "NVML does not say",
             "nvidia-smi --query-gpu=compute_cap --format=csv",
         )
-    text = f"{gpu.capability[0]}.{gpu.capability[1]}"
+    text = dotted(gpu.capability)
     data = {"capability": text}
     if gpu.capability == GB10:
         return Finding(_AREA, subject, Status.OK, f"{text} (GB10)", data=data)
@@ -96,7 +96,7 @@ def _capability(gpu: Gpu) -> Finding:
         _AREA,
         subject,
         Status.WARN,
-        f"{text}; profiles and kernels here are made for 12.1 (GB10)",
+        f"{text}; profiles and kernels here are made for {dotted(GB10)} (GB10)",
         "check a profile's values before relying on them: dgx-vllm serve MODEL --dry-run",
         data,
     )

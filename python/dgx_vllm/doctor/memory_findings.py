@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
+from dgx_vllm.host import meminfo
 from dgx_vllm.host.machine import GIB
 from dgx_vllm.launch.settings.sources import UNIFIED_MEMORY_UTILIZATION
 
@@ -25,8 +26,7 @@ def findings(place: Place, gpu: Gpu | str) -> list[Finding]:
         place: where to look.
         gpu: what NVML says; it decides whether the memory is the GPU's as well.
     """
-    text = place.read("/proc/meminfo")
-    info = _meminfo(text or "")
+    info = meminfo.parse(place.read("/proc/meminfo") or "")
     if "MemTotal" not in info:
         return [Finding(_AREA, "memory", Status.UNKNOWN, "/proc/meminfo cannot be read", "mount /proc")]
     unified = isinstance(gpu, Gpu) and gpu.unified
@@ -37,12 +37,6 @@ def findings(place: Place, gpu: Gpu | str) -> list[Finding]:
         _cgroup(place, info, unified),
         *_handover(place, info, unified),
     ]
-
-
-def _meminfo(text: str) -> dict[str, int]:
-    """The fields in bytes (man 5 proc: their kB are KiB)."""
-    lines = (line.partition(":") for line in text.splitlines())
-    return {name: int(rest.split()[0]) * 1024 for name, _, rest in lines if rest.split()}
 
 
 def _memory(info: dict[str, int], gpu: Gpu | str, unified: bool) -> Finding:

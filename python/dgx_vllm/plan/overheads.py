@@ -9,8 +9,8 @@ from dgx_vllm.plan.architecture import Architecture
 from dgx_vllm.util.errors import UserError
 
 #: Kept free on unified memory. Under pressure a GB10 wedges or resets instead of failing an allocation
-#: (open-gpu-kernel-modules#1358, vllm#56824), and FlashInfer's largest compile takes 8 GB (flashinfer#3634):
-#: one of them can run even when all else is full.
+#: (open-gpu-kernel-modules#1358, vllm#56824), and FlashInfer compiles (`COMPILE_JOB`): all but its largest
+#: job can run even when all else is full.
 RESERVE = 8 * 10**9
 #: Kept free where nothing is compiled on the side and Linux's own way out, the OOM killer, works.
 CPU_RESERVE = 10**9
@@ -26,8 +26,9 @@ SEQUENCES: dict[Platform, int] = {"cuda": 256, "cpu": 128}
 #: What `offloaded` is called among the others.
 OFFLOADED = "offloaded KV cache"
 
-#: FlashInfer's compile jobs take 3 to 8 GB each, and it starts one a core (flashinfer#3634).
-COMPILE_JOB = 8 * 10**9
+#: The most that one of FlashInfer's compile jobs takes. They take 3 to 8 GiB each, and it starts one a core
+#: (flashinfer#3634).
+COMPILE_JOB = 8 * GIB
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from vllm.platforms import current_platform
 
 from dgx_vllm import kernels
-from dgx_vllm.host.compute_capability import GB10, HOPPER
+from dgx_vllm.host.compute_capability import GB10, HOPPER, dotted
 from dgx_vllm.kernels import fatbin
 
 _SUPPORTED = (GB10, HOPPER)
@@ -24,10 +24,9 @@ def refusal() -> str | None:
     """Why the kernels do not run on this GPU, None if they do: it or their library is of another kind."""
     own = capability()
     if own is None or own not in _SUPPORTED:
-        shown = "none" if own is None else _dotted(own)
+        shown = "none" if own is None else dotted(own)
         return (
-            f"its kernels are for compute capability {_dotted(GB10)} ({_dotted(HOPPER)} to verify), "
-            f"not {shown}"
+            f"its kernels are for compute capability {dotted(GB10)} ({dotted(HOPPER)} to verify), not {shown}"
         )
     try:
         return _architecture_mismatch(kernels.find(), *own)
@@ -46,7 +45,3 @@ def _architecture_mismatch(library: Path, major: int, minor: int) -> str | None:
     if own in architectures:
         return None
     return f"the kernel library {library} is for {', '.join(sorted(architectures)) or 'no GPU'}, not {own}"
-
-
-def _dotted(capability: tuple[int, int]) -> str:
-    return ".".join(map(str, capability))
