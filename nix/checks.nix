@@ -38,7 +38,8 @@ in
     FIXED_OUTPUTS=$fixedOutputsPath pytest -p no:cacheprovider tests/pinning
   '';
 
-  lint = check "lint" "ruff, mypy, and that the contributors' pages name what exists" { DOCS = source ../docs; } ''
+  lint = check "lint" "ruff, mypy, the floors that packages stand on, and that the contributors' pages name what exists"
+    { DOCS = source ../docs; } ''
     cp -r --no-preserve=mode ${source ../python} python
     cp -r --no-preserve=mode ${source ../nix} nix
     cp -r --no-preserve=mode ${source ../kernels} kernels
@@ -50,6 +51,7 @@ in
     ruff check --no-cache --config python/pyproject.toml python tests nix kernels
     ruff format --check --no-cache --config python/pyproject.toml .
     (cd python && mypy --cache-dir=/dev/null)
+    (cd python && lint-imports --no-cache)
     (cd nix && mypy --cache-dir=/dev/null --strict --package pinning)
     (cd nix && mypy --cache-dir=/dev/null --strict rebuild.py emulation/native.py image/docker.py python/environment.py)
     cd nix && ${sbomTestEnvironment}/bin/mypy --cache-dir=/dev/null --strict --ignore-missing-imports --package sbom

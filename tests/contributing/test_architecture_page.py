@@ -1,11 +1,12 @@
-"""The architecture page agrees with the imports: each package is on a floor above all that it imports."""
+"""The architecture page agrees with the contract of floors in python/pyproject.toml, and with the imports."""
 
-import ast
 import re
+import tomllib
 from pathlib import Path
 
+import grimp
+
 TREE = Path(__file__).parents[2]
-PACKAGE = TREE / "python/dgx_vllm"
 PAGE = (TREE / "docs/dev/architecture.md").read_text()
 
 
@@ -27,54 +28,29 @@ def drawn_arrows() -> set[tuple[str, str]]:
     return {(importer, name) for importer, names in lines for name in names.split(" & ")}
 
 
-def package(module: str) -> str | None:
-    """The first part below `dgx_vllm`; None for modules of others and for `dgx_vllm` itself."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "dgx_vllm" and len(parts) > 1 else None
-
-
-def imported(path: Path) -> set[str]:
-    """What a file imports of ours, by package."""
-    modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            modules.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: a relative import"
-            modules.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name for name in map(package, modules) if name and not name.startswith("__")}
+def contract_floors() -> dict[str, int]:
+    """The contract that the check `lint` holds the imports to: name to floor."""
+    settings = tomllib.loads((TREE / "python/pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = [contract for contract in settings["contracts"] if contract["id"] == "floors"]
+    layers = reversed(contract["layers"])
+    return {name: floor for floor, names in enumerate(layers) for name in names.split(" | ")}
 
 
 def imports() -> set[tuple[str, str]]:
     """Every pair of packages of which one imports the other."""
-    pairs = set()
-    for path in PACKAGE.rglob("*.py"):
-        importer = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if importer != "__init__":
-            pairs.update((importer, name) for name in imported(path) if name != importer)
-    return pairs
+    graph = grimp.build_graph("dgx_vllm", cache_dir=None)
+    packages = graph.find_children("dgx_vllm")
+    for name in packages:
+        graph.squash_module(name)
+    return {
+        (importer.removeprefix("dgx_vllm."), name.removeprefix("dgx_vllm."))
+        for importer in packages
+        for name in graph.find_modules_directly_imported_by(importer) & packages - {importer}
+    }
 
 
-def reachable(start: str, arrows: set[tuple[str, str]]) -> set[str]:
-    """Every package at the end of a path of arrows."""
-    seen: set[str] = set()
-    waiting = [start]
-    while waiting:
-        current = waiting.pop()
-        following = {end for begin, end in arrows if begin == current} - seen
-        seen |= following
-        waiting += following
-    return seen
-
-
-def test_the_table_lists_every_package() -> None:
-    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert set(floors()) == packages | {"cli"}
-
-
-def test_a_package_imports_only_from_lower_floors() -> None:
-    floor = floors()
-    assert [pair for pair in sorted(imports()) if floor[pair[0]] <= floor[pair[1]]] == []
+def test_the_table_has_the_contract_s_floors() -> None:
+    assert floors() == contract_floors()
 
 
 def test_the_picture_has_the_table_s_floors() -> None:
@@ -84,4 +60,7 @@ def test_the_picture_has_the_table_s_floors() -> None:
 def test_the_picture_leaves_out_only_arrows_that_follow_from_others() -> None:
     pairs, arrows = imports(), drawn_arrows()
     assert arrows - pairs == set()
-    assert [pair for pair in sorted(pairs) if pair[1] not in reachable(pair[0], arrows)] == []
+    picture = grimp.ImportGraph()
+    for importer, name in arrows:
+        picture.add_import(importer=importer, imported=name)
+    assert [pair for pair in sorted(pairs) if pair[1] not in picture.find_upstream_modules(pair[0])] == []
