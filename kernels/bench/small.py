@@ -1,9 +1,16 @@
-"""A small case of each kernel that a layer calls, for compute-sanitizer: python bench/small.py LIBRARY"""
+"""A small case of each kernel that a layer calls, for compute-sanitizer.
+
+In this folder: PYTHONPATH=../python python bench/small.py LIBRARY
+"""
 
 import sys
 
 import torch
 import tvm_ffi
+
+from dgx_vllm.kernels import abi
+from dgx_vllm.kernels.library import Library
+from dgx_vllm.kernels.moe_layer import ExpertTiles, ExpertWeights, Routing, SharedExpert
 
 # tokens, hidden, intermediate, shared intermediate, swizzled scales: slices of K with a rest, an odd half,
 # many rows, two warps; then whole slices, which have kernels of their own
@@ -42,71 +49,86 @@ def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     return torch.zeros(shape, dtype=dtype).cuda()
 
 
-def experts(count: int, hidden: int, intermediate: int) -> list[torch.Tensor]:
-    gate_up = codes(count, 2 * intermediate, hidden // 2), scales(count, 2 * intermediate, hidden // 16)
-    down = codes(count, hidden, intermediate // 2), scales(count, hidden, intermediate // 16)
-    return [*gate_up, floats(count), *down, floats(count)]
+def experts(count: int, hidden: int, intermediate: int) -> ExpertWeights:
+    return ExpertWeights(
+        w13=codes(count, 2 * intermediate, hidden // 2),
+        w13_scale=scales(count, 2 * intermediate, hidden // 16),
+        w13_global=floats(count),
+        w2=codes(count, hidden, intermediate // 2),
+        w2_scale=scales(count, hidden, intermediate // 16),
+        w2_global=floats(count),
+    )
 
 
-def in_tiles(kernels, count: int, hidden: int, intermediate: int, swizzled: bool) -> list[torch.Tensor]:
+def in_tiles(kernels: Library, count: int, hidden: int, intermediate: int, swizzled: bool) -> ExpertTiles:
     """What compress_24 makes of random weights, sparse or not; taken apart again too."""
-    out = []
-    for rows, k, halves in ((2 * intermediate, hidden, True), (hidden, intermediate, False)):
+
+    def tiles(rows: int, k: int, halves: bool) -> torch.Tensor:
         packed, scale = codes(count, rows, k // 2), scales(count, rows, k // 16)
-        tiles = empty(count, rows // 16, k // 256, 1792, dtype=torch.uint8)
+        compressed = empty(count, rows // 16, k // 256, 1792, dtype=torch.uint8)
         violations = empty(count, dtype=torch.int32)
-        kernels.compress_24(tiles, violations, packed, scale, halves, swizzled)
-        kernels.decompress_24(packed, scale, tiles, halves, swizzled)
-        out += [tiles, floats(count)]
-    return out
+        abi.compress_24(compressed, violations, packed, scale, halves=halves, swizzled=swizzled)(kernels)
+        abi.decompress_24(packed, scale, compressed, halves=halves, swizzled=swizzled)(kernels)
+        return compressed
+
+    w13, w2 = tiles(2 * intermediate, hidden, True), tiles(hidden, intermediate, False)
+    return ExpertTiles(w13, floats(count), w2, floats(count))
+
+
+def workspace(kernels: Library, tokens: int, intermediate: int, shared: int) -> torch.Tensor:
+    return empty(abi.moe_decode_workspace(tokens, TOP_K, intermediate, shared)(kernels))
 
 
 def gate(hidden: int) -> torch.Tensor:
     return (torch.randn(hidden) / hidden**0.5).bfloat16().cuda()
 
 
-def run_sparse(kernels, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool) -> None:
+def run_sparse(
+    kernels: Library, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool
+) -> None:
     x = torch.randn(tokens, hidden).bfloat16().cuda()
     ids = torch.randint(0, EXPERTS, (tokens, TOP_K), dtype=torch.int32).cuda()
-    workspace = empty(tokens * (TOP_K * intermediate + shared))
-    routed = in_tiles(kernels, EXPERTS, hidden, intermediate, swizzled)
-    # weight_on_input, overlap
-    kernels.moe_decode_24(
-        *(torch.zeros_like(x), x, *routed, ids, floats(tokens, TOP_K), None),
-        *(
-            *in_tiles(kernels, 1, hidden, shared, swizzled),
-            gate(hidden),
-            workspace,
-            "silu",
-            False,
-            True,
-        ),
-    )
+    abi.moe_decode_24(
+        torch.zeros_like(x),
+        x,
+        in_tiles(kernels, EXPERTS, hidden, intermediate, swizzled),
+        Routing(ids, floats(tokens, TOP_K)),
+        SharedExpert(in_tiles(kernels, 1, hidden, shared, swizzled), gate(hidden)),
+        workspace(kernels, tokens, intermediate, shared),
+        "silu",
+    )(kernels)
 
 
-def run(kernels, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool) -> None:
+def run(kernels: Library, tokens: int, hidden: int, intermediate: int, shared: int, swizzled: bool) -> None:
     x = torch.randn(tokens, hidden).bfloat16().cuda()
     ids = torch.stack([torch.randperm(EXPERTS)[:TOP_K] for _ in range(tokens)]).int().cuda()
-    workspace = empty(tokens * (TOP_K * intermediate + shared))
+    routing = Routing(ids, floats(tokens, TOP_K))
 
-    def moe(activation: str, shared_gate: torch.Tensor | None, *flags: bool) -> None:
-        kernels.moe_decode(
-            *(torch.zeros_like(x), x, *experts(EXPERTS, hidden, intermediate), ids, floats(tokens, TOP_K)),
-            *(None, *experts(1, hidden, shared), shared_gate, workspace, activation, *flags),
-        )
+    def moe(activation: str, shared_gate: torch.Tensor | None, *, swizzled: bool, up_first: bool) -> None:
+        abi.moe_decode(
+            torch.zeros_like(x),
+            x,
+            experts(EXPERTS, hidden, intermediate),
+            routing,
+            SharedExpert(experts(1, hidden, shared), shared_gate),
+            workspace(kernels, tokens, intermediate, shared),
+            activation,
+            swizzled=swizzled,
+            up_first=up_first,
+        )(kernels)
 
-    # swizzled, up_first, weight_on_input, overlap
-    moe("silu", gate(hidden), False, False, False, True)
+    moe("silu", gate(hidden), swizzled=False, up_first=False)
     if swizzled and hidden % 128 == 0 and intermediate % 128 == 0:  # no padding, so that the shapes agree
-        moe("gelu", None, True, True, False, True)
+        moe("gelu", None, swizzled=True, up_first=True)
     out = empty(tokens, ROWS)
-    kernels.linear_decode_nvfp4(
-        out, x, codes(ROWS, hidden // 2), scales(ROWS, hidden // 16), floats(1), None, swizzled, True
-    )
+    weight, scale = codes(ROWS, hidden // 2), scales(ROWS, hidden // 16)
+    abi.linear_decode_nvfp4(out, x, weight, scale, floats(1), swizzled=swizzled)(kernels)
     for shape in ((1,), (ROWS,), (1, -(-hidden // 128))):
-        kernels.linear_decode_fp8(out, x, codes(ROWS, hidden), floats(*shape), None, True)
-    packed = empty(tokens, hidden // 2, dtype=torch.uint8)
-    kernels.quantize_nvfp4(packed, empty(128, hidden // 16, dtype=torch.uint8), x, torch.ones(1).cuda(), True)
+        abi.linear_decode_fp8(out, x, codes(ROWS, hidden), floats(*shape))(kernels)
+    packed, block_scales = (
+        empty(*s, dtype=torch.uint8) for s in ((tokens, hidden // 2), (128, hidden // 16))
+    )
+    abi.quantize_nvfp4(packed, block_scales, x, torch.ones(1).cuda())(kernels)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dgx_vllm.bench_kernels import float64_layer, layer_inputs, random_experts, shapes
 from dgx_vllm.bench_kernels.random_experts import Experts, Weights
 from dgx_vllm.kernels import reference as operator
+from dgx_vllm.kernels.moe_layer import ExpertWeights
 from dgx_vllm.util.errors import UserError
 
 SMALL = shapes.Moe("small", 128, 64, 12, 3, 192)
@@ -74,13 +75,10 @@ def test_the_reference_is_the_operator_s_layer_in_float64() -> None:
     both = weights()
     (given_,) = layer_inputs.draw(SMALL, 5, 1, overlap=True, device="cpu")
     e = both.routed
-    told = operator.moe_decode(
-        given_.x,
-        *(e.w13, e.s13_swizzled.view(torch.float8_e4m3fn), e.g13),
-        *(e.w2, e.s2_swizzled.view(torch.float8_e4m3fn), e.g2),
-        *(given_.ids, given_.weights, None, [], None, "silu"),
-    )
-    assert float64_layer.relative_l2(told, float64_layer.routed(both, given_)) < 1e-5
+    w13 = e.w13, e.s13_swizzled.view(torch.float8_e4m3fn), e.g13
+    w2 = e.w2, e.s2_swizzled.view(torch.float8_e4m3fn), e.g2
+    result = operator.moe_decode(given_.x, ExpertWeights(*w13, *w2), given_.routing, None, "silu")
+    assert float64_layer.relative_l2(result, float64_layer.routed(both, given_)) < 1e-5
 
 
 def test_the_shared_expert_is_weighted_by_its_gate() -> None:

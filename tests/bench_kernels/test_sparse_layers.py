@@ -12,31 +12,42 @@ from dgx_vllm.bench_kernels.moe_decode_24 import MoeDecode24, keep_two
 from dgx_vllm.bench_kernels.random_experts import Experts, Weights
 from dgx_vllm.bench_kernels.shapes import Moe
 from dgx_vllm.formats.nvfp4.tiles import violations
-from dgx_vllm.kernels import reference
+from dgx_vllm.kernels import abi, reference
+from dgx_vllm.kernels.moe_layer import ExpertTiles, Routing
 
 SHAPE = Moe("small", 256, 256, 4, 2, 512)
 
 
+#: What the library's function calls its arguments, in its order.
+NOTHING: Any = None
+PARAMETERS = abi.moe_decode_24(
+    *(NOTHING, NOTHING, ExpertTiles(*[NOTHING] * 4), Routing(NOTHING, NOTHING), None, NOTHING, "silu")
+).arguments
+
+
+def tiles(arguments: dict[str, Any], prefix: str) -> ExpertTiles:
+    return ExpertTiles(*(arguments[f"{prefix}{name}"] for name in ("w13", "w13_global", "w2", "w2_global")))
+
+
 class Library:
-    """The kernel's arguments in their order, and what it means; `wrong` is added."""
+    """What the kernel computes; `wrong` is added."""
 
     wrong = 0.0
 
     def moe_decode_workspace(self, *sizes: int) -> int:
         return 8
 
-    def moe_decode_24(self, out: torch.Tensor, x: torch.Tensor, *arguments: Any) -> None:
-        routed, (ids, weights, expert_map), shared = arguments[:4], arguments[4:7], arguments[7:11]
-        gate, _, activation, weight_on_input, _ = arguments[11:]
-        assert (activation, weight_on_input) == ("silu", False)
-        result = reference.moe_decode_24(x, *routed, ids, weights, expert_map, activation)
-        if shared[0] is not None:
-            zeros, factor = (
-                torch.zeros(len(x), 1, dtype=torch.int32),
-                torch.sigmoid(x.float() @ gate.float())[:, None],
-            )
-            result += reference.moe_decode_24(x, *shared, zeros, factor, None, activation)
-        out.copy_(result * (1 + self.wrong))
+    def moe_decode_24(self, *positional: Any) -> None:
+        a = dict(zip(PARAMETERS, positional, strict=True))
+        assert (a["activation"], a["weight_on_input"]) == ("silu", False)
+        x = a["x"]
+        routing = Routing(a["topk_ids"], a["topk_weights"], a["expert_map"])
+        result = reference.moe_decode_24(x, tiles(a, ""), routing, a["activation"])
+        if a["shared_w13"] is not None:
+            factor = torch.sigmoid(x.float() @ a["shared_gate"].float())[:, None]
+            every_token = Routing(torch.zeros(len(x), 1, dtype=torch.int32), factor)
+            result += reference.moe_decode_24(x, tiles(a, "shared_"), every_token, a["activation"])
+        a["out"].copy_(result * (1 + self.wrong))
 
 
 @pytest.fixture(autouse=True)

@@ -141,8 +141,9 @@ def _shared(slot: Any, x: Tensor) -> Tensor:
     """What a shared expert in a slot of the kernel adds, float64 [tokens, hidden]."""
     from dgx_vllm.kernels import reference
 
-    held, gate = [each[0] for each in slot.weights()], slot.gate()
-    w13, w2 = reference.weight(*held[:3]).double(), reference.weight(*held[3:]).double()
+    expert = slot.expert()
+    tensors, gate = [tensor[0] for tensor in expert.weights.tensors], expert.gate
+    w13, w2 = reference.weight(*tensors[:3]).double(), reference.weight(*tensors[3:]).double()
     gates, up = (x.double() @ w13.T).chunk(2, dim=1)
     out = (silu(gates) * up) @ w2.T
     return out if gate is None else out * (x.double() @ gate.double()).sigmoid()[:, None]
@@ -186,6 +187,7 @@ def _in_file(checkpoint: Path, layer: str, device: torch.device) -> Matrices:
 
 def _by_dense_kernel(layer: Any, ours: Any, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """`moe_decode` on the layer's weights, uncompressed."""
+    from dgx_vllm.kernels.moe_layer import ExpertWeights, Routing
     from dgx_vllm.kernels.operators import decompress_24, moe_decode
 
     def uncompressed(compressed: Tensor, halves: bool) -> tuple[Tensor, Tensor]:
@@ -197,5 +199,6 @@ def _by_dense_kernel(layer: Any, ours: Any, x: Tensor, chosen: Tensor, weights: 
 
     out = torch.full_like(x, float("nan"))
     w13, w2 = uncompressed(layer.w13_weight, True), uncompressed(layer.w2_weight, False)
-    moe_decode(out, x, *w13, ours.w13_global, *w2, ours.w2_global, chosen, weights, None, [], None, "silu")
+    routed = ExpertWeights(*w13, ours.w13_global, *w2, ours.w2_global)
+    moe_decode(out, x, routed, Routing(chosen, weights), None, "silu")
     return out

@@ -41,14 +41,15 @@ def _start(job: Job) -> Any:
 def _compute_experts_exactly() -> None:
     """Have the reference, in float32, take every call of the layers that `--moe-backend dgx` serves."""
     from dgx_vllm.kernels import reference
+    from dgx_vllm.kernels.moe_layer import ExpertWeights, Routing
     from dgx_vllm.plugin.moe.experts import ACTIVATIONS, DecodeExperts
 
     def apply(self: Any, output: Any, hidden_states: Any, w1: Any, w2: Any, **call: Any) -> None:
-        held = w1, self.w1_scale, self.w13_global, w2, self.w2_scale, self.w2_global
-        routed = call["topk_ids"], call["topk_weights"], call["expert_map"]
-        shared = ([], None) if self.shared is None else (self.shared.weights(), self.shared.gate())
+        routed = ExpertWeights(w1, self.w1_scale, self.w13_global, w2, self.w2_scale, self.w2_global)
+        routing = Routing(call["topk_ids"], call["topk_weights"], call["expert_map"])
+        shared = None if self.shared is None else self.shared.expert()
         activation = ACTIVATIONS[call["activation"]]
-        output.copy_(reference.moe_decode(hidden_states, *held, *routed, *shared, activation))
+        output.copy_(reference.moe_decode(hidden_states, routed, routing, shared, activation))
 
     DecodeExperts.apply = apply
 

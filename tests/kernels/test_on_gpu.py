@@ -1,6 +1,7 @@
 """The compiled kernels on a GPU; DGX_VLLM_KERNELS_LIBRARY names the library."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,8 @@ pytestmark = pytest.mark.gpu
 torch = pytest.importorskip("torch")
 tvm_ffi = pytest.importorskip("tvm_ffi")
 from dgx_vllm.formats.nvfp4.tiles import to_tiles, violations  # noqa: E402
+from dgx_vllm.kernels import abi  # noqa: E402
+from dgx_vllm.kernels.moe_layer import ExpertTiles, ExpertWeights, Routing, SharedExpert  # noqa: E402
 
 if not torch.cuda.is_available() or "DGX_VLLM_KERNELS_LIBRARY" not in os.environ:
     pytest.skip("needs a CUDA device and DGX_VLLM_KERNELS_LIBRARY", allow_module_level=True)
@@ -59,7 +62,7 @@ def compress(kernels, packed, scales, halves, swizzled):
     experts, rows, half_k = packed.shape
     tiles = torch.full((experts, rows // 16, half_k // 128, 1792), 0xAA, dtype=torch.uint8, device="cuda")
     count = torch.zeros(experts, dtype=torch.int32, device="cuda")
-    kernels.compress_24(tiles, count, packed, scales, halves, swizzled)
+    abi.compress_24(tiles, count, packed, scales, halves=halves, swizzled=swizzled)(kernels)
     return tiles, count
 
 
@@ -102,7 +105,7 @@ def test_e2m1_of_every_float(kernels, software):
         start = part * count - (1 << 31)
         x = torch.arange(start, start + count, dtype=torch.int64, device="cuda").int().view(torch.float32)
         out.fill_(0xAA)
-        kernels.convert_e2m1(out, x, software)
+        abi.convert_e2m1(out, x, software=software)(kernels)
         assert torch.equal(out, reference_codes(x)), f"part {part}"
 
 
@@ -115,7 +118,7 @@ def test_quantize_nvfp4(kernels, dtype, swizzled, rows, columns):
     packed = torch.full((rows, columns // 2), 0xAA, dtype=torch.uint8, device="cuda")
     shape = (-(-rows // 128) * 128, -(-(columns // 16) // 4) * 4) if swizzled else (rows, columns // 16)
     scales = torch.full(shape, 0xAA, dtype=torch.uint8, device="cuda")
-    kernels.quantize_nvfp4(packed, scales, x, scale, swizzled)
+    abi.quantize_nvfp4(packed, scales, x, scale, swizzled=swizzled)(kernels)
     blocks = x.float().view(rows, -1, 16)
     exact = scale * (blocks.abs().amax(-1) * (1 / 6))
     if swizzled:
@@ -145,16 +148,16 @@ def test_linear_nvfp4(kernels, tokens, rows, k):
         for with_bias in (None, bias):
             for overlap in (False, True):
                 out = torch.full((tokens, rows), float("nan"), dtype=torch.bfloat16, device="cuda")
-                kernels.linear_decode_nvfp4(
+                abi.linear_decode_nvfp4(
                     out,
                     x,
                     weight,
                     swizzle(scale) if swizzled else scale,
                     global_scale,
                     with_bias,
-                    swizzled,
-                    overlap,
-                )
+                    swizzled=swizzled,
+                    overlap=overlap,
+                )(kernels)
                 assert relative_l2(out, expected + (0 if with_bias is None else bias.double())) < 3e-3
 
 
@@ -169,12 +172,12 @@ def test_linear_fp8(kernels, tokens, rows, k, kind):
     full = scale if kind != "block" else scale.repeat_interleave(128, 0).repeat_interleave(128, 1)[:rows, :k]
     expected = x.double() @ (weight.double() * full.double()).T
     out = torch.full((tokens, rows), float("nan"), dtype=torch.bfloat16, device="cuda")
-    kernels.linear_decode_fp8(out, x, weight, scale, None, True)
+    abi.linear_decode_fp8(out, x, weight, scale)(kernels)
     assert relative_l2(out, expected) < 3e-3
 
 
 class Moe:
-    """A layer's tensors; `call` runs it into a fresh poisoned output."""
+    """A layer's tensors; `result` is a fresh output, filled with NaN before the call."""
 
     def __init__(self, tokens, hidden, intermediate, experts, top_k, shared, swizzled=True):
         def weights(count, i):
@@ -186,46 +189,55 @@ class Moe:
                 torch.rand(count, device="cuda") / hidden**0.5 / 6,
                 torch.rand(count, device="cuda") / i**0.5 / 6,
             )
-            return [codes(count, 2 * i, hidden // 2), s13, g13, codes(count, hidden, i // 2), s2, g2]
+            return ExpertWeights(
+                codes(count, 2 * i, hidden // 2), s13, g13, codes(count, hidden, i // 2), s2, g2
+            )
 
         self.routed = weights(experts, intermediate)
-        self.shared = weights(1, shared) if shared else [None] * 6
+        shared_weights = weights(1, shared) if shared else None
         self.x = torch.randn(tokens, hidden, device="cuda").bfloat16()
         self.ids = torch.stack([torch.randperm(experts)[:top_k] for _ in range(tokens)]).int().cuda()
         self.weights = torch.rand(tokens, top_k, device="cuda")
-        self.gate = (torch.randn(hidden, device="cuda") / hidden**0.5).bfloat16() if shared else None
+        gate = (torch.randn(hidden, device="cuda") / hidden**0.5).bfloat16() if shared else None
+        self.shared = SharedExpert(shared_weights, gate) if shared else None
         self.workspace = torch.empty(
             tokens * (top_k * intermediate + shared), dtype=torch.bfloat16, device="cuda"
         )
         self.swizzled = swizzled
 
-    def arguments(self, out, overlap=True):
-        return [out, self.x, *self.routed, self.ids, self.weights, None, *self.shared, self.gate, self.workspace, "silu",  # noqa: E501
-                self.swizzled, False, False, overlap]  # fmt: skip
+    def call(self, out, overlap=True):
+        routing = Routing(self.ids, self.weights)
+        return abi.moe_decode(
+            *(out, self.x, self.routed, routing, self.shared, self.workspace, "silu"),
+            swizzled=self.swizzled,
+            overlap=overlap,
+        )
 
-    def run(self, kernels, out, overlap=True):
-        kernels.moe_decode(*self.arguments(out, overlap))
-
-    def call(self, kernels, overlap=True):
+    def result(self, kernels, overlap=True):
         out = torch.full_like(self.x, float("nan"))
         self.workspace.fill_(float("nan"))
-        self.run(kernels, out, overlap)
+        self.call(out, overlap)(kernels)
         return out
 
     def expected(self):
         def expert(w, scales, e, x):
-            gate, up = (dequantize(w[0][e], scales[0][e]) @ x * w[2][e].double()).chunk(2)
-            return dequantize(w[3][e], scales[1][e]) @ (gate * torch.sigmoid(gate) * up) * w[5][e].double()
+            gate, up = (dequantize(w.w13[e], scales[0][e]) @ x * w.w13_global[e].double()).chunk(2)
+            hidden = gate * torch.sigmoid(gate) * up
+            return dequantize(w.w2[e], scales[1][e]) @ hidden * w.w2_global[e].double()
 
         out = torch.zeros(self.x.shape, dtype=torch.float64, device="cuda")
         for t, x in enumerate(self.x.double()):
             for j, e in enumerate(self.ids[t].tolist()):
                 out[t] += self.weights[t, j].double() * expert(self.routed, self.linear_scales[0], e, x)
-            if self.gate is not None:
-                out[t] += torch.sigmoid(x @ self.gate.double()) * expert(
-                    self.shared, self.linear_scales[1], 0, x
+            if self.shared is not None:
+                out[t] += torch.sigmoid(x @ self.shared.gate.double()) * expert(
+                    self.shared.weights, self.linear_scales[1], 0, x
                 )
         return out
+
+
+def pruned(weights):
+    return replace(weights, w13=keep_two(weights.w13), w2=keep_two(weights.w2))
 
 
 class SparseMoe(Moe):
@@ -233,25 +245,25 @@ class SparseMoe(Moe):
 
     def __init__(self, kernels, *shape, **options):
         super().__init__(*shape, **options)
-        for weights in (self.routed, self.shared):
-            for i in (0, 3):
-                weights[i] = None if weights[i] is None else keep_two(weights[i])
-        self.tiles = [self.in_tiles(kernels, weights) for weights in (self.routed, self.shared)]
+        self.routed = pruned(self.routed)
+        self.tiles, self.shared_tiles = self.in_tiles(kernels, self.routed), None
+        if self.shared is not None:
+            self.shared = replace(self.shared, weights=pruned(self.shared.weights))
+            self.shared_tiles = SharedExpert(self.in_tiles(kernels, self.shared.weights), self.shared.gate)
 
     def in_tiles(self, kernels, weights):
-        w13, s13, g13, w2, s2, g2 = weights
-        if w13 is None:
-            return [None] * 4
-        return [compress(kernels, w13, s13, True, self.swizzled)[0], g13,
-                compress(kernels, w2, s2, False, self.swizzled)[0], g2]  # fmt: skip
+        return ExpertTiles(
+            w13=compress(kernels, weights.w13, weights.w13_scale, True, self.swizzled)[0],
+            w13_global=weights.w13_global,
+            w2=compress(kernels, weights.w2, weights.w2_scale, False, self.swizzled)[0],
+            w2_global=weights.w2_global,
+        )
 
-    def arguments(self, out, overlap=True):
-        routed, shared = self.tiles
-        return [out, self.x, *routed, self.ids, self.weights, None, *shared, self.gate, self.workspace,
-                "silu", False, overlap]  # fmt: skip
-
-    def run(self, kernels, out, overlap=True):
-        kernels.moe_decode_24(*self.arguments(out, overlap))
+    def call(self, out, overlap=True):
+        routing = Routing(self.ids, self.weights)
+        return abi.moe_decode_24(
+            *(out, self.x, self.tiles, routing, self.shared_tiles, self.workspace, "silu"), overlap=overlap
+        )
 
 
 SPARSE_SIZES = [(3, 1024, 2048), (2, 2048, 512), (1, 128, 256), (5, 384, 768)]
@@ -267,7 +279,7 @@ def test_sparse_weights_come_back(kernels, halves, swizzled, experts, rows, k):
     assert not count.any()
     assert torch.equal(tiles, to_tiles(packed, linear, halves=halves))
     weight, scale = torch.full_like(packed, 0xAA), torch.full_like(scales, 0xAA)
-    kernels.decompress_24(weight, scale, tiles, halves, swizzled)
+    abi.decompress_24(weight, scale, tiles, halves=halves, swizzled=swizzled)(kernels)
     assert torch.equal(weight, packed)
     assert torch.equal(scale, scales)
 
@@ -288,7 +300,7 @@ SHAPES = [(2048, 512, 64, 10, 512), (2880, 704, 12, 4, 1408), (192, 64, 5, 3, 0)
 @pytest.mark.parametrize("swizzled", [False, True])
 def test_moe_against_float64(kernels, tokens, shape, swizzled):
     layer = Moe(tokens, *shape, swizzled=swizzled)
-    out = layer.call(kernels)
+    out = layer.result(kernels)
     assert not out.isnan().any()
     assert relative_l2(out, layer.expected()) < 4e-3
 
@@ -305,7 +317,7 @@ SPARSE_SHAPES = [
 @pytest.mark.parametrize("shape", SPARSE_SHAPES, ids=str)
 def test_sparse_moe_against_float64(kernels, tokens, shape):
     layer = SparseMoe(kernels, tokens, *shape)
-    out = layer.call(kernels)
+    out = layer.result(kernels)
     assert not out.isnan().any()
     assert relative_l2(out, layer.expected()) < 4e-3
 
@@ -313,9 +325,9 @@ def test_sparse_moe_against_float64(kernels, tokens, shape):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_special_values_stay_in_their_token(kernels, value):
     layer = SparseMoe(kernels, 4, *SPARSE_SHAPES[2])
-    clean = layer.call(kernels)
+    clean = layer.result(kernels)
     layer.x[1, 5] = value
-    out = layer.call(kernels)
+    out = layer.result(kernels)
     assert not out[1].isfinite().all()
     assert torch.equal(out[[0, 2, 3]], clean[[0, 2, 3]])
 
@@ -324,14 +336,14 @@ def test_special_values_stay_in_their_token(kernels, value):
 @pytest.mark.parametrize("tokens", [1, 4, 8, 16])
 def test_moe_gives_the_same_bits(kernels, tokens, sparse):
     layer = SparseMoe(kernels, tokens, *SHAPES[0]) if sparse else Moe(tokens, *SHAPES[0])
-    first = layer.call(kernels, overlap=False)
+    first = layer.result(kernels, overlap=False)
     for _ in range(100):
-        assert torch.equal(layer.call(kernels), first)
+        assert torch.equal(layer.result(kernels), first)
     out = torch.empty_like(first)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(8):
-            layer.run(kernels, out)
+            layer.call(out)(kernels)
     for _ in range(100):
         out.fill_(float("nan"))
         layer.workspace.fill_(float("nan"))
@@ -344,61 +356,91 @@ def test_moe_gives_the_same_bits(kernels, tokens, sparse):
 def test_moe_runs_on_its_tensors_gpu(kernels, tokens):
     """Whichever is the current one, which it stays."""
     layer = Moe(tokens, 512, 256, 16, 4, 256)
-    first = layer.call(kernels)
-    arguments = [each.to("cuda:1") if torch.is_tensor(each) else each for each in layer.arguments(first)]
-    arguments[0] = out = torch.full_like(first, float("nan"), device="cuda:1")
+    first = layer.result(kernels)
+    out = torch.full_like(first, float("nan"), device="cuda:1")
+    call = layer.call(out)
+    moved = {k: v.to("cuda:1") if torch.is_tensor(v) else v for k, v in call.arguments.items()}
     torch.cuda.synchronize(1)
-    kernels.moe_decode(*arguments)
+    abi.Call(call.function, moved)(kernels)
     assert torch.cuda.current_device() == 0
     assert torch.equal(out.cpu(), first.cpu())
 
 
+def refused(kernels, layer, change, message):
+    """A layer's call with some arguments changed: `change` gets all of them, and returns the others."""
+    call = layer.call(torch.empty_like(layer.x))
+    changes = change(call.arguments)
+    assert set(changes) <= set(call.arguments)
+    with pytest.raises((ValueError, TypeError), match=message):
+        abi.Call(call.function, call.arguments | changes)(kernels)
+
+
+def rows(*shape):
+    """Another x, and an output of its shape."""
+    x = torch.empty(shape, dtype=torch.bfloat16, device="cuda")
+    return {"out": x, "x": x}
+
+
+def not_aligned(tokens, hidden):
+    return torch.empty(tokens * hidden + 1, dtype=torch.bfloat16, device="cuda")[1:].view(tokens, hidden)
+
+
 REFUSALS = {
-    "too many tokens": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(17, 192, dtype=torch.bfloat16, device="cuda")] * 2), "1 to 16 rows"),  # noqa: E501
-    "a large hidden size": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(2, 16448, dtype=torch.bfloat16, device="cuda")] * 2), "hidden size must be at most 16384, not 16448"),  # noqa: E501
-    "float x": (lambda a: a.__setitem__(1, a[1].float()), "x must be bfloat16"),
-    "x on the host": (lambda a: a.__setitem__(1, a[1].cpu()), "x must be on a CUDA device"),
-    "x by columns": (lambda a: a.__setitem__(1, a[1].T.contiguous().T), "contiguous rows"),
-    "x not aligned": (lambda a: a.__setitem__(1, torch.empty(2 * 192 + 1, dtype=torch.bfloat16, device="cuda")[1:].view(2, 192)), "multiple of 16 bytes"),  # noqa: E501
-    "another hidden size": (lambda a: a.__setitem__(2, a[2][:, :, :64].contiguous()), r"w13 must have shape \[5, 128, 96\]"),  # noqa: E501
-    "w2 not contiguous": (lambda a: a.__setitem__(5, torch.cat([a[5], a[5]], 2)[:, :, :32]), "w2 must be contiguous"),  # noqa: E501
-    "linear scales called swizzled": (lambda a: a.__setitem__(20, True), "w2_scale must have shape"),
-    "wide ids": (lambda a: a.__setitem__(8, a[8].long()), "topk_ids must be int32"),
-    "half of a shared expert": (lambda a: a.__setitem__(11, a[2][:1]), "six tensors"),
-    "a gate without a shared expert": (lambda a: a.__setitem__(17, torch.zeros(2, device="cuda")), "shared_gate must come with the shared expert's tensors"),  # noqa: E501
-    "small workspace": (lambda a: a.__setitem__(18, a[18][:8]), "workspace must hold 384 values"),
-    "activation": (lambda a: a.__setitem__(19, "relu"), "silu, gelu or gelu_tanh"),
-    "output's shape": (lambda a: a.__setitem__(0, a[0][:1]), "out must have shape"),
-}  # fmt: skip
+    "too many tokens": (lambda a: rows(17, 192), "1 to 16 rows"),
+    "a large hidden size": (lambda a: rows(2, 16448), "hidden size must be at most 16384, not 16448"),
+    "float x": (lambda a: {"x": a["x"].float()}, "x must be bfloat16"),
+    "x on the host": (lambda a: {"x": a["x"].cpu()}, "x must be on a CUDA device"),
+    "x by columns": (lambda a: {"x": a["x"].T.contiguous().T}, "contiguous rows"),
+    "x not aligned": (lambda a: {"x": not_aligned(2, 192)}, "multiple of 16 bytes"),
+    "another hidden size": (
+        lambda a: {"w13": a["w13"][:, :, :64].contiguous()},
+        r"w13 must have shape \[5, 128, 96\]",
+    ),
+    "w2 not contiguous": (
+        lambda a: {"w2": torch.cat([a["w2"], a["w2"]], 2)[:, :, :32]},
+        "w2 must be contiguous",
+    ),
+    "linear scales called swizzled": (lambda a: {"swizzled": True}, "w2_scale must have shape"),
+    "wide ids": (lambda a: {"topk_ids": a["topk_ids"].long()}, "topk_ids must be int32"),
+    "half of a shared expert": (lambda a: {"shared_w13": a["w13"][:1]}, "six tensors"),
+    "a gate without a shared expert": (
+        lambda a: {"shared_gate": torch.zeros(2, device="cuda")},
+        "shared_gate must come with the shared expert's tensors",
+    ),
+    "small workspace": (lambda a: {"workspace": a["workspace"][:8]}, "workspace must hold 384 values"),
+    "activation": (lambda a: {"activation": "relu"}, "silu, gelu or gelu_tanh"),
+    "output's shape": (lambda a: {"out": a["out"][:1]}, "out must have shape"),
+}
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_moe_refuses(kernels, name):
-    change, message = REFUSALS[name]
     layer = Moe(2, 192, 64, 5, 3, 0, swizzled=False)
-    arguments = layer.arguments(torch.empty_like(layer.x))
-    change(arguments)
-    with pytest.raises((ValueError, TypeError), match=message):
-        kernels.moe_decode(*arguments)
+    refused(kernels, layer, *REFUSALS[name])
 
 
 SPARSE_REFUSALS = {
-    "hidden size": (lambda a: a.__setitem__(slice(0, 2), [torch.empty(2, 128, dtype=torch.bfloat16, device="cuda")] * 2), "hidden size must be a positive multiple of 256, not 128"),  # noqa: E501
-    "weights that are not in tiles": (lambda a: a.__setitem__(2, codes(5, 512, 128)), r"w13 must have shape \[experts, 2 \* intermediate / 16"),  # noqa: E501
-    "another intermediate size": (lambda a: a.__setitem__(4, codes(5, 16, 2, 1792)), r"w13 must have shape \[5, 64, 1, 1792\]"),  # noqa: E501
-    "scales in between": (lambda a: a.__setitem__(3, block_scales(5, 512, 16)), "w13_global must be float32"),
-    "half of a shared expert": (lambda a: a.__setitem__(9, a[2][:1]), "four tensors"),
-    "small workspace": (lambda a: a.__setitem__(14, a[14][:8]), "workspace must hold 1536 values"),
-}  # fmt: skip
+    "hidden size": (lambda a: rows(2, 128), "hidden size must be a positive multiple of 256, not 128"),
+    "weights that are not in tiles": (
+        lambda a: {"w13": codes(5, 512, 128)},
+        r"w13 must have shape \[experts, 2 \* intermediate / 16",
+    ),
+    "another intermediate size": (
+        lambda a: {"w2": codes(5, 16, 2, 1792)},
+        r"w13 must have shape \[5, 64, 1, 1792\]",
+    ),
+    "scales in between": (
+        lambda a: {"w13_global": block_scales(5, 512, 16)},
+        "w13_global must be float32",
+    ),
+    "half of a shared expert": (lambda a: {"shared_w13": a["w13"][:1]}, "four tensors"),
+    "small workspace": (lambda a: {"workspace": a["workspace"][:8]}, "workspace must hold 1536 values"),
+}
 
 
 @pytest.mark.parametrize("name", SPARSE_REFUSALS)
 def test_sparse_moe_refuses(kernels, name):
-    change, message = SPARSE_REFUSALS[name]
-    arguments = (layer := SparseMoe(kernels, 2, *SPARSE_SHAPES[2])).arguments(torch.empty_like(layer.x))
-    change(arguments)
-    with pytest.raises((ValueError, TypeError), match=message):
-        kernels.moe_decode_24(*arguments)
+    refused(kernels, SparseMoe(kernels, 2, *SPARSE_SHAPES[2]), *SPARSE_REFUSALS[name])
 
 
 @pytest.mark.parametrize(
@@ -408,5 +450,8 @@ def test_sparse_moe_refuses(kernels, name):
 )  # fmt: skip
 def test_compression_refuses(kernels, shape, message):
     packed = codes(*shape)
+    call = abi.compress_24(
+        codes(1), torch.zeros(1, dtype=torch.int32, device="cuda"), packed, codes(1), halves=False
+    )
     with pytest.raises(ValueError, match=message):
-        kernels.compress_24(codes(1), torch.zeros(1, dtype=torch.int32).cuda(), packed, codes(1), False, True)
+        call(kernels)

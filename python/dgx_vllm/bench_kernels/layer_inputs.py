@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dgx_vllm.bench_kernels.shapes import Moe
+from dgx_vllm.kernels.moe_layer import Routing
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Inputs:
     ids: Tensor
     weights: Tensor
     gate: Tensor
+
+    @property
+    def routing(self) -> Routing:
+        """Ids and weights, as our kernels take them."""
+        return Routing(self.ids, self.weights)
 
     @property
     def logits(self) -> Tensor:

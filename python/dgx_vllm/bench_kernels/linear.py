@@ -11,6 +11,7 @@ from dgx_vllm.bench_kernels import marlin, timing
 from dgx_vllm.bench_kernels.measurements import Row, Timed
 from dgx_vllm.bench_kernels.random_experts import swizzle
 from dgx_vllm.bench_kernels.shapes import Linear
+from dgx_vllm.kernels import abi
 from dgx_vllm.kernels.library import Library
 
 Kind = Literal["NVFP4", "FP8"]
@@ -48,11 +49,9 @@ class LinearDecode:
 
     def prepare(self, kind: Kind, weight: Tensor, scale: Tensor) -> Multiply:
         if kind == "FP8":
-            return lambda x, out: self.library.linear_decode_fp8(out, x, weight, scale, None, True)
+            return lambda x, out: abi.linear_decode_fp8(out, x, weight, scale)(self.library)
         one, swizzled = torch.ones(1, device=weight.device), swizzle(scale[None])[0]
-        return lambda x, out: self.library.linear_decode_nvfp4(
-            out, x, weight, swizzled, one, None, True, True
-        )
+        return lambda x, out: abi.linear_decode_nvfp4(out, x, weight, swizzled, one)(self.library)
 
 
 class MarlinProduct:

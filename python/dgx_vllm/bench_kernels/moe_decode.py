@@ -9,7 +9,9 @@ from dgx_vllm.bench_kernels.implementation import Case, Layer
 from dgx_vllm.bench_kernels.layer_inputs import Inputs
 from dgx_vllm.bench_kernels.random_experts import Weights
 from dgx_vllm.bench_kernels.shapes import Moe
+from dgx_vllm.kernels import abi
 from dgx_vllm.kernels.library import Library
+from dgx_vllm.kernels.moe_layer import SharedExpert
 
 
 class Launch:
@@ -22,26 +24,25 @@ class Launch:
     def __init__(
         self, library: Library, weights: Weights, case: Case, inputs: Inputs, *, overlap: bool
     ) -> None:
-        tokens, top_k = inputs.ids.shape
         self.library = library
         self.out = torch.full_like(inputs.x, float("nan"))
-        workspace = torch.zeros(
-            library.moe_decode_workspace(
-                tokens, top_k, weights.routed.intermediate, weights.shared.intermediate
-            ),
-            dtype=torch.bfloat16,
-            device=inputs.x.device,
-        )
-        shared = weights.shared.arguments(case.swizzled) if case.shared else (None,) * 6
-        up_first, weight_on_input = False, False
-        self.arguments = (
-            *(self.out, inputs.x, *weights.routed.arguments(case.swizzled), inputs.ids, inputs.weights, None),
-            *(*shared, inputs.gate if case.shared else None, workspace, "silu", case.swizzled),
-            *(up_first, weight_on_input, overlap),
+        tokens, top_k = inputs.ids.shape
+        sizes = weights.routed.intermediate, weights.shared.intermediate
+        size = abi.moe_decode_workspace(tokens, top_k, *sizes)(library)
+        self.call = abi.moe_decode(
+            self.out,
+            inputs.x,
+            weights.routed.weights(case.swizzled),
+            inputs.routing,
+            SharedExpert(weights.shared.weights(case.swizzled), inputs.gate) if case.shared else None,
+            torch.zeros(size, dtype=torch.bfloat16, device=inputs.x.device),
+            "silu",
+            swizzled=case.swizzled,
+            overlap=overlap,
         )
 
     def __call__(self) -> Tensor:
-        self.library.moe_decode(*self.arguments)
+        self.call(self.library)
         return self.out
 
 

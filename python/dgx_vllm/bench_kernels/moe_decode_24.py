@@ -11,7 +11,9 @@ from dgx_vllm.bench_kernels.layer_inputs import Inputs
 from dgx_vllm.bench_kernels.random_experts import Experts, Weights
 from dgx_vllm.bench_kernels.shapes import Moe
 from dgx_vllm.formats.nvfp4 import tiles
+from dgx_vllm.kernels import abi
 from dgx_vllm.kernels.library import Library
+from dgx_vllm.kernels.moe_layer import ExpertTiles, SharedExpert
 from dgx_vllm.kernels.operators import compress_24
 
 #: Bits of four codes: which two of them are kept.
@@ -44,9 +46,10 @@ class SparseExperts:
         self.w13 = compress_24(self.checkpoint.w13, dense.s13_swizzled, True)
         self.w2 = compress_24(self.checkpoint.w2, dense.s2_swizzled, False)
 
-    def arguments(self) -> tuple[Tensor, ...]:
+    @property
+    def tiles(self) -> ExpertTiles:
         """The four tensors as moe_decode_24 takes them."""
-        return self.w13, self.checkpoint.g13, self.w2, self.checkpoint.g2
+        return ExpertTiles(self.w13, self.checkpoint.g13, self.w2, self.checkpoint.g2)
 
     @property
     def bytes_each(self) -> int:
@@ -63,21 +66,20 @@ class Launch:
         self.library = library
         self.out = torch.full_like(inputs.x, float("nan"))
         sizes = routed.checkpoint.intermediate, shared.checkpoint.intermediate
-        workspace = torch.zeros(
-            library.moe_decode_workspace(*inputs.ids.shape, *sizes),
-            dtype=torch.bfloat16,
-            device=inputs.x.device,
-        )
-        weight_on_input, overlap = False, True
-        self.arguments = (
-            *(self.out, inputs.x, *routed.arguments(), inputs.ids, inputs.weights, None),
-            *(shared.arguments() if case.shared else (None,) * 4),
-            *(inputs.gate if case.shared else None, workspace, "silu"),
-            *(weight_on_input, overlap),
+        tokens, top_k = inputs.ids.shape
+        size = abi.moe_decode_workspace(tokens, top_k, *sizes)(library)
+        self.call = abi.moe_decode_24(
+            self.out,
+            inputs.x,
+            routed.tiles,
+            inputs.routing,
+            SharedExpert(shared.tiles, inputs.gate) if case.shared else None,
+            torch.zeros(size, dtype=torch.bfloat16, device=inputs.x.device),
+            "silu",
         )
 
     def __call__(self) -> Tensor:
-        self.library.moe_decode_24(*self.arguments)
+        self.call(self.library)
         return self.out
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgx_vllm.kernels.moe_layer import ExpertWeights
+
 
 def swizzle(scales: Tensor) -> Tensor:
     """Block scales into the 128x4 layout of the FP4 tensor cores.
@@ -51,10 +53,10 @@ class Experts:
         self.g13, self.g2 = globals_(hidden), globals_(intermediate)
         self.s13_swizzled, self.s2_swizzled = swizzle(self.s13), swizzle(self.s2)
 
-    def arguments(self, swizzled: bool) -> tuple[Tensor, ...]:
+    def weights(self, swizzled: bool) -> ExpertWeights:
         """The six tensors as moe_decode takes them."""
         s13, s2 = (self.s13_swizzled, self.s2_swizzled) if swizzled else (self.s13, self.s2)
-        return self.w13, s13, self.g13, self.w2, s2, self.g2
+        return ExpertWeights(self.w13, s13, self.g13, self.w2, s2, self.g2)
 
     @property
     def bytes_each(self) -> int:

@@ -1,39 +1,109 @@
-"""The launches as PyTorch operators: opaque to torch.compile, safe in CUDA graphs; on the CPU, the reference.
+"""The calls as PyTorch operators: opaque to torch.compile, safe in CUDA graphs; on the CPU, the reference.
 
-Importing this registers `torch.ops.dgx_vllm.moe_decode`, `moe_decode_24`, `compress_24` and `decompress_24`,
-which take what `launch`'s functions of these names take.
+Importing this registers `torch.ops.dgx_vllm.moe_decode`, `moe_decode_24`, `compress_24` and `decompress_24`.
+An operator of PyTorch takes a flat list of tensors. So functions of this module are before the first two, and
+take what `calls`'s functions of these names take.
 """
+
+from typing import Any
 
 from torch import Tensor
 from torch.library import custom_op
 
 from dgx_vllm.formats.nvfp4 import tiles
 from dgx_vllm.kernels import calls, reference
-
-moe_decode = custom_op("dgx_vllm::moe_decode", calls.moe_decode, mutates_args=("out",), device_types="cuda")
-
-
-@moe_decode.register_kernel("cpu")
-def _(out: Tensor, *arguments: Tensor | list[Tensor] | str | None) -> None:
-    out.copy_(reference.moe_decode(*arguments))  # type: ignore[arg-type]
+from dgx_vllm.kernels.moe_layer import ExpertTiles, ExpertWeights, Routing, SharedExpert
 
 
-@moe_decode.register_fake
+def moe_decode(
+    out: Tensor,
+    x: Tensor,
+    routed: ExpertWeights,
+    routing: Routing,
+    shared: SharedExpert[ExpertWeights] | None,
+    activation: str,
+) -> None:
+    """`calls.moe_decode` by its operator."""
+    shared_tensors = [] if shared is None else list(shared.weights.tensors)
+    shared_gate = None if shared is None else shared.gate
+    _moe_decode(out, x, *routed.tensors, *routing.tensors, shared_tensors, shared_gate, activation)
+
+
+def _grouped(
+    *tensors: Any,
+) -> tuple[ExpertWeights, Routing, SharedExpert[ExpertWeights] | None]:
+    """What `moe_decode` makes a flat list of, out of that list."""
+    *routed, topk_ids, topk_weights, expert_map, shared, shared_gate = tensors
+    return (
+        ExpertWeights(*routed),
+        Routing(topk_ids, topk_weights, expert_map),
+        SharedExpert(ExpertWeights(*shared), shared_gate) if shared else None,
+    )
+
+
+@custom_op("dgx_vllm::moe_decode", mutates_args=("out",), device_types="cuda")
+def _moe_decode(
+    out: Tensor,
+    x: Tensor,
+    w13: Tensor,
+    w13_scale: Tensor,
+    w13_global: Tensor,
+    w2: Tensor,
+    w2_scale: Tensor,
+    w2_global: Tensor,
+    topk_ids: Tensor,
+    topk_weights: Tensor,
+    expert_map: Tensor | None,
+    shared: list[Tensor],
+    shared_gate: Tensor | None,
+    activation: str,
+) -> None:
+    weights = w13, w13_scale, w13_global, w2, w2_scale, w2_global
+    routing = topk_ids, topk_weights, expert_map
+    calls.moe_decode(out, x, *_grouped(*weights, *routing, shared, shared_gate), activation)
+
+
+@_moe_decode.register_kernel("cpu")
+def _(out: Tensor, x: Tensor, *arguments: Any) -> None:
+    *tensors, activation = arguments
+    out.copy_(reference.moe_decode(x, *_grouped(*tensors), activation))
+
+
+@_moe_decode.register_fake
 def _(out: Tensor, *arguments: Tensor | list[Tensor] | str | None) -> None:
     """It writes to `out` alone."""
 
 
-moe_decode_24 = custom_op(
-    "dgx_vllm::moe_decode_24", calls.moe_decode_24, mutates_args=("out",), device_types="cuda"
-)
+def moe_decode_24(out: Tensor, x: Tensor, routed: ExpertTiles, routing: Routing, activation: str) -> None:
+    """`calls.moe_decode_24` by its operator."""
+    _moe_decode_24(out, x, *routed.tensors, *routing.tensors, activation)
 
 
-@moe_decode_24.register_kernel("cpu")
-def _(out: Tensor, *arguments: Tensor | str | None) -> None:
-    out.copy_(reference.moe_decode_24(*arguments))  # type: ignore[arg-type]
+@custom_op("dgx_vllm::moe_decode_24", mutates_args=("out",), device_types="cuda")
+def _moe_decode_24(
+    out: Tensor,
+    x: Tensor,
+    w13: Tensor,
+    w13_global: Tensor,
+    w2: Tensor,
+    w2_global: Tensor,
+    topk_ids: Tensor,
+    topk_weights: Tensor,
+    expert_map: Tensor | None,
+    activation: str,
+) -> None:
+    tiled = ExpertTiles(w13, w13_global, w2, w2_global)
+    calls.moe_decode_24(out, x, tiled, Routing(topk_ids, topk_weights, expert_map), activation)
 
 
-@moe_decode_24.register_fake
+@_moe_decode_24.register_kernel("cpu")
+def _(out: Tensor, x: Tensor, *arguments: Any) -> None:
+    *tensors, activation = arguments
+    routed, routing = ExpertTiles(*tensors[:4]), Routing(*tensors[4:])
+    out.copy_(reference.moe_decode_24(x, routed, routing, activation))
+
+
+@_moe_decode_24.register_fake
 def _(out: Tensor, *arguments: Tensor | str | None) -> None:
     """It writes to `out` alone."""
 

@@ -1,12 +1,14 @@
 """The operators in plain PyTorch and float32, for the CPU and for tests; slow, a piece at a time."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, tiles
+from dgx_vllm.kernels.moe_layer import ExpertTiles, ExpertWeights, Routing, SharedExpert
 
 _GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -86,74 +88,54 @@ def weight(packed: Tensor, scale: Tensor, global_scale: Tensor) -> Tensor:
 
 def moe_decode(
     x: Tensor,
-    w13: Tensor,
-    w13_scale: Tensor,
-    w13_global: Tensor,
-    w2: Tensor,
-    w2_scale: Tensor,
-    w2_global: Tensor,
-    topk_ids: Tensor,
-    topk_weights: Tensor,
-    expert_map: Tensor | None,
-    shared: list[Tensor],
-    shared_gate: Tensor | None,
+    routed: ExpertWeights,
+    routing: Routing,
+    shared: SharedExpert[ExpertWeights] | None,
     activation: str,
 ) -> Tensor:
-    """`launch.moe_decode`'s result, float32 [tokens, hidden]."""
+    """`calls.moe_decode`'s result, float32 [tokens, hidden]."""
 
-    def matrices(expert: int) -> tuple[Tensor, Tensor]:
+    def matrices(experts: ExpertWeights, index: int) -> tuple[Tensor, Tensor]:
         return (
-            weight(w13[expert], w13_scale[expert], w13_global[expert]),
-            weight(w2[expert], w2_scale[expert], w2_global[expert]),
+            weight(experts.w13[index], experts.w13_scale[index], experts.w13_global[index]),
+            weight(experts.w2[index], experts.w2_scale[index], experts.w2_global[index]),
         )
 
-    out = _sum(x, matrices, _local(topk_ids, expert_map, len(w13)), topk_weights, activation)
-    if shared:
-        matrix_13, matrix_2 = (
-            weight(*(each[0] for each in shared[:3])),
-            weight(*(each[0] for each in shared[3:])),
-        )
+    local = _local(routing, len(routed.w13))
+    out = _sum(x, partial(matrices, routed), local, routing.topk_weights, activation)
+    if shared is not None:
         ones = torch.ones(len(x), 1, device=x.device)
-        factor = ones if shared_gate is None else (x.float() @ shared_gate.float()).sigmoid()[:, None]
-        out += _sum(x, lambda _: (matrix_13, matrix_2), torch.zeros_like(ones).long(), factor, activation)
+        factor = ones if shared.gate is None else (x.float() @ shared.gate.float()).sigmoid()[:, None]
+        only = torch.zeros_like(ones).long()
+        out += _sum(x, partial(matrices, shared.weights), only, factor, activation)
     return out
 
 
-def moe_decode_24(
-    x: Tensor,
-    w13: Tensor,
-    w13_global: Tensor,
-    w2: Tensor,
-    w2_global: Tensor,
-    topk_ids: Tensor,
-    topk_weights: Tensor,
-    expert_map: Tensor | None,
-    activation: str,
-) -> Tensor:
-    """`launch.moe_decode_24`'s result, float32 [tokens, hidden]."""
+def moe_decode_24(x: Tensor, routed: ExpertTiles, routing: Routing, activation: str) -> Tensor:
+    """`calls.moe_decode_24`'s result, float32 [tokens, hidden]."""
 
     def matrix(compressed: Tensor, global_scale: Tensor, *, halves: bool) -> Tensor:
         packed, scale = tiles.from_tiles(compressed[None], halves=halves)
         return dequantize(Nvfp4Tensor(packed[0], scale[0], global_scale))
 
-    def matrices(expert: int) -> tuple[Tensor, Tensor]:
+    def matrices(index: int) -> tuple[Tensor, Tensor]:
         return (
-            matrix(w13[expert], w13_global[expert], halves=True),
-            matrix(w2[expert], w2_global[expert], halves=False),
+            matrix(routed.w13[index], routed.w13_global[index], halves=True),
+            matrix(routed.w2[index], routed.w2_global[index], halves=False),
         )
 
-    return _sum(x, matrices, _local(topk_ids, expert_map, len(w13)), topk_weights, activation)
+    return _sum(x, matrices, _local(routing, len(routed.w13)), routing.topk_weights, activation)
 
 
 def compress_24(weight: Tensor, scale: Tensor, halves: bool) -> Tensor:
-    """`launch.compress_24`'s result."""
+    """`calls.compress_24`'s result."""
     rows, blocks = weight.shape[1], weight.shape[2] // 8
-    straight = torch.stack([unswizzle(each.view(torch.uint8), rows, blocks) for each in scale])
+    straight = torch.stack([unswizzle(matrix.view(torch.uint8), rows, blocks) for matrix in scale])
     return tiles.to_tiles(weight, straight, halves=halves)
 
 
 def decompress_24(compressed: Tensor, halves: bool) -> tuple[Tensor, Tensor]:
-    """What `launch.decompress_24` writes."""
+    """What `calls.decompress_24` writes."""
     packed, scale = tiles.from_tiles(compressed, halves=halves)
     return packed, swizzle(scale)
 
@@ -165,7 +147,15 @@ def _sum(
     topk_weights: Tensor,
     activation: str,
 ) -> Tensor:
-    """The weighted sum of what the experts `local` [tokens, top_k] say, whose `matrices` are w13 and w2."""
+    """The weighted sum of the results of the experts `local` [tokens, top_k], below 0 for none.
+
+    Args:
+        x: [tokens, hidden].
+        matrices: w13 and w2 of an expert by its index.
+        local: indices.
+        topk_weights: [tokens, top_k].
+        activation: silu, gelu or gelu_tanh.
+    """
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert in local[local >= 0].unique().tolist():
         tokens, slots = (local == expert).nonzero(as_tuple=True)
@@ -176,8 +166,9 @@ def _sum(
     return out
 
 
-def _local(topk_ids: Tensor, expert_map: Tensor | None, experts: int) -> Tensor:
-    """Which expert that is here each slot asks for, -1 for none."""
-    table = torch.arange(experts, device=topk_ids.device) if expert_map is None else expert_map.long()
-    known = (topk_ids >= 0) & (topk_ids < len(table))
-    return torch.where(known, table[topk_ids.clamp(0, len(table) - 1).long()], -1)
+def _local(routing: Routing, experts: int) -> Tensor:
+    """Which of this rank's experts each slot asks for, -1 for none."""
+    ids, mapped = routing.topk_ids, routing.expert_map
+    table = torch.arange(experts, device=ids.device) if mapped is None else mapped.long()
+    known = (ids >= 0) & (ids < len(table))
+    return torch.where(known, table[ids.clamp(0, len(table) - 1).long()], -1)

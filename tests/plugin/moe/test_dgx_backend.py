@@ -31,6 +31,7 @@ from dgx_vllm.formats.nvfp4 import pack, tiles, unpack
 from dgx_vllm.formats.nvfp4.sparsity_pattern import TWO_OF_FOUR
 from dgx_vllm.kernels import operators
 from dgx_vllm.kernels.limits import MAX_TOKENS
+from dgx_vllm.kernels.moe_layer import ExpertWeights, Routing
 from dgx_vllm.plugin.moe import select
 from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
 from dgx_vllm.plugin.moe.experts_24 import (
@@ -310,22 +311,15 @@ class Call:
     def expected(self, weights: torch.Tensor) -> torch.Tensor:
         """By the operator, on the checkpoint's own weights and global scales."""
         out = torch.empty_like(self.x)
-        operators.moe_decode(
-            out,
-            self.x,
-            self.dense["w13_weight"],
-            self.dense["w13_weight_scale"],
-            self.globals[0],
-            self.dense["w2_weight"],
-            self.dense["w2_weight_scale"],
-            self.globals[1],
-            self.ids.int(),
-            weights,
-            self.map,
-            [],
-            None,
-            "silu",
+        routed = ExpertWeights(
+            w13=self.dense["w13_weight"],
+            w13_scale=self.dense["w13_weight_scale"],
+            w13_global=self.globals[0],
+            w2=self.dense["w2_weight"],
+            w2_scale=self.dense["w2_weight_scale"],
+            w2_global=self.globals[1],
         )
+        operators.moe_decode(out, self.x, routed, Routing(self.ids.int(), weights, self.map), None, "silu")
         return out
 
 

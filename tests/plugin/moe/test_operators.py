@@ -9,6 +9,7 @@ import torch
 from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, pack, quantize, tiles, unpack
 from dgx_vllm.formats.nvfp4.sparsity_pattern import TWO_OF_FOUR
 from dgx_vllm.kernels import NoLibraryError, find, operators, reference
+from dgx_vllm.kernels.moe_layer import ExpertTiles, ExpertWeights, Routing, SharedExpert
 from helpers.nvfp4_layout import reference_values
 
 pytest.importorskip("vllm")
@@ -110,9 +111,10 @@ def test_moe_decode_is_the_weighted_sum_of_its_experts(
         gate, up = np.split(values(one_more[0], 0) @ x[token].double().numpy(), 2)
         weight = 1.0 if row is None else 1 / (1 + np.exp(-float(x[token].double() @ row.double())))
         expected[token] += weight * (values(one_more[1], 0) @ (GATES[activation](gate) * up))
-    slot = [*swizzled(one_more[0]), *swizzled(one_more[1])] if shared else []
-    arguments = (ids, weights, expert_map, slot, row, activation)
-    operators.moe_decode(out, x, *swizzled(w13), *swizzled(w2), *arguments)
+    routed_experts = ExpertWeights(*swizzled(w13), *swizzled(w2))
+    one = SharedExpert(ExpertWeights(*swizzled(one_more[0]), *swizzled(one_more[1])), row)
+    routing = Routing(ids, weights, expert_map)
+    operators.moe_decode(out, x, routed_experts, routing, one if shared else None, activation)
     error = np.linalg.norm(out.double().numpy() - expected) / np.linalg.norm(expected)
     assert error < 2**-8  # one rounding to bfloat16
 
@@ -140,7 +142,7 @@ def test_opcheck(
         gate,
         "silu",
     )
-    torch.library.opcheck(operators.moe_decode, arguments)
+    torch.library.opcheck(torch.ops.dgx_vllm.moe_decode.default, arguments)
 
 
 @pytest.fixture
@@ -163,7 +165,8 @@ def test_sparse_weights_mean_the_same_in_tiles(
     _, ids, weights = routed
     x = torch.randn(TOKENS, 256, generator=torch.Generator().manual_seed(3)).bfloat16()
     dense, compressed = torch.empty_like(x), torch.full_like(x, float("nan"))
-    operators.moe_decode(dense, x, *sparse[0], *sparse[1], ids, weights, None, [], None, "silu")
+    routing = Routing(ids, weights)
+    operators.moe_decode(dense, x, ExpertWeights(*sparse[0], *sparse[1]), routing, None, "silu")
     in_tiles = []
     for (weight, scale, global_scale), halves in zip(sparse, (True, False), strict=True):
         in_tiles += [operators.compress_24(weight, scale, halves), global_scale]
@@ -172,7 +175,7 @@ def test_sparse_weights_mean_the_same_in_tiles(
         operators.decompress_24(*again, in_tiles[-2], halves)
         assert torch.equal(again[0], weight)
         assert torch.equal(again[1], scale)
-    operators.moe_decode_24(compressed, x, *in_tiles, ids, weights, None, "silu")
+    operators.moe_decode_24(compressed, x, ExpertTiles(*in_tiles), routing, "silu")
     assert torch.equal(dense, compressed)
 
 
@@ -185,7 +188,8 @@ def test_opcheck_of_the_sparse_ones(
     t13, t2 = operators.compress_24(w13, s13, True), operators.compress_24(w2, s2, False)
     torch.library.opcheck(operators.compress_24, (w13, s13, True))
     torch.library.opcheck(operators.decompress_24, (w2.clone(), s2.clone(), t2, False))
-    torch.library.opcheck(operators.moe_decode_24, (out, x, t13, g13, t2, g2, *routed[1:], None, "silu"))
+    arguments = (out, x, t13, g13, t2, g2, *routed[1:], None, "silu")
+    torch.library.opcheck(torch.ops.dgx_vllm.moe_decode_24.default, arguments)
 
 
 def test_a_compiled_graph_holds_the_operator_whole(

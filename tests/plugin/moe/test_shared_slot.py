@@ -27,6 +27,7 @@ from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 from dgx_vllm import plugin
 from dgx_vllm.kernels import reference
 from dgx_vllm.kernels.limits import MAX_TOKENS
+from dgx_vllm.kernels.moe_layer import ExpertWeights, Routing
 from dgx_vllm.plugin.moe import runner
 from dgx_vllm.plugin.moe.experts import DecodeExperts
 from dgx_vllm.plugin.moe.experts_24 import SparseDecodeExperts
@@ -148,10 +149,9 @@ def routed_by_hand(
     kernel = routed.quant_method.moe_kernel
     assert kernel is not None
     ours: Any = kernel.fused_experts
-    return reference.moe_decode(
-        *(x, routed.w13_weight, ours.w1_scale, ours.w13_global, routed.w2_weight, ours.w2_scale),
-        *(ours.w2_global, ids.int(), weights, None, [], None, "silu"),
-    )
+    w13 = routed.w13_weight, ours.w1_scale, ours.w13_global
+    w2 = routed.w2_weight, ours.w2_scale, ours.w2_global
+    return reference.moe_decode(x, ExpertWeights(*w13, *w2), Routing(ids.int(), weights), None, "silu")
 
 
 @pytest.mark.parametrize("tokens", [1, MAX_TOKENS])

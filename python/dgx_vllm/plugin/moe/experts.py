@@ -12,6 +12,7 @@ from vllm.model_executor.utils import replace_parameter
 
 from dgx_vllm.host.compute_capability import GB10, HOPPER
 from dgx_vllm.kernels.limits import MAX_TOKENS
+from dgx_vllm.kernels.moe_layer import ExpertWeights, Routing, SharedExpert
 from dgx_vllm.kernels.operators import moe_decode
 from dgx_vllm.plugin import device
 
@@ -25,11 +26,8 @@ ACTIVATIONS = {
 class SharedSlot(Protocol):
     """A layer's shared expert, as one more slot of `moe_decode` (shared_slot.py)."""
 
-    def weights(self) -> list[Tensor]:
-        """`calls.moe_decode`'s `shared`."""
-
-    def gate(self) -> Tensor | None:
-        """Its `shared_gate`."""
+    def expert(self) -> SharedExpert[ExpertWeights]:
+        """Its tensors, as `moe_decode` takes them."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """By vLLM's own layers: bfloat16 [tokens, hidden] of the same."""
@@ -55,9 +53,10 @@ class DecodeExperts(CutlassExpertsFp4):
         As the layer's parameters: loading anew, vLLM copies those to where CUDA graphs read them.
         """
         self.shared = getattr(layer, "shared_slot", None)
-        held = dict(layer.named_parameters(recurse=False))
+        parameters = dict(layer.named_parameters(recurse=False))
         for part in ("w13", "w2"):
-            replace_parameter(layer, f"{part}_global", held[f"{part}_weight_scale_2"].detach().clone())
+            global_scale = parameters[f"{part}_weight_scale_2"].detach().clone()
+            replace_parameter(layer, f"{part}_global", global_scale)
         self.w13_global, self.w2_global = cast(Tensor, layer.w13_global), cast(Tensor, layer.w2_global)
         super().process_weights_after_loading(layer)
 
@@ -127,16 +126,10 @@ class DecodeExperts(CutlassExpertsFp4):
             return
         for start in range(0, len(hidden_states), MAX_TOKENS):
             part = slice(start, start + MAX_TOKENS)
-            self.decode(
-                output[part],
-                hidden_states[part],
-                w1,
-                w2,
-                topk_weights[part],
-                topk_ids[part],
-                activation,
-                expert_map,
+            routing = Routing(
+                topk_ids[part].to(torch.int32), topk_weights[part].to(torch.float32), expert_map
             )
+            self.decode(output[part], hidden_states[part], w1, w2, routing, ACTIVATIONS[activation])
 
     def dense(self, w13: torch.Tensor, w2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The weights that CUTLASS reads."""
@@ -148,30 +141,15 @@ class DecodeExperts(CutlassExpertsFp4):
         x: torch.Tensor,
         w13: torch.Tensor,
         w2: torch.Tensor,
-        topk_weights: torch.Tensor,
-        topk_ids: torch.Tensor,
-        activation: MoEActivation,
-        expert_map: torch.Tensor | None,
+        routing: Routing,
+        activation: str,
     ) -> None:
         """The kernel on up to 16 tokens."""
         assert self.w1_scale is not None
         assert self.w2_scale is not None
-        moe_decode(
-            output,
-            x,
-            w13,
-            self.w1_scale,
-            self.w13_global,
-            w2,
-            self.w2_scale,
-            self.w2_global,
-            topk_ids.to(torch.int32),
-            topk_weights.to(torch.float32),
-            expert_map,
-            [] if self.shared is None else self.shared.weights(),
-            None if self.shared is None else self.shared.gate(),
-            ACTIVATIONS[activation],
-        )
+        routed = ExpertWeights(w13, self.w1_scale, self.w13_global, w2, self.w2_scale, self.w2_global)
+        shared = None if self.shared is None else self.shared.expert()
+        moe_decode(output, x, routed, routing, shared, activation)
 
 
 class SlicedExperts(DecodeExperts):
@@ -185,8 +163,8 @@ class SlicedExperts(DecodeExperts):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Nothing is multiplied into the global scales, as no activation is quantized."""
         self.shared = getattr(layer, "shared_slot", None)
-        held = dict(layer.named_parameters(recurse=False))
-        self.w13_global, self.w2_global = held["w13_weight_scale_2"], held["w2_weight_scale_2"]
+        parameters = dict(layer.named_parameters(recurse=False))
+        self.w13_global, self.w2_global = parameters["w13_weight_scale_2"], parameters["w2_weight_scale_2"]
 
     @staticmethod
     def _supports_current_device() -> bool:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.utils import replace_parameter
 
 from dgx_vllm.formats.nvfp4 import tiles
+from dgx_vllm.kernels.moe_layer import ExpertTiles, Routing
 from dgx_vllm.kernels.operators import compress_24, decompress_24, moe_decode_24
-from dgx_vllm.plugin.moe.experts import ACTIVATIONS, DecodeExperts, SlicedExperts
+from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
 
 #: Calls with more tokens go to vLLM's experts. By bytes, not measured: beyond, a layer moves 12.5 bits a
 #: weight (3.5 read, 4.5 written and read). 16 tokens of the kernel read 3.5 bits of the experts that they
@@ -44,14 +44,17 @@ class SparseExperts(DecodeExperts):
         # PyTorch would put these tiles into what the layer before gave up. The eighth of it that they leave
         # is too small for the next layer's, and with tiles beside it could not be given back.
         torch.accelerator.empty_cache()
-        held = dict(layer.named_parameters(recurse=False))
+        parameters = dict(layer.named_parameters(recurse=False))
         dense = Uncompressed(
-            *(held[f"{part}_{what}"].data for part in ("w13", "w2") for what in ("weight", "weight_scale"))
+            w13=parameters["w13_weight"].data,
+            w13_scale=parameters["w13_weight_scale"].data,
+            w2=parameters["w2_weight"].data,
+            w2_scale=parameters["w2_weight_scale"].data,
         )
-        kept = self.keep(dense)
-        for part, weight, scale, left in (
-            ("w13", dense.w13, dense.w13_scale, kept.w13_scale),
-            ("w2", dense.w2, dense.w2_scale, kept.w2_scale),
+        remaining = self.keep(dense)
+        for part, weight, scale, remaining_scale in (
+            ("w13", dense.w13, dense.w13_scale, remaining.w13_scale),
+            ("w2", dense.w2, dense.w2_scale, remaining.w2_scale),
         ):
             try:
                 compressed = compress_24(weight, scale, part == "w13")
@@ -62,12 +65,11 @@ class SparseExperts(DecodeExperts):
                 ) from error
             replace_parameter(layer, f"{part}_weight", compressed)
             # vLLM's quantization config holds the parameter itself, and would keep the old scales.
-            held[f"{part}_weight_scale"].data = left
+            parameters[f"{part}_weight_scale"].data = remaining_scale
 
     def keep(self, dense: Uncompressed) -> Uncompressed:
         """What remains of the uncompressed weights."""
-        nothing = [each.new_empty((0,)) for each in (dense.w13, dense.w13_scale, dense.w2, dense.w2_scale)]
-        return Uncompressed(*nothing)
+        return Uncompressed(**{name: tensor.new_empty((0,)) for name, tensor in vars(dense).items()})
 
     def moe_problem_size(
         self, a1: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, topk_ids: torch.Tensor
@@ -85,24 +87,11 @@ class SparseExperts(DecodeExperts):
         x: torch.Tensor,
         w13: torch.Tensor,
         w2: torch.Tensor,
-        topk_weights: torch.Tensor,
-        topk_ids: torch.Tensor,
-        activation: MoEActivation,
-        expert_map: torch.Tensor | None,
+        routing: Routing,
+        activation: str,
     ) -> None:
         """The kernel on up to 16 tokens."""
-        moe_decode_24(
-            output,
-            x,
-            w13,
-            self.w13_global,
-            w2,
-            self.w2_global,
-            topk_ids.to(torch.int32),
-            topk_weights.to(torch.float32),
-            expert_map,
-            ACTIVATIONS[activation],
-        )
+        moe_decode_24(output, x, ExpertTiles(w13, self.w13_global, w2, self.w2_global), routing, activation)
 
 
 class SparseDecodeExperts(SparseExperts):

@@ -12,6 +12,7 @@ from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.models.qwen2_moe import Qwen2MoeMLP
 
 from dgx_vllm.kernels.limits import DIM_MULTIPLE
+from dgx_vllm.kernels.moe_layer import ExpertWeights, SharedExpert
 from dgx_vllm.plugin.moe.experts import DecodeExperts
 from dgx_vllm.plugin.moe.experts_24 import SparseExperts
 
@@ -30,18 +31,17 @@ class QwenSharedSlot:
 
     mlp: Qwen2MoeMLP
 
-    def weights(self) -> list[Tensor]:
-        """`launch.moe_decode`'s `shared`."""
-        return [
-            cast(Tensor, each).unsqueeze(0)
+    def expert(self) -> SharedExpert[ExpertWeights]:
+        """Its tensors, as `moe_decode` takes them: views of the layers' own."""
+        tensors = [
+            cast(Tensor, tensor).unsqueeze(0)
             for layer in (self.mlp.gate_up_proj, self.mlp.down_proj)
-            for each in (layer.weight, layer.weight_scale, layer.weight_global_scale)
+            for tensor in (layer.weight, layer.weight_scale, layer.weight_global_scale)
         ]
-
-    def gate(self) -> Tensor | None:
-        """Its `shared_gate`."""
         gate = self.mlp.expert_gate
-        return None if gate is None else cast(Tensor, gate.weight).view(-1)
+        return SharedExpert(
+            ExpertWeights(*tensors), None if gate is None else cast(Tensor, gate.weight).view(-1)
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """By vLLM's own layers: [tokens, hidden]."""
