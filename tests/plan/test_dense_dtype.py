@@ -11,13 +11,15 @@ from shapes import QWEN3_NEXT_NVFP4, understood
 from dgx_vllm.formats import dense_dtype
 from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.host.machine import Machine, Vllm
-from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.rendering.render import render
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.ranking import Source
-from dgx_vllm.launch.settings.resolve import Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import outlook
 from dgx_vllm.plan.outlook import Wish
 from dgx_vllm.plan.weights import Weight
+from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
 
 MACHINE = Machine(Vllm("0.32.0", "cpu", Path("/env/vllm"), has_command=True), (), 32 * 2**30, 8, "python")
@@ -148,12 +150,12 @@ def test_what_decides_or_is_small_is_not_covered(module: str) -> None:
 
 @pytest.mark.parametrize("dtype", [None, "bf16"])
 def test_nothing_is_quantized_unasked(dtype: str | None) -> None:
-    launch = resolve.plan(Request({}, {}, options=Options(dense_dtype=dtype)), MACHINE, KNOWN)  # type: ignore[arg-type]
+    launch = render(resolve(Request({}, {}, options=Options(dense_dtype=dtype)), MACHINE, KNOWN))  # type: ignore[arg-type]
     assert "additional-config" not in launch.settings
 
 
 def test_fp8_is_told_to_the_plugin_in_vllms_additional_config() -> None:
-    launch = resolve.plan(Request({}, {}, options=Options(dense_dtype="fp8")), MACHINE, KNOWN)
+    launch = render(resolve(Request({}, {}, options=Options(dense_dtype="fp8")), MACHINE, KNOWN))
     setting = launch.settings["additional-config"]
     assert setting.source is Source.FLAG
     assert setting.origin == "--dense-dtype fp8"
@@ -169,10 +171,10 @@ def test_an_additional_config_of_ones_own_says_it_itself() -> None:
         UserError,
         match=r'fp8 would replace --additional-config: put "dgx_dense_dtype": "fp8" into the latter',
     ):
-        resolve.plan(request, MACHINE, KNOWN)
+        resolve(request, MACHINE, KNOWN)
     assert (
         "additional-config"
-        in resolve.plan(replace(request, options=Options(dense_dtype="bf16")), MACHINE, KNOWN).settings
+        in resolve(replace(request, options=Options(dense_dtype="bf16")), MACHINE, KNOWN).settings
     )
 
 
@@ -182,7 +184,28 @@ def test_what_is_asked_for_is_a_dtype() -> None:
         dense_dtype.asked({"dgx_dense_dtype": "int8"})
 
 
+def test_an_unknown_dtype_in_the_additional_config_is_refused_where_nothing_guards_memory() -> None:
+    request = Request({"additional-config": '{"dgx_dense_dtype": "int8"}'}, {}, memory=None)
+    with pytest.raises(UserError, match=r"^--additional-config: .* one of bf16, fp8, nvfp4, not 'int8'$"):
+        resolve(request, MACHINE, KNOWN)
+
+
+def test_an_additional_config_that_is_not_json_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^--additional-config must be a JSON object, not 'fp8'$"):
+        resolve(Request({"additional-config": "fp8"}, {}), MACHINE, KNOWN)
+
+
+def test_a_field_of_the_additional_config_overlays_the_profiles_dtype() -> None:
+    request = Request(
+        {"additional-config": {"gdn_prefill_backend": "triton"}},
+        {},
+        Profile("owner/name", "", 1.0, dense_dtype="fp8"),
+    )
+    setting = resolve(request, MACHINE, KNOWN).settings["additional-config"]
+    assert setting.value == {"dgx_dense_dtype": "fp8", "gdn_prefill_backend": "triton"}
+
+
 def test_two_who_say_what_is_quantized() -> None:
     request = Request({"quantization-config": '{"linear": "mxfp8"}'}, {}, options=Options(dense_dtype="fp8"))
     with pytest.raises(UserError, match=r"--dense-dtype fp8 and --quantization-config both say"):
-        resolve.plan(request, MACHINE, KNOWN)
+        resolve(request, MACHINE, KNOWN)

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from dgx_vllm.demo.paths import CHECKPOINT
 from dgx_vllm.host import meminfo
 from dgx_vllm.host.machine import GIB, Gpu, Machine
-from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
 from dgx_vllm.launch.settings.memory_guard import Memory
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import cache, guard, overheads
 from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.cache import Options
@@ -146,7 +148,7 @@ def planned(
         profile=subject.profile,
         memory=Memory(available, None, subject),
     )
-    return resolve.plan(request, machine, frozenset())
+    return render(resolve(request, machine, frozenset()))
 
 
 @pytest.fixture

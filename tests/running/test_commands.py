@@ -18,8 +18,9 @@ from faking import Systemd, unit
 from dgx_vllm.host.machine import GIB, Machine, Vllm
 from dgx_vllm.launch.process import kept_log, registry
 from dgx_vllm.launch.process.registry import Entry
-from dgx_vllm.launch.settings import resolve
-from dgx_vllm.launch.settings.resolve import Request
+from dgx_vllm.launch.rendering.render import render
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.running import report
 from helpers.processes import PATIENCE
 
@@ -242,7 +243,7 @@ def test_a_log_is_kept_unless_the_journal_has_it(
     """A desktop's terminal inherits JOURNAL_STREAM from a service, and its programs do not write there."""
     state = os.fstat(2)
     stream = f"{state.st_dev}:{state.st_ino if journal else state.st_ino + 1}"
-    launch = resolve.plan(Request({}, {}), LAPTOP, frozenset())
+    launch = render(resolve(Request({}, {}), LAPTOP, frozenset()))
     assert (kept_log.path(launch, {**environment, "JOURNAL_STREAM": stream}) is None) == journal
 
 

@@ -18,9 +18,9 @@ from dgx_vllm.host import driver, machine
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch import serve
 from dgx_vllm.launch.checks import preflight
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings import option_table
 from dgx_vllm.launch.settings.options import Options
-from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.util import output_files, signals
 from dgx_vllm.util.errors import FAILURE, INTERRUPTED, UserError
 from dgx_vllm.util.messages import say

@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 
 from dgx_vllm.host.machine import Machine
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.report import fits_machine
 from dgx_vllm.launch.settings.ranking import Overruled, Setting, Source
-from dgx_vllm.launch.settings.resolve import SECRETS, Launch
+from dgx_vllm.launch.settings.secret import SECRET_FLAGS
 from dgx_vllm.profiles.profile import Profile
 
 
@@ -147,7 +148,7 @@ def profiles(known: Iterable[Profile], machine: Machine | None) -> None:
 
 
 def _given(setting: Setting) -> Given:
-    value = None if setting.name in SECRETS else setting.value
+    value = None if setting.name in SECRET_FLAGS else setting.value
     return Given(name=setting.name, value=value, source=str(setting.source), origin=setting.origin)
 
 

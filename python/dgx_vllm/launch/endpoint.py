@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dgx_vllm.admission.names import CONTROL, SERVER, SERVER_HEADER
-from dgx_vllm.launch.settings.resolve import Launch
+from dgx_vllm.launch.rendering.launch import Launch
 
 if TYPE_CHECKING:
     import httpx

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dgx_vllm.host.machine import GIB, Machine
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings.ranking import Overruled, Setting, Source
-from dgx_vllm.launch.settings.resolve import SECRETS, Launch
+from dgx_vllm.launch.settings.secret import SECRET_FLAGS
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.messages import say, say_line
 
@@ -82,7 +83,7 @@ def _overruled_table(overruled: Sequence[Overruled]) -> Table:
 
 
 def _shown(setting: Setting) -> str:
-    return "(secret)" if setting.name in SECRETS else setting.text
+    return "(secret)" if setting.name in SECRET_FLAGS else setting.text
 
 
 def _table(*headers: str) -> Table:

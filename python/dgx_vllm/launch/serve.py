@@ -10,11 +10,12 @@ from dgx_vllm.host.machine import Machine
 from dgx_vllm.hub import import_environment as hub_environment
 from dgx_vllm.launch import as_json, report
 from dgx_vllm.launch.checks import hub, loadable, preflight, sockets
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
 from dgx_vllm.launch.settings import (
     config_file,
     environment,
     python_imports,
-    resolve,
     secret,
     sources,
     unified_memory,
@@ -23,7 +24,8 @@ from dgx_vllm.launch.settings.memory_guard import Memory
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.protection import protection
 from dgx_vllm.launch.settings.ranking import Source
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import guard
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.profiles import profile
@@ -81,7 +83,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     """
     request = _request(words, environ, options, here)
     hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
-    launch = resolve.plan(request, here, environment.known(here.vllm.package))
+    launch = render(resolve(request, here, environment.known(here.vllm.package)))
     variables = launch.environ(environ)
     environment.check_values(variables, here.vllm.package, here.vllm.version)
     unified_memory.check(variables, here)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from dgx_vllm.host import machine
 from dgx_vllm.launch.checks import preflight
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.serve import decide
 from dgx_vllm.launch.settings import config_file, exposure, python_imports, secret, unified_memory
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.ranking import Source
-from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.service import command_line, environment_file, hub_access, install, passed_options, paths
 from dgx_vllm.service.command_line import Line
 from dgx_vllm.service.instance import Instance

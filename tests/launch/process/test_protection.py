@@ -18,10 +18,11 @@ from dgx_vllm.launch.process.notify import Notifier
 from dgx_vllm.launch.process.progress import Progress
 from dgx_vllm.launch.process.server import GRACE_SECONDS, Server
 from dgx_vllm.launch.process.watchdog import Heartbeat
-from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.rendering.render import render
 from dgx_vllm.launch.settings.options import Options
 from dgx_vllm.launch.settings.protection import Protection, protection
-from dgx_vllm.launch.settings.resolve import Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.util.errors import UserError
 from helpers.launching import FAKE, Run, Start
 from helpers.processes import PATIENCE, await_end
@@ -103,7 +104,7 @@ def test_a_server_on_a_machine_without_memory_is_ended(start: Start) -> None:
 
 def test_a_stop_that_memory_cuts_short_says_so(laptop: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     """Requests that had still time are cut off: that is no clean end."""
-    launch = resolve.plan(Request({}, {}), laptop, frozenset())
+    launch = render(resolve(Request({}, {}), laptop, frozenset()))
     progress = Progress()
     server = Server(launch, {}, Notifier({}, None), progress)
     server._asked = signal.SIGTERM

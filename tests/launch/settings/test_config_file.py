@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from dgx_vllm.host.machine import Machine
-from dgx_vllm.launch.settings import config_file, resolve
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
+from dgx_vllm.launch.settings import config_file
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
 from helpers.launching import Outcome, Run
@@ -24,7 +27,7 @@ def planned(
     mine = Profile(model="org/model", summary="", memory_gib=1, serve=serve, name="mine")
     given = {"config": str(file), **flags}
     request = Request(given, {}, mine, config=config_file.read(str(file)))  # type: ignore[arg-type]
-    return resolve.plan(request, machine, frozenset())
+    return render(resolve(request, machine, frozenset()))
 
 
 def row(outcome: Outcome, name: str) -> str:

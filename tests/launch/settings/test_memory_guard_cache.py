@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from dgx_vllm.host.machine import Machine
-from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
 from dgx_vllm.launch.settings.memory_guard import Memory
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import cache, model, outlook, source
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.outlook import Wish
@@ -35,7 +37,7 @@ def planned(machine: Machine, available: int = 110 * GB, **given: object) -> Lau
         environ={},
         memory=Memory(available, None, Subject(found, None)),
     )
-    return resolve.plan(request, machine, frozenset())
+    return render(resolve(request, machine, frozenset()))
 
 
 def is_vllms(launch: Launch, cause: str) -> bool:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from dgx_vllm.host.machine import GIB, Machine
-from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
 from dgx_vllm.launch.settings.memory_guard import Memory
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.outlook import Wish
@@ -28,7 +30,7 @@ def planned(machine: Machine, available: int = 110 * GB, serve: Any = None, **fl
         profile=profile,
         memory=Memory(available, None, Subject(MODEL, profile)),
     )
-    return resolve.plan(request, machine, frozenset())
+    return render(resolve(request, machine, frozenset()))
 
 
 def figures(launch: Launch) -> tuple[float, float]:

@@ -10,10 +10,12 @@ import pytest
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.host.machine import Machine
-from dgx_vllm.launch.settings import resolve
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
 from dgx_vllm.launch.settings.memory_guard import Memory
 from dgx_vllm.launch.settings.options import Options
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.model import Model
@@ -69,7 +71,7 @@ def planned(
         memory=Memory(available, None, Subject(understood(config), None)),
         options=Options(dense_dtype=dense_dtype),
     )
-    return resolve.plan(request, machine, frozenset(environ or ()))
+    return render(resolve(request, machine, frozenset(environ or ())))
 
 
 def weights(launch: Launch) -> str:

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgx_vllm.host.machine import GIB, Gpu, Machine, Vllm
-from dgx_vllm.launch.settings import environment, resolve
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
+from dgx_vllm.launch.settings import environment
 from dgx_vllm.launch.settings.ranking import Source, layer, rank
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
 from dgx_vllm.vllm_flags.flags import Values
@@ -76,7 +79,7 @@ def plan(given: dict[str, dict[str, str]], machine: Machine | None = None, **mor
     request = Request(
         flags=flags, environ={**environ, **more.pop("environ", {})}, profile=profile, config=config, **more
     )
-    return resolve.plan(request, machine or cluster(), KNOWN)
+    return render(resolve(request, machine or cluster(), KNOWN))
 
 
 COMBINATIONS = [
@@ -167,7 +170,7 @@ def test_fields_of_a_json_flag_are_laid_over_the_profiles() -> None:
         serve={"speculative-config": {"method": "mtp", "num_speculative_tokens": 2}},
     )
     request = Request({"speculative-config": {"num_speculative_tokens": 3}}, {}, profile)
-    launch = resolve.plan(request, cluster(), KNOWN)
+    launch = render(resolve(request, cluster(), KNOWN))
     assert launch.settings["speculative-config"].value == {"method": "mtp", "num_speculative_tokens": 3}
     assert launch.settings["speculative-config"].origin == "--speculative-config over profile mine"
 
@@ -244,7 +247,7 @@ def test_the_servers_environment() -> None:
         "NOTIFY_SOCKET": "/s",
         "PATH": "/bin",
     }
-    launch = resolve.plan(Request({}, environ, profile), cluster(), KNOWN)
+    launch = render(resolve(Request({}, environ, profile), cluster(), KNOWN))
     assert launch.environ(environ) == {
         "OMP_NUM_THREADS": "7",
         "HF_HUB_OFFLINE": "1",
@@ -256,10 +259,12 @@ def test_the_servers_environment() -> None:
     }
     assert launch.settings["enforce-eager"].origin == "VLLM_EXTRA_ARGS"
     assert "--enforce-eager" in launch.argv
-    consent = resolve.plan(Request({}, {"DO_NOT_TRACK": "0"}, profile), cluster(), KNOWN)
+    consent = render(resolve(Request({}, {"DO_NOT_TRACK": "0"}, profile), cluster(), KNOWN))
     assert "VLLM_NO_USAGE_STATS" not in consent.environ({})
     xet = {"HF_HUB_DISABLE_XET": "0"}
-    assert resolve.plan(Request({}, xet, profile), cluster(), KNOWN).environ(xet)["HF_HUB_DISABLE_XET"] == "0"
+    assert (
+        render(resolve(Request({}, xet, profile), cluster(), KNOWN)).environ(xet)["HF_HUB_DISABLE_XET"] == "0"
+    )
 
 
 def test_a_text_that_begins_like_an_object_is_overruled_like_any() -> None:
@@ -302,7 +307,7 @@ def test_secrets_are_named_not_shown() -> None:
 )
 def test_no_spelling_of_a_secret_shows_it(given: Values, shown: str) -> None:
     request = Request(flags={**given, "served-model-name": ("on",)}, environ={})
-    line = resolve.plan(request, cluster(), KNOWN).command_line()
+    line = render(resolve(request, cluster(), KNOWN)).command_line()
     assert shown in line
     assert "s3cret" not in line
     assert "--served-model-name on" in line

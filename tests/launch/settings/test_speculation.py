@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from dgx_vllm.host.machine import Machine
-from dgx_vllm.launch.settings import limits, resolve, speculation
-from dgx_vllm.launch.settings.resolve import Launch, Request
+from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.rendering.render import render
+from dgx_vllm.launch.settings import limits, speculation
+from dgx_vllm.launch.settings.request import Request
+from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.profiles import profile
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
@@ -23,7 +26,7 @@ DRAFTING = {"speculative-config": {"method": "mtp", "num_speculative_tokens": 2}
 
 def planned(machine: Machine, flags: dict[str, Any], serve: dict[str, Any], **environ: str) -> Launch:
     mine = Profile(model="org/model", summary="", memory_gib=1, serve=serve, name="mine")
-    return resolve.plan(Request(flags, environ, mine), machine, frozenset())
+    return render(resolve(Request(flags, environ, mine), machine, frozenset()))
 
 
 def test_a_shorter_flag_changes_a_profiles_drafts(spark: Machine) -> None:
@@ -56,7 +59,7 @@ def test_what_vllm_reads_itself_cannot_be_taken_back(spark: Machine, tokens: str
     mine = Profile(model="org/model", summary="", memory_gib=1, name="mine")
     request = Request({"spec-tokens": tokens}, {}, mine, config=DRAFTING)
     with pytest.raises(UserError, match=r"cannot take back speculative-config .* delete it there"):
-        resolve.plan(request, spark, frozenset())
+        resolve(request, spark, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_the_profiles_draft_with_all_that_goes_with_it(spark: Machine) -> None:
     """MTP, prefix caching and chunked prefill, which vLLM 0.32 does together."""
     for name in ("qwen3-next-80b-a3b-instruct-nvfp4", "qwen3.6-35b-a3b-nvfp4"):
         chosen = profile.by_name(name)
-        settings = resolve.plan(Request({}, {}, chosen), spark, frozenset()).settings
+        settings = resolve(Request({}, {}, chosen), spark, frozenset()).settings
         assert json.loads(settings["speculative-config"].text)["method"] == "mtp"
         assert settings["enable-prefix-caching"].value is True
         assert settings["enable-chunked-prefill"].value is True
@@ -223,7 +226,7 @@ def test_drafts_that_nobody_counts_are_as_many_as_vllm_makes(
 ) -> None:
     rest, values = flags.load().parse(["org/model", *words])
     request = Request({**values, "model": rest[0]}, {}, model_config={"num_nextn_predict_layers": 2})
-    launch = resolve.plan(request, spark, frozenset())
+    launch = render(resolve(request, spark, frozenset()))
     assert limits.draft_count(launch.settings) == drafts
 
 

@@ -3,7 +3,7 @@
 import ssl
 
 from dgx_vllm.launch.endpoint import asks_for_certificates
-from dgx_vllm.launch.settings.resolve import Launch
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.util.errors import FAILURE, UserError
 
 

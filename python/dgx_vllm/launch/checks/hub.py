@@ -9,7 +9,7 @@ from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.checkpoints.file_formats import AUTO
 from dgx_vllm.host import caches
 from dgx_vllm.launch.checks import needed_models
-from dgx_vllm.launch.settings.resolve import Launch, Variable
+from dgx_vllm.launch.rendering.launch import Launch, Variable
 from dgx_vllm.profiles import profile
 from dgx_vllm.util.errors import FAILURE, UserError
 

@@ -11,9 +11,9 @@ from dgx_vllm.checkpoints.speculators import Speculator
 from dgx_vllm.host import caches
 from dgx_vllm.launch.checks import needed_models
 from dgx_vllm.launch.checks.preflight import COMMANDS
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings import speculation
 from dgx_vllm.launch.settings.ranking import Setting
-from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.util.errors import UserError
 from dgx_vllm.vllm_flags import flags
 

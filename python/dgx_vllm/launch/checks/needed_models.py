@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dgx_vllm.checkpoints import checkpoint, file_formats
 from dgx_vllm.checkpoints.file_formats import Reading
 from dgx_vllm.host import caches
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings import sources
-from dgx_vllm.launch.settings.resolve import Launch
 
 # Flags that name more models, of which nothing but the config or a tokenizer may be read.
 _OTHERS = ("tokenizer", "hf-config-path", "spec-model")

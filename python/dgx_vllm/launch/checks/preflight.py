@@ -17,8 +17,8 @@ from dgx_vllm.host.machine import GIB, Machine
 from dgx_vllm.hub.cache_folder import Storage
 from dgx_vllm.launch.checks import address_hold, certificates, descriptors, needed_models
 from dgx_vllm.launch.checks.address_hold import Hold
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings.ranking import Setting, Source
-from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.util.errors import FAILURE, UserError
 
 # Room for what torch.compile, Triton and FlashInfer cache, with a margin: without it they fail in mid-start.

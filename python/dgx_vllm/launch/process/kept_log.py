@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dgx_vllm.launch.process import registry
-from dgx_vllm.launch.settings.resolve import Launch
+from dgx_vllm.launch.rendering.launch import Launch
 
 LIMIT = 4 << 20
 """Bytes after which a file is put aside, and the one put aside before is dropped."""

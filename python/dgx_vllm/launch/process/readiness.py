@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import httpx
 
 from dgx_vllm.launch.endpoint import ForeignServerError, Ready, Request, endpoint, requests
-from dgx_vllm.launch.settings.resolve import Launch
+from dgx_vllm.launch.rendering.launch import Launch
 
 _POLL_SECONDS = 0.25
 _CONNECT_SECONDS = 5.0

@@ -11,7 +11,7 @@ from dgx_vllm.launch.endpoint import endpoint
 from dgx_vllm.launch.process import kept_log
 from dgx_vllm.launch.process.kept_log import Kept
 from dgx_vllm.launch.process.registry import Entry, Registration
-from dgx_vllm.launch.settings.resolve import Launch
+from dgx_vllm.launch.rendering.launch import Launch
 
 _MODELS = ("model", "tokenizer", "hf-config-path", "spec-model")
 

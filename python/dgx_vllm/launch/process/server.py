@@ -21,8 +21,8 @@ from dgx_vllm.launch.process.notify import Notifier
 from dgx_vllm.launch.process.progress import Progress
 from dgx_vllm.launch.process.readiness import Watch
 from dgx_vllm.launch.process.watchdog import Heartbeat
+from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings import limits
-from dgx_vllm.launch.settings.resolve import Launch
 from dgx_vllm.util import signals
 from dgx_vllm.util.errors import FAILURE, UserError
 

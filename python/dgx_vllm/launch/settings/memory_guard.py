@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm.formats import dense_dtype
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch.settings import limits
@@ -20,7 +19,6 @@ from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.overheads import Overhead
 from dgx_vllm.plan.weights import Loading
 from dgx_vllm.util.amounts import gb
-from dgx_vllm.util.errors import UserError
 from dgx_vllm.vllm_flags.flags import size
 
 _SHARE, _BYTES = "gpu-memory-utilization", "kv-cache-memory-bytes"
@@ -64,46 +62,67 @@ class Guarded:
         settings: every setting that counts.
         overruled: what gave way.
         notes: the arithmetic.
-        jobs: MAX_JOBS for compiling beside the model, and why; None where nothing is compiled so.
+        compile_jobs: MAX_JOBS for compiling beside the model, and why; None where nothing is compiled so.
         refusal: why the server must not start, None if it may.
     """
 
     settings: Layer
     overruled: tuple[Overruled, ...] = ()
     notes: tuple[str, ...] = ()
-    jobs: tuple[int, str] | None = None
+    compile_jobs: tuple[int, str] | None = None
     refusal: str | None = None
 
 
-def guarded(settings: Layer, machine: Machine, memory: Memory | None, environ: Mapping[str, str]) -> Guarded:
-    """Applies the guard.
+def apply_memory_guard(
+    settings: Layer,
+    machine: Machine,
+    memory: Memory | None,
+    environ: Mapping[str, str],
+    dense_dtype: Dtype,
+) -> Guarded:
+    """Gives the KV cache what the machine's memory leaves for it, or refuses the start.
+
+    Args:
+        settings: every setting that counts, by name.
+        machine: what it runs on.
+        memory: what was found out of model and memory, None where there is nothing to guard.
+        environ: the process's environment.
+        dense_dtype: what layers that the checkpoint left in BF16 become.
 
     Raises:
-        UserError: an additional config that asks for no dense dtype, or a size that is none of what is
-            offloaded.
+        UserError: the size of what is offloaded is not a number.
     """
     if memory is None or not guard.guards(machine) or _spread(settings):
         return Guarded(settings)
     drafts, drafter = limits.draft_count(settings), _drafter(settings)
-    loading = _loading(settings, machine, memory.subject.model, environ)
+    loading = _loading(settings, machine, memory.subject.model, environ, dense_dtype)
     weights = memory.subject.weights(drafts > 0 and drafter is None, loading)
     if weights is None:
         note = "memory: the model's size is unknown until it is downloaded; this start is not guarded"
-        return Guarded(settings, notes=(note,), jobs=_jobs(machine, memory, _asked(settings, machine)))
+        return Guarded(
+            settings,
+            notes=(note,),
+            compile_jobs=_compile_jobs(machine, memory, _requested_bytes(settings, machine)),
+        )
     beside, more = _draft_weights(drafter, loading, environ)
     verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype)
     notes = (verdict.arithmetic, *_notes(settings, memory.subject.model), *more)
     if verdict.refusal:
         return Guarded(
-            settings, notes=notes, jobs=_jobs(machine, memory, verdict.taken), refusal=verdict.refusal
+            settings,
+            notes=notes,
+            compile_jobs=_compile_jobs(machine, memory, verdict.taken),
+            refusal=verdict.refusal,
         )
     changed, overruled = _settings(settings, machine, verdict)
-    taken = verdict.taken if _BYTES in changed else _asked(changed, machine) + verdict.budget.offloaded
+    taken = (
+        verdict.taken if _BYTES in changed else _requested_bytes(changed, machine) + verdict.budget.offloaded
+    )
     return Guarded(
         changed,
         overruled,
         notes,
-        _jobs(machine, memory, taken),
+        _compile_jobs(machine, memory, taken),
         _refusal(changed, machine, verdict.budget),
     )
 
@@ -130,7 +149,7 @@ def _judge(
     context = None
     if model and model.known:
         context = _context(settings, model.architecture.max_tokens)
-    if model and model.known and _uncounted(settings, model) is None:
+    if model and model.known and _unknown_cache_reason(settings, model) is None:
         kept = cache.of(model.architecture, _options(settings, machine, drafts, batched, model.cache_dtype))
     given, share = settings.get(_BYTES), settings.get(_SHARE)
     own = given is None or given.source is Source.DEFAULT
@@ -143,37 +162,27 @@ def _judge(
             given=None if own or given is None else size(given.text),
             wanted=size(given.text) if own and given else 0,
             # The default share stands in for the guard; a profile says what its model should be content with.
-            ceiling=_asked(settings, machine) + budget.offloaded
+            ceiling=_requested_bytes(settings, machine) + budget.offloaded
             if share and platform == "cuda" and share.source > Source.DEFAULT
             else None,
         ),
     )
 
 
-def _loading(settings: Layer, machine: Machine, model: Model | None, environ: Mapping[str, str]) -> Loading:
-    own = _speculation(settings).get("moe_backend")
+def _loading(
+    settings: Layer, machine: Machine, model: Model | None, environ: Mapping[str, str], dense_dtype: Dtype
+) -> Loading:
+    drafts = _speculation(settings).get("moe_backend")
     experts, dtype = settings.get("moe-backend"), _dtype(settings, model)
-    asked = _dense_dtype(settings)
     return Loading(
-        dense_dtype="bf16" if dtype != "bfloat16" or _leaves_dense(environ) else asked,
-        moe_backend=str(own) if own else experts.text if experts else None,
+        dense_dtype="bf16" if dtype != "bfloat16" or _dense_disabled(environ) else dense_dtype,
+        moe_backend=str(drafts) if drafts else experts.text if experts else None,
         platform=machine.platform,
         dtype=dtype,
     )
 
 
-def _dense_dtype(settings: Layer) -> Dtype:
-    """What --dense-dtype, a profile or the user's own additional config asks for."""
-    setting = settings.get("additional-config")
-    if setting is None:
-        return "bf16"
-    try:
-        return dense_dtype.asked(json.loads(setting.text))
-    except ValueError as error:
-        raise UserError(f"{setting.origin}: {error}") from error
-
-
-def _leaves_dense(environ: Mapping[str, str]) -> bool:
+def _dense_disabled(environ: Mapping[str, str]) -> bool:
     """Whether nothing is quantized as it is loaded: the plugin refuses to, or vLLM loads others alone."""
     plugins = environ.get("VLLM_PLUGINS")
     invariant = environ.get("VLLM_BATCH_INVARIANT", "").strip() not in ("", "0")
@@ -228,13 +237,13 @@ def _draft_weights(
 
 
 def _notes(settings: Layer, model: Model | None) -> tuple[str, ...]:
-    cause = _uncounted(settings, model) if model and model.known else None
+    cause = _unknown_cache_reason(settings, model) if model and model.known else None
     if cause is None:
         return ()
     return (f"memory: the size of a sequence is unknown with {cause}; vLLM finds out whether one fits",)
 
 
-def _uncounted(settings: Layer, model: Model) -> str | None:
+def _unknown_cache_reason(settings: Layer, model: Model) -> str | None:
     """For what reason it is not known here what a sequence keeps, None where it is."""
     dtype, drafter = _cache_dtype(settings, model.cache_dtype), _drafter(settings)
     if dtype not in cache.DTYPES:
@@ -242,7 +251,7 @@ def _uncounted(settings: Layer, model: Model) -> str | None:
     if drafter:
         return f"drafts by {drafter}"
     given = (settings[name] for name in _UNCOUNTED if name in settings)
-    return next((_named(setting) for setting in given if not _is_counted(setting, settings)), None)
+    return next((_describe(setting) for setting in given if not _is_counted(setting, settings)), None)
 
 
 def _is_counted(setting: Setting, settings: Layer) -> bool:
@@ -256,7 +265,7 @@ def _is_counted(setting: Setting, settings: Layer) -> bool:
     return json.loads(setting.text).keys() <= _POSITIONS
 
 
-def _named(setting: Setting) -> str:
+def _describe(setting: Setting) -> str:
     flag = f"--{setting.name}"
     value = "" if isinstance(setting.value, bool) or "{" in setting.text else f" {setting.text}"
     return f"{flag}{value}" + ("" if setting.origin == flag else f" ({setting.origin})")
@@ -301,7 +310,7 @@ def _settings(settings: Layer, machine: Machine, verdict: Verdict) -> tuple[Laye
 
 def _refusal(settings: Layer, machine: Machine, budget: Budget) -> str | None:
     """Of a share that vLLM takes in full, beside what it offloads; its own check counts the share alone."""
-    share, asked = settings.get(_SHARE), _asked(settings, machine)
+    share, asked = settings.get(_SHARE), _requested_bytes(settings, machine)
     if share is None or _BYTES in settings or not budget.offloaded or asked <= _room(budget):
         return None
     return (
@@ -321,14 +330,14 @@ def _offloaded(settings: Layer) -> tuple[Overhead, ...]:
     return overheads.offloaded(size.text if size else None, backend.text if backend else None)
 
 
-def _jobs(machine: Machine, memory: Memory, taken: int) -> tuple[int, str] | None:
+def _compile_jobs(machine: Machine, memory: Memory, taken: int) -> tuple[int, str] | None:
     if machine.platform != "cuda":
         return None
     count = guard.compile_jobs(machine.cpus, memory.available, taken)
     return count, "memory guard: compile jobs of 8 GB that fit next to the model"
 
 
-def _asked(settings: Layer, machine: Machine) -> int:
+def _requested_bytes(settings: Layer, machine: Machine) -> int:
     """What vLLM may take by its share of memory."""
     share = settings.get(_SHARE)
     return int(float(share.text) * machine.memory) if share else machine.memory

@@ -50,6 +50,11 @@ class Setting:
             return json.dumps(self.value)
         return self.value if isinstance(self.value, str) else " ".join(self.value)
 
+    @property
+    def words(self) -> list[str]:
+        """The words of vLLM's command line that give it."""
+        return flags.load().require(self.name, self.origin).words(self.value)
+
 
 Layer = dict[str, Setting]
 """The settings of one place, by name."""

@@ -8,6 +8,8 @@ from dgx_vllm.launch.settings.ranking import Setting
 from dgx_vllm.util.errors import UserError
 
 API_KEY = "VLLM_API_KEY"
+#: Flags whose values are never printed, and the variables that give the same unseen by other users.
+SECRET_FLAGS = {"api-key": API_KEY, "hf-token": "HF_TOKEN"}
 # What a header of HTTP carries whole, blanks within it too; vLLM takes an empty key for none.
 _SENDABLE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 

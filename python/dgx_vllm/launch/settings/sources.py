@@ -7,8 +7,6 @@ from dataclasses import replace
 
 from dgx_vllm.checkpoints.file_formats import Reading
 from dgx_vllm.checkpoints.speculators import Speculator
-from dgx_vllm.formats import dense_dtype
-from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host.machine import GIB, Machine
 from dgx_vllm.launch.settings import environment
 from dgx_vllm.launch.settings.ranking import Layer, Setting, Source, layer
@@ -117,18 +115,6 @@ def from_profile(profile: Profile | None, machine: Machine) -> Layer:
         return {}
     values: Values = {"model": profile.model, **profile.values(machine.platform)}
     return layer(values, Source.PROFILE, f"profile {profile.name}")
-
-
-def from_dense_dtype(asked: Dtype | None, profile: Profile | None) -> list[Layer]:
-    """What --dense-dtype stands for or, without it, the profile's."""
-    dtype = asked or (profile.dense_dtype if profile else "bf16")
-    config = dense_dtype.additional_config(dtype)
-    if config is None:
-        return []
-    values: Values = {"additional-config": json.dumps(config)}
-    if asked or profile is None:
-        return [layer(values, Source.FLAG, f"--dense-dtype {dtype}")]
-    return [layer(values, Source.PROFILE, f"profile {profile.name}")]
 
 
 def with_speculator(winners: Layer, speculator: Speculator | None) -> Layer:
