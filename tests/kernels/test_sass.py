@@ -116,20 +116,22 @@ def test_sparse_weights_have_kernels_that_skip_the_zeros(target: str, kernel: st
 
 
 @each_target
-@decode_kernels
-def test_decode_kernels_spill_nothing_and_add_nothing_in_any_order(
-    target: str, kernel: tuple[str, ...]
-) -> None:
-    for sass in named(target, *kernel):
-        assert not re.search(r"\b(LDL|STL)\b", sass), "spills to local memory"
-        assert not re.search(r"\b(ATOM|ATOMG|RED|REDG)\b", sass), "an atomic may reach the result"
+def test_no_kernel_spills_to_local_memory(target: str) -> None:
+    assert [name for name, sass in functions(target).items() if re.search(r"\b(LDL|STL)\b", sass)] == []
+
+
+@each_target
+def test_no_kernel_adds_in_any_order(target: str) -> None:
+    """Only `compress` has an atomic: it counts violations, whose order does not matter."""
+    atomics = re.compile(r"\b(ATOM|ATOMG|RED|REDG)\b")
+    adding = {sass for sass in functions(target).values() if atomics.search(sass)}
+    assert adding == set(named(target, "sparse24", "8compress"))  # mangled: the whole name
 
 
 @each_target
 @pytest.mark.parametrize("kernel", ["8compress", "10decompress"])  # mangled: the whole name
-def test_conversions_of_sparse_weights_spill_nothing(target: str, kernel: str) -> None:
+def test_conversions_of_sparse_weights_move_16_bytes_at_a_time(target: str, kernel: str) -> None:
     (sass,) = named(target, "sparse24", kernel)
-    assert not re.search(r"\b(LDL|STL)\b", sass)
     assert "LDG.E.128" in sass or "STG.E.128" in sass
 
 
