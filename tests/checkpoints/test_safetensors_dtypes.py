@@ -9,6 +9,7 @@ import pytest
 from safetensors import SafetensorError, deserialize
 
 from dgx_vllm.checkpoints import headers
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.plan import weights
 
 
@@ -74,13 +75,13 @@ def test_scales_say_how_a_weight_is_packed(
     weight: str, scale: str, precision: str, each: int, suffix: str
 ) -> None:
     stored = {
-        "model.layers.0.mlp.up_proj.weight": headers.Stored(weight, (32, 64), (0, 32 * 64)),
-        f"model.layers.0.mlp.up_proj.{suffix}": headers.Stored(scale, (32, 4), (32 * 64, 36 * 64)),
+        "model.layers.0.mlp.up_proj.weight": Stored(weight, (32, 64), (0, 32 * 64)),
+        f"model.layers.0.mlp.up_proj.{suffix}": Stored(scale, (32, 4), (32 * 64, 36 * 64)),
     }
     (found,) = weights.stored(stored)
     assert (found.precision, found.parameters, found.bytes) == (precision, each * 32 * 64, 36 * 64)
 
 
 def test_a_scale_alone_is_a_norms_weight() -> None:
-    (found,) = weights.stored({"model.norm.scale": headers.Stored("BF16", (64,), (0, 128))})
+    (found,) = weights.stored({"model.norm.scale": Stored("BF16", (64,), (0, 128))})
     assert (found.precision, found.parameters, found.bytes) == ("BF16", 64, 128)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import divergence, quantized_view
 from dgx_vllm.evaluation.divergence import Subject

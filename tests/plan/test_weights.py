@@ -9,7 +9,7 @@ from safetensors import safe_open
 from shapes import QWEN3_NEXT_NVFP4, understood
 
 from dgx_vllm.checkpoints import headers
-from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.demo.paths import CHECKPOINT
 from dgx_vllm.formats import tensor_roles
 from dgx_vllm.formats.tensor_roles import Part

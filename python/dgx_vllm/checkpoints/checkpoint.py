@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors import SafetensorError, safe_open
 
-from dgx_vllm.checkpoints import file_formats, mistral
+from dgx_vllm.checkpoints import file_formats, mistral, safetensors_file
 from dgx_vllm.checkpoints import hf_cache as hub_cache
+from dgx_vllm.checkpoints.fields import language_parts, quantization_config
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
 from dgx_vllm.host import caches
 from dgx_vllm.util.errors import UserError
@@ -22,7 +22,6 @@ _READ = (
     *("tokenizer.json", "vocab.json", "special_tokens_map.json", "added_tokens.json", "tekken.json"),
     *("preprocessor_config.json", "processor_config.json", "chat_template.json", "modules.json"),
 )
-_LFS_POINTER = b"version https://git-lfs"
 
 
 def looks_like_path(model: str) -> bool:
@@ -205,17 +204,12 @@ def other_commit(model: str, cache: Path, revision: str | None = None, option: b
 
 def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
     """Whether a config describes GDN layers (Qwen3-Next, Qwen3.5, Qwen3.6, OLMo hybrid)."""
-    text = config.get("text_config")
-    parts = [config, text] if isinstance(text, dict) else [config]
-    return any("linear_num_value_heads" in part for part in parts)
+    return any("linear_num_value_heads" in part for part in language_parts(config))
 
 
 def quantization(config: Mapping[str, Any]) -> str | None:
     """The method that the weights are quantized by, as vLLM spells it; None where the config names none."""
-    text = config.get("text_config")
-    parts = [config, *([text] if isinstance(text, Mapping) else [])]
-    names = ("quantization_config", "compression_config")
-    fields = next((part[name] for part in parts for name in names if part.get(name)), None)
+    fields = quantization_config(config)
     if not isinstance(fields, Mapping):
         return None
     producer = fields.get("producer")
@@ -288,7 +282,7 @@ def _check_weights(directory: Path, found: Collection[str], reading: Reading) ->
         raise _without_weights(directory, found, reading)
     for name in taken:
         if name.endswith(".safetensors"):
-            _check_header(directory / name)
+            safetensors_file.check(directory / name)
 
 
 def _taken(directory: Path, found: Collection[str], reading: Reading) -> tuple[Path | None, list[str]]:
@@ -330,22 +324,3 @@ def _shards(index: Path) -> list[str]:
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"{index} has no weight_map; fetch the checkpoint again")
     return sorted(set(shards.values()))
-
-
-def _check_header(path: Path) -> None:
-    """Refuses a safetensors file whose header does not match its size."""
-    try:
-        with path.open("rb") as file:
-            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                raise UserError(
-                    f"{path} is a Git LFS pointer, not weights; run `git lfs pull` in {path.parent}"
-                )
-        with safe_open(path, framework="np"):
-            pass
-    except SafetensorError as error:
-        size = os.path.getsize(path)
-        raise UserError(
-            f"{path} is truncated or damaged ({size} bytes; {error}); fetch the checkpoint again"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error

@@ -95,14 +95,24 @@ _TEXT_PARTS = (
 )
 
 
+def language_parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A config, and in it the part that describes the language model, outermost first.
+
+    A multimodal config holds that part under one of several names, which may be nested. The last one in the
+    list is the language model's own; where there is none, it is the config.
+    """
+    parts = [config]
+    while True:
+        inner = (parts[-1].get(name) for name in _TEXT_PARTS)
+        part = next((part for part in inner if isinstance(part, Mapping) and part), None)
+        if part is None:
+            return parts
+        parts.append(part)
+
+
 def language_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a config that vLLM takes for the language model's, without what is around it."""
-    inner: Any = config
-    while inner is not None:
-        config = inner
-        parts = (config.get(name) for name in _TEXT_PARTS)
-        inner = next((part for part in parts if isinstance(part, Mapping) and part), None)
-    return config
+    return language_parts(config)[-1]
 
 
 def text_part(model: str, config: Mapping[str, Any]) -> Fields:
@@ -110,10 +120,14 @@ def text_part(model: str, config: Mapping[str, Any]) -> Fields:
 
     What that part leaves out, such as a dtype, is the whole config's.
     """
-    fields = dict(config)
-    inner: Any = config
-    while inner is not None:
-        parts = (inner.get(name) for name in _TEXT_PARTS)
-        inner = next((part for part in parts if isinstance(part, Mapping) and part), None)
-        fields.update(inner or {})
-    return Fields(model, fields)
+    return Fields(model, {name: value for part in language_parts(config) for name, value in part.items()})
+
+
+def quantization_config(config: Mapping[str, Any]) -> Any:
+    """How a config says that the weights are quantized, None where it does not.
+
+    compressed-tensors once called it compression_config. A multimodal config may hold it with its language
+    model.
+    """
+    names = ("quantization_config", "compression_config")
+    return next((part[name] for part in language_parts(config) for name in names if part.get(name)), None)

@@ -7,6 +7,8 @@ says what the model is, unless it is a Mamba.
 from collections.abc import Mapping
 from typing import Any
 
+from dgx_vllm.checkpoints.fields import language_part
+
 _NAMES = {
     "dim": "hidden_size",
     "hidden_dim": "intermediate_size",
@@ -56,10 +58,8 @@ def adapted(params: Mapping[str, Any], beside: Mapping[str, Any] | None = None) 
 
 
 def _positions(config: Mapping[str, Any]) -> int:
-    text = config.get("text_config")
-    fields = text if isinstance(text, Mapping) else config
-    given = fields.get("max_position_embeddings")
-    return given if isinstance(given, int) else _POSITIONS
+    positions = language_part(config).get("max_position_embeddings")
+    return positions if isinstance(positions, int) else _POSITIONS
 
 
 def _experts(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from dgx_vllm.checkpoints.fields import language_parts
 from dgx_vllm.util.errors import UserError
 
 #: The patterns of `nvfp4.pattern`, named here so that a checkpoint can be described without torch.
@@ -70,10 +71,6 @@ def declare(sparsity: Sparsity, config: dict[str, Any], beside: dict[str, Any] |
 
 
 def _holders(config: Mapping[str, Any], beside: Mapping[str, Any] | None) -> list[Any]:
-    text = config.get("text_config")
-    found = [
-        config.get("quantization_config"),
-        text.get("quantization_config") if isinstance(text, Mapping) else None,
-        beside.get("quantization") if beside else None,
-    ]
-    return [each for each in found if isinstance(each, Mapping)]
+    holders = [part.get("quantization_config") for part in language_parts(config)]
+    holders.append(beside.get("quantization") if beside else None)
+    return [holder for holder in holders if isinstance(holder, Mapping)]

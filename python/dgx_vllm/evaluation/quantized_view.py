@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.evaluation.rounding import Rounding, fp8_fitted, nvfp4_fitted
 from dgx_vllm.evaluation.tensors import Tensors
 from dgx_vllm.formats import dense_dtype, tensor_roles

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import divergence, layer_errors, synthetic
 from dgx_vllm.evaluation.divergence import Divergence, Subject

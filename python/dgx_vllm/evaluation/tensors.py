@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from dgx_vllm.checkpoints import checkpoint, headers
-from dgx_vllm.checkpoints.headers import Header
+from dgx_vllm.checkpoints import checkpoint, headers, safetensors_file
+from dgx_vllm.checkpoints.fields import language_part
+from dgx_vllm.checkpoints.safetensors_file import Header
 from dgx_vllm.plan import source
 from dgx_vllm.util.errors import UserError
 
@@ -38,7 +39,7 @@ class Tensors:
         self.config: Mapping[str, Any] = found.config
         self.beside: Mapping[str, Any] | None = found.beside
         self.shards: dict[Path, Header] = {
-            path: headers.header(path) for path in headers.files(found.directory)
+            path: safetensors_file.header(path) for path in headers.files(found.directory)
         }
         self.tensors = {name: held for shard in self.shards.values() for name, held in shard.tensors.items()}
         self._where = {name: path for path, shard in self.shards.items() for name in shard.tensors}
@@ -47,8 +48,7 @@ class Tensors:
     @property
     def text(self) -> Mapping[str, Any]:
         """What the config says of the language model."""
-        text = self.config.get("text_config")
-        return text if isinstance(text, Mapping) else self.config
+        return language_part(self.config)
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor, by name.

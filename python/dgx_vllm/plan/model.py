@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dgx_vllm.checkpoints import checkpoint, headers, sparsity
-from dgx_vllm.checkpoints.fields import text_part
+from dgx_vllm.checkpoints.fields import quantization_config, text_part
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
-from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.checkpoints.sparsity import Sparsity
 from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.plan import dtypes, families, generic, quantization, weights
@@ -144,7 +144,7 @@ def _refuse_damaged(source: Source) -> None:
 
 def _in_one(size: int, dtype: str, config: Mapping[str, Any]) -> Weight:
     """Weights of which no more is known than how many bytes they are, and their dtype if all have one."""
-    plain = None if quantization.declared(config) else PLAIN.get(dtype)
+    plain = None if quantization_config(config) else PLAIN.get(dtype)
     if plain is None:
         return Weight(Part.OTHER, "as stored", False, 0, size, 0)
     return Weight(Part.OTHER, plain.name, False, size * 8 // plain.bits, size, 0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dgx_vllm.checkpoints.fields import quantization_config
 from dgx_vllm.plan.precision import BF16, F32, PLAIN, Precision, Scales, fp8, integer, mxfp4, mxfp8, nvfp4
 from dgx_vllm.util.errors import UserError
 
@@ -83,7 +84,7 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
             f"{model}: config.json has dtype {dtype!r} (known: {', '.join(PLAIN)}); correct it there, or "
             "give the directory of a checkpoint whose weights are here"
         )
-    given = declared(config)
+    given = quantization_config(config)
     if not given and beside:
         given = {"quant_method": "modelopt", **beside}
     if not given:
@@ -106,15 +107,6 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
             "fetch the checkpoint again, or choose one in ModelOpt's NVFP4"
         ) from error
     return Quantization(method, plain, rules, cache_dtype({**given, "quant_method": method}))
-
-
-def declared(config: Mapping[str, Any]) -> Any:
-    """A config.json's quantization config, None without one."""
-    text = config.get("text_config") or config.get("llm_config")
-    # compressed-tensors once called it so; multimodal models may have it with their language model.
-    names = ("quantization_config", "compression_config")
-    parts = [config, text] if isinstance(text, Mapping) else [config]
-    return next((part[name] for part in parts for name in names if part.get(name)), None)
 
 
 def _cause(error: Exception) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.formats import dense_dtype as dense
 from dgx_vllm.formats import tensor_roles
 from dgx_vllm.formats.dense_dtype import Dtype

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dgx_vllm.checkpoints.headers import Stored
+from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.formats.nvfp4 import BLOCK_SIZE
 from dgx_vllm.util.errors import UserError
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import torch
 
-from dgx_vllm.checkpoints.headers import Header, Stored
+from dgx_vllm.checkpoints.safetensors_file import Header, Stored
 from dgx_vllm.prune.blocks import Block
 from dgx_vllm.prune.destination import Destination, copy_range
 from dgx_vllm.prune.method import Method

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from dgx_vllm.checkpoints.fields import language_parts
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch.settings.ranking import Layer, Overruled, Setting, Source
 from dgx_vllm.util.errors import UserError
@@ -238,11 +239,9 @@ def _other_model(settings: Layer) -> bool:
 
 
 def _mtp_layers(config: Mapping[str, Any]) -> int | None:
-    text = config.get("text_config")
-    parts = [config, text] if isinstance(text, Mapping) else [config]
     names = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
-    found = [part[name] for part in parts for name in names if isinstance(part.get(name), int)]
-    return found[0] if found else None
+    counts = (part.get(name) for part in language_parts(config) for name in names)
+    return next((count for count in counts if isinstance(count, int)), None)
 
 
 def _fields(setting: Setting | None) -> dict[str, Any]:
