@@ -11,7 +11,7 @@ let
 
   # Instances on the same port that can run at once.
   simultaneous = name: builtins.filter
-    (other: instances.${other}.port == instances.${name}.port && ! builtins.elem other (import ./conflicts.nix { inherit name instances; }))
+    (other: other != name && instances.${other}.port == instances.${name}.port && ! builtins.elem other (import ./conflicts.nix { inherit name instances; }))
     names;
   isLoopback = import ./is-loopback.nix;
   startsWith = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
@@ -59,7 +59,7 @@ in
     message = "${option} starts with the machine, and so does ${quoted (rivals name)}, which cannot run at the same time; set autoStart = false for one, or give each a memoryBudget";
   }
   {
-    assertion = simultaneous name == [ name ];
+    assertion = simultaneous name == [ ];
     message = "${option}.port ${toString instance.port} is also that of ${quoted (simultaneous name)}, which may run at the same time; give each its own";
   }
   {
