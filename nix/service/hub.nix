@@ -1,64 +1,151 @@
-# What comes from the hub: python/dgx_vllm/service/hub_access.py and install.py decide the same for `install-service`, except that
-# a path is told by its look alone here.
+# What comes from the hub: python/dgx_vllm/service/hub_access.py and install.py decide the same for `install-service`,
+# and the check `service` compares both over the cases of hub-cases.nix. An evaluation cannot look at files: a path is
+# told by its spelling, and a profile of the user's own counts as one that asks the hub for more.
 let
   profiles = ../../python/dgx_vllm/profiles;
-  known = map (file: { name = builtins.head (builtins.match "(.*)[.]toml" file); } // builtins.fromTOML (builtins.readFile (profiles + "/${file}")))
-    (builtins.filter (file: builtins.match ".*[.]toml" file != null) (builtins.attrNames (builtins.readDir profiles)));
-  # Those that bring their checkpoint with them.
-  whole = builtins.filter (profile: profile ? checkpoint) known;
+  isProfile = file: builtins.match ".*[.]toml" file != null;
+  files = builtins.filter isProfile (builtins.attrNames (builtins.readDir profiles));
+  builtIn = map
+    (file:
+      { name = builtins.head (builtins.match "(.*)[.]toml" file); serve = { }; }
+      // builtins.fromTOML (builtins.readFile (profiles + "/${file}")))
+    files;
+  # The built-in profiles of a name, which may be the profile's or its model's.
+  called = name: builtins.filter (profile: builtins.elem name [ profile.name profile.model ]) builtIn;
 
   isPath = text: builtins.match "[/.~].*|.*/" text != null;
-  dashed = builtins.replaceStrings [ "_" ] [ "-" ];
+  startsWith = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+  asText = value: if builtins.isString value then value else builtins.toJSON value;
+  last = list: builtins.elemAt list (builtins.length list - 1);
 
-  # [ { flag, value } ], a value for each word, of a command line and of settings. JSON is taken apart.
-  argued = words: (builtins.foldl'
+  table = builtins.fromJSON (builtins.readFile ../../python/dgx_vllm/vllm_flags/flags.json);
+  flags = builtins.listToAttrs
+    (builtins.concatMap (flag: map (name: { inherit name; value = flag; }) flag.names) table.flags);
+  # The flag's full name that vLLM takes a word for: spelt with underscores, by an alias, or by the beginning of one
+  # name. Null for what is not a flag.
+  resolve = word:
+    let
+      spelt = if startsWith "--" word then builtins.replaceStrings [ "_" ] [ "-" ] word else word;
+      begun = if startsWith "--" word then builtins.filter (startsWith spelt) (builtins.attrNames flags) else [ ];
+      flag =
+        if flags ? ${spelt} then flags.${spelt}
+        else if builtins.length begun == 1 then flags.${builtins.head begun}
+        else null;
+    in
+    if flag == null then null else builtins.head flag.names;
+
+  # A flag as it was given once: { flag, field, words }. `field` is null, or what follows the dot of `--flag.field`.
+  occurrence = head: words:
+    let parts = builtins.match "([^.]*)([.](.*))?" head; in
+    { flag = resolve (builtins.elemAt parts 0); field = builtins.elemAt parts 2; inherit words; };
+  ofArguments = builtins.foldl'
     (seen: word:
-      let
-        parts = builtins.match "(-[^=0-9][^=]*)(=(.*))?" word;
-        flag = dashed (builtins.elemAt parts 0);
-        value = builtins.elemAt parts 2;
-      in
-      if parts == null then seen // { found = seen.found ++ given seen.flag word; }
-      else { inherit flag; found = seen.found ++ (if value == null then [ ] else given flag value); })
-    { flag = ""; found = [ ]; }
-    words).found;
-  set = settings: builtins.concatMap
-    (name: builtins.concatMap (given "--${dashed name}") (if builtins.isList settings.${name} then settings.${name} else [ settings.${name} ]))
+      let parts = builtins.match "(-[^=0-9][^=]*)(=(.*))?" word; in
+      if parts != null then
+        let words = if builtins.elemAt parts 1 == null then [ ] else [ (builtins.elemAt parts 2) ]; in
+        seen ++ [ (occurrence (builtins.elemAt parts 0) words) ]
+      else if seen == [ ] then seen
+      else builtins.genList (i: builtins.elemAt seen i) (builtins.length seen - 1)
+        ++ [ (last seen // { words = (last seen).words ++ [ word ]; }) ])
+    [ ];
+  ofFile = settings: map
+    (name:
+      let value = settings.${name}; in
+      occurrence "--${name}" (map asText (if builtins.isList value then value else [ value ])))
     (builtins.attrNames settings);
-  # Of other flags a value may begin like JSON and be none, as a chat template does.
-  objects = [ "--lora-modules" "--default-mm-loras" "--speculative-config" "-sc" "--model-loader-extra-config" ];
-  given = flag: value:
-    let fields = if builtins.elem flag objects && builtins.isString value && builtins.match "[[:space:]]*[{].*" value != null then builtins.fromJSON value else value; in
-    if builtins.isAttrs fields then builtins.concatMap (name: given "${flag}.${dashed name}" fields.${name}) (builtins.attrNames fields)
-    else [ { inherit flag; value = if builtins.isString value then value else builtins.toJSON value; } ];
 
-  repositories = [ "--tokenizer" "--hf-config-path" "--spec-model" "--generation-config" "--lora-modules" "--lora-modules.path" "--speculative-config.model" "-sc.model" ];
-  revisions = [ "--revision" "--tokenizer-revision" "--code-revision" ];
-  # An adapter may be written name=path.
-  named = flag: value:
-    let path = builtins.match "[^=]*=(.*)" value; in
-    if flag == "--lora-modules" && path != null then builtins.head path else value;
-  asks = model: { flag, value }:
-    let name = named flag value; in
-    (builtins.elem flag repositories || builtins.match "--default-mm-loras[.].*" flag != null)
-      && ! builtins.elem name [ model "" ] && ! isPath name && ! (flag == "--generation-config" && builtins.elem name [ "auto" "vllm" ])
-    || builtins.elem flag revisions && value != "main"
-    || flag == "--model-loader-extra-config.pattern"; # names of a sharded state's files, which the download is not told
+  # What one place gives a flag: null, { words } or, where fields were given one by one, { fields }.
+  given = occurrences: flag:
+    let
+      own = builtins.filter (each: each.flag == flag) occurrences;
+      whole = builtins.filter (each: each.field == null) own;
+      fields = builtins.filter (each: each.field != null && each.words != [ ]) own;
+      value = text: if builtins.match "\".*\"" text != null then builtins.fromJSON text else text;
+      named = each: { name = each.field; value = value (builtins.head each.words); };
+    in
+    if fields != [ ] then { fields = builtins.listToAttrs (map named fields); }
+    else if whole != [ ] then { inherit (last whole) words; }
+    else null;
+  # Fields given one by one on the command line are laid over the object below them; else the higher place counts alone.
+  over = below: above:
+    if above == null then below
+    else if above ? fields && below != null && object below != null then { fields = object below // above.fields; }
+    else above;
+  # The fields of a JSON object; null where the value is something else.
+  object = value:
+    if value ? fields then value.fields
+    else if builtins.length value.words == 1 && builtins.match "[[:space:]]*[{].*" (builtins.head value.words) != null
+    then builtins.fromJSON (builtins.head value.words)
+    else null;
+  # Words by which vLLM takes its own default.
+  isUnset = flag: value: (flags.${flag}.nullable or false) && builtins.elem (value.words or [ ]) [ [ "" ] [ "None" ] ];
+
+  # What counts of profile, settings and arguments, as a function of a flag.
+  ranked = { model, profile, settings, extraArgs, ... }:
+    let
+      used = called (builtins.head (builtins.filter (name: name != null) [ profile model "demo" ]));
+      fromProfile = if used == [ ] then [ ] else ofFile (builtins.head used).serve;
+      fromFile = ofFile settings;
+      fromArguments = ofArguments extraArgs;
+    in
+    flag:
+    let
+      file = given fromFile flag;
+      below = if file != null then file else given fromProfile flag;
+      value = over below (given fromArguments flag);
+    in
+    if value == null || isUnset flag value then null else value;
+  wordsOf = value: if value == null then [ ] else value.words or [ ];
+  fieldsOf = value: if value == null || object value == null then { } else object value;
+
+  # An adapter is written name=path or as JSON.
+  adapter = word:
+    let path = builtins.match "[^=]*=(.*)" word; in
+    if path != null && builtins.match ".*,.*" word == null then builtins.head path
+    else if startsWith "{" word then (builtins.fromJSON word).path
+    else word;
+  # The names of repositories, and paths among them.
+  repositories = get:
+    let
+      speculative = fieldsOf (get "--speculative-config");
+      methods = wordsOf (get "--spec-method");
+      method = if methods != [ ] then builtins.head methods else speculative.method or null;
+      ofDraft = wordsOf (get "--spec-model") ++ (if speculative ? model then [ speculative.model ] else [ ]);
+    in
+    builtins.filter (name: builtins.isString name && name != "") (
+      wordsOf (get "--tokenizer")
+      ++ wordsOf (get "--hf-config-path")
+      ++ builtins.filter (name: ! builtins.elem name [ "auto" "vllm" ]) (wordsOf (get "--generation-config"))
+      ++ (if method == "custom_class" then [ ] else ofDraft) # the name of a Python class
+      ++ map adapter (builtins.filter (word: ! builtins.elem word [ "" "None" ]) (wordsOf (get "--lora-modules")))
+      ++ builtins.attrValues (fieldsOf (get "--default-mm-loras"))
+    );
 in
 {
   # Whether a model is one that `dgx-vllm download` fetches.
-  isFetched = model: model != null && ! isPath model && builtins.match ".*://.*" model == null
-    && ! builtins.any (profile: builtins.elem model [ profile.name profile.model ]) whole;
+  isFetched = model:
+    let profile = called model; in
+    model != null && builtins.match ".*://.*" model == null
+      && (if profile == [ ] then ! isPath model else ! (builtins.head profile) ? checkpoint);
 
   # The words that tell `dgx-vllm download` how vLLM will read the model, and so which of its files.
-  reading = { settings, extraArgs, ... }: builtins.concatMap
-    (flag:
-      let values = builtins.filter (each: each.flag == flag) (set settings ++ argued extraArgs); in
-      if values == [ ] then [ ] else [ flag (builtins.elemAt values (builtins.length values - 1)).value ])
-    [ "--load-format" "--config-format" ];
+  reading = instance:
+    let get = ranked instance; in
+    builtins.concatMap
+      (flag: let words = wordsOf (get flag); in if words == [ ] then [ ] else [ flag (builtins.head words) ])
+      [ "--load-format" "--config-format" ];
 
   # Whether an instance names what no download unit fetches. The model's own other revision counts too: vLLM was
   # not tried on one without the hub.
-  isNeeded = { model, revision, settings, extraArgs, ... }:
-    ! builtins.elem revision [ null "main" ] || builtins.any (asks model) (set settings ++ argued extraArgs);
+  isNeeded = { model, revision, profile, ... }@instance:
+    let
+      get = ranked instance;
+      isOther = flag: ! builtins.elem (wordsOf (get flag)) [ [ ] [ "main" ] ];
+    in
+    ! builtins.elem revision [ null "main" ]
+    || profile != null && called profile == [ ]
+    || builtins.any isOther [ "--revision" "--tokenizer-revision" "--code-revision" ]
+    || builtins.any (name: name != model && ! isPath name) (repositories get)
+    # Names of a sharded state's files, which the download is not told.
+    || (fieldsOf (get "--model-loader-extra-config")).pattern or "" != "";
 }

@@ -58,13 +58,11 @@ let
   conflictsOf = configured: builtins.mapAttrs (name: _: import ./conflicts.nix { inherit name; instances = complete configured; }) configured;
 
   hub = import ./hub.nix;
-  models = [
-    "nvidia/Qwen3.6-35B-A3B-NVFP4" "qwen3.6-35b-a3b-nvfp4" "gpt2" "demo" "/srv/model" "./model" "~/model" "owner/model/" "s3://bucket/model"
-  ];
   model = "o/m";
   # Of these the server asks the hub for more than the model.
   asking = map (instance: { inherit model; } // instance) [
     { revision = "v1"; }
+    { profile = "/etc/own.toml"; }
     { settings.tokenizer = "o/tokenizer"; }
     { settings.code_revision = "v1"; }
     { settings.lora-modules = [ "a=o/lora" ]; }
@@ -161,15 +159,9 @@ in
   units = map rendered instances;
   alone = [ (rendered unplaced) ];
 
-  fetched = builtins.listToAttrs (map (model: { name = model; value = hub.isFetched model; }) models);
   needed = map (instance: hub.isNeeded (defaults // instance)) asking;
   unneeded = map (instance: hub.isNeeded (defaults // instance)) content;
-  readings = map (instance: { settings = { }; extraArgs = [ ]; } // instance // { reading = hub.reading (defaults // instance); }) [
-    { }
-    { settings = { load-format = "safetensors"; max-model-len = 1; }; }
-    { settings.load_format = "safetensors"; extraArgs = [ "--load-format=mistral" "--config_format" "mistral" "--enforce-eager" ]; }
-  ];
-  hub = map (instance: { settings = { }; extraArgs = [ ]; } // instance // { needed = hub.isNeeded (defaults // instance); }) (asking ++ content);
+  hub = import ./hub-cases.nix { inherit defaults; };
 
   refused = builtins.mapAttrs (_: assertionsOf "119.7GB") configured;
   inherit configured accounts;

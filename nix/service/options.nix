@@ -66,7 +66,7 @@ let
         type = types.bool;
         example = false;
         description = "Whether the server is kept from asking the hub, so that it starts without a network.";
-        defaultText = lib.literalMD "true with `download`, unless `revision`, `settings` or `extraArgs` name what it does not fetch";
+        defaultText = lib.literalMD "true with `download`, unless `revision`, `settings`, `extraArgs` or a `profile` of your own may name what it does not fetch";
       };
       host = option (matching words.host "an address or the name of a host") "127.0.0.1" "0.0.0.0" "The address to listen on.";
       port = option types.port 8888 9000 "The port to listen on; HOST and PORT of `environmentFile` do not count.";

@@ -13,13 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgx_vllm.launch.settings import config_file
 from dgx_vllm.launch.settings.options import Options
-from dgx_vllm.launch.settings.ranking import Source, layer
-from dgx_vllm.service import hub_access, install, units
+from dgx_vllm.service import units
 from dgx_vllm.service.instance import Instance, decode
 from dgx_vllm.util.errors import USAGE, UserError
-from dgx_vllm.vllm_flags import flags
 
 needs_matrix = pytest.mark.skipif("SERVICE_MATRIX" not in os.environ, reason="SERVICE_MATRIX names no file")
 
@@ -105,44 +102,10 @@ def test_instances_conflict_unless_both_have_budgets(matrix: Any) -> None:
 
 
 @needs_matrix
-def test_nix_and_python_download_the_same_models(matrix: Any) -> None:
-    assert set(matrix["fetched"].values()) == {True, False}
-    for model, fetched in matrix["fetched"].items():
-        made = install.prepared(Instance(name="main", command="/bin/dgx-vllm", model=model))
-        assert made.download == fetched, model
-
-
-@needs_matrix
 def test_nix_knows_what_no_download_fetches(matrix: Any) -> None:
     """As for Python in test_install_command.py."""
     assert set(matrix["needed"]) == {True}
     assert set(matrix["unneeded"]) == {False}
-
-
-@needs_matrix
-def test_nix_and_python_agree_on_what_the_hub_is_asked_for(matrix: Any, tmp_path: Path) -> None:
-    assert len(matrix["hub"]) > 20
-    for entry in matrix["hub"]:
-        (tmp_path / "settings.yaml").write_text(json.dumps(entry["settings"]))
-        settings = {
-            **layer(config_file.read(str(tmp_path / "settings.yaml")), Source.CONFIG_FILE),
-            **layer(flags.load().parse(entry["extraArgs"])[1], Source.FLAG),
-            **layer({"revision": entry["revision"]} if entry.get("revision") else {}, Source.FLAG),
-            **layer({"model": entry["model"]}, Source.FLAG),
-        }
-        assert hub_access.is_needed(settings) == entry["needed"], entry
-
-
-@needs_matrix
-def test_nix_and_python_tell_the_download_alike_how_a_model_is_read(matrix: Any, tmp_path: Path) -> None:
-    assert len(matrix["readings"]) > 2
-    for entry in matrix["readings"]:
-        (tmp_path / "settings.yaml").write_text(json.dumps(entry["settings"]))
-        settings = {
-            **layer(config_file.read(str(tmp_path / "settings.yaml")), Source.CONFIG_FILE),
-            **layer(flags.load().parse(entry["extraArgs"])[1], Source.FLAG),
-        }
-        assert list(hub_access.reading(settings)) == entry["reading"], entry
 
 
 def test_of_two_that_exclude_each_other_one_waits_for_the_end_of_the_other() -> None:

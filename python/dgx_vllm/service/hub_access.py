@@ -1,4 +1,7 @@
-"""The hub: what a server asks of it beyond the model that its download unit has fetched."""
+"""The hub: what a server asks of it beyond the model that its download unit has fetched.
+
+nix/service/hub.nix decides the same for NixOS; tests/service/test_hub_cases.py compares both.
+"""
 
 import os
 from collections.abc import Mapping
