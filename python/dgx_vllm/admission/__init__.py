@@ -1,6 +1,6 @@
-"""Admission: what dgx-vllm puts in front of vLLM's API, as the ASGI middleware that `--middleware` names.
+"""Admission: the ASGI middleware that dgx-vllm puts in front of vLLM's API, by the flag `--middleware`.
 
-It runs in the API server's process, outside of everything that vLLM does with a request.
+It runs in the API server's process, and sees each request before vLLM does.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ __all__ = ["Admission"]
 
 
 def __getattr__(name: str) -> Any:
-    """The middleware, imported when it is asked for: the launcher reads `names` alone, and has no server."""
+    """The middleware, imported on first use: the launcher reads only `names`, and runs no server."""
     if name != "Admission":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from dgx_vllm.admission.middleware import Admission

@@ -1,1 +1,1 @@
-"""Decode measured with vLLM itself, several ways of serving one model in one run."""
+"""`dgx-vllm bench-decode`: decoding speed in vLLM itself, for several ways to serve one model."""

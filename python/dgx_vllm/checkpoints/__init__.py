@@ -1,1 +1,1 @@
-"""Checkpoints: the files of a model on disk and what they say, without reading its weights."""
+"""Checkpoints: a model's files on disk, and what they say about it. Weights are not read."""

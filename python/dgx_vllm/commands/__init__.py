@@ -1,1 +1,1 @@
-"""The subcommands, one module a group of `dgx-vllm --help`. What they do is imported when they are called."""
+"""The subcommands: one module per group of `dgx-vllm --help`. Each imports its work when it is called."""

@@ -1,6 +1,6 @@
 """The demo model: a small Qwen3-Next that ships with the package, and what it answers.
 
-Only the standard library is imported here: whoever asks where it lies and what it says loads no torch.
+Only the standard library is imported here, so its path and its texts are available without torch.
 """
 
 from dgx_vllm.demo.continuations import Chat, Completion, chats, completions

@@ -1,1 +1,1 @@
-"""`dgx-vllm download`: a model into the Hugging Face cache before a server needs it."""
+"""`dgx-vllm download`: fetches a model into the Hugging Face cache before a server needs it."""

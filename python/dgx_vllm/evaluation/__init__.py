@@ -1,1 +1,1 @@
-"""Evaluation: what an option costs in quality, layer by layer and in what the model predicts."""
+"""Evaluation: how much quality an option costs, in each layer and in the predictions."""

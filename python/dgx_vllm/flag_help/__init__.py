@@ -1,1 +1,1 @@
-"""Help on vLLM's own flags, read from the source of the vLLM that is installed, without importing it."""
+"""Help for vLLM's own flags. It is read from the installed vLLM's source, without importing it."""

@@ -1,1 +1,1 @@
-"""Number formats (FP8, NVFP4), and which of a model's tensors get which."""
+"""Number formats (FP8, NVFP4), and which tensors of a model use which."""

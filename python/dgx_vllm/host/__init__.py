@@ -1,1 +1,1 @@
-"""The machine: its GPUs, memory, driver, disks and cache directories. Imports neither torch nor vLLM."""
+"""This machine: GPUs, memory, driver, disks and cache directories. Imports neither torch nor vLLM."""

@@ -1,1 +1,1 @@
-"""The Hugging Face hub: what it is asked, with time limits, and its cache folders."""
+"""The Hugging Face hub: requests with time limits, and the folders of its cache."""

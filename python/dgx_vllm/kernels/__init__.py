@@ -1,6 +1,7 @@
-"""The decode kernels, which Nix compiles from `kernels/` of the source tree, and PyTorch operators for them.
+"""The decode kernels: calls of their library, and PyTorch operators.
 
-Nix puts the library beside this file where the product has a GPU; elsewhere there is none.
+Nix compiles the library from `kernels/` of the source tree, and puts it next to this file if the product is
+for a GPU.
 """
 
 from dgx_vllm.kernels.library import NoLibraryError, find, load

@@ -1,5 +1,11 @@
 """From flags, environment and profile to a running vLLM server.
 
-Data flows one way: `flags` reads words, `settings` ranks them, `command` turns them into what to run,
-`preflight` looks at the machine, `server` runs it, `readiness` tells when it answers, `log` why it died.
+| package | what it does |
+|---|---|
+| settings | ranks and resolves flags, environment and profile, without looking at the machine |
+| rendering | makes the command and the environment from the resolved settings |
+| checks | asks the machine before vLLM starts |
+| process | starts vLLM, watches it, tells when it answers and why it died |
+
+`serve` runs these stages in order; `report` and `as_json` show what they decided.
 """

@@ -1,1 +1,1 @@
-"""Models that were downloaded: which, how large, when last used, and their removal."""
+"""Downloaded models: their names, sizes, last use, and removal."""

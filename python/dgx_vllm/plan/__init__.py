@@ -1,8 +1,17 @@
 """From a model's config.json to bytes, and from bytes to what fits and how fast it decodes.
 
-Data flows one way: `source` finds the config, `families` names its tensors by `layers`, `quantization` gives
-each its precision, `weights` sums them by `parts` or takes them from `headers`; `model` is all of that.
-`cache` holds what a sequence keeps, `memory` says what fits, `decode` how fast it may go; `gb10` and
-`overheads` hold every constant with its source. `outlook` is the whole plan, `report` and `chart` show it,
-`command` is `dgx-vllm plan`, `guard` is the launcher's.
+Data flows one way:
+
+| step | modules |
+|---|---|
+| find the config | `source` |
+| name its tensors and their shapes | `families`, `layer_shapes` |
+| give each tensor its precision | `quantization` |
+| sum the bytes, or read them from the files' headers | `weights` |
+| all of that in one object | `model` |
+| what a sequence keeps; what fits; how fast it may decode | `cache`, `budget`, `decode_speed` |
+| the whole plan; how it is shown | `outlook`; `report`, `chart` |
+| who asks for it | `command` (`dgx-vllm plan`), `guard` (the launcher) |
+
+`gb10` and `overheads` hold every constant, with its source.
 """

@@ -1,1 +1,1 @@
-"""Profiles: what is known to serve one model well. Each TOML file here is one model's."""
+"""Profiles: the settings that are known to serve a model well. Each TOML file here is for one model."""

@@ -1,1 +1,1 @@
-"""Servers that run on this machine: how they make themselves known, and how they are found."""
+"""The servers that run on this machine: how they are found, and what can be done with them."""

@@ -1,5 +1,5 @@
 """The service: one instance's settings as systemd units, and their installation without NixOS.
 
-nix/service is the same for NixOS. `units.toml` holds what both take as it stands, and the check `service`
-holds what each makes of an instance against the other.
+nix/service does the same for NixOS. Both read `units.toml`, and the check `service` compares the units that
+each makes for an instance.
 """

@@ -1,5 +1,5 @@
-"""Structured outputs: what XGrammar would ignore of a schema or a pattern, so that no answer breaks it.
+"""Structured outputs: finds what XGrammar would ignore in a schema or a pattern.
 
-vLLM asks `check` before it gives a request to XGrammar (patches/vllm/0005). What is refused here goes to
-guidance, which refuses what it does not know; what both refuse is the client's fault, 400 with the reason.
+vLLM calls `check` before it gives a request to XGrammar (patches/vllm/0005). A request that is refused here
+goes to guidance. If guidance does not know it either, the client gets status 400 with the reason.
 """

@@ -1,1 +1,1 @@
-"""Small tools that know nothing of models: errors, amounts of bytes, signals, lines to the user."""
+"""Small tools that know nothing about models: errors, amounts of bytes, signals, lines for the user."""

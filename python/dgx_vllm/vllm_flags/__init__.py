@@ -1,1 +1,1 @@
-"""The flags of vLLM 0.32's `serve`: reading, checking and writing them; flags.json is generated."""
+"""The flags of `vllm serve` 0.32: read, checked and written. flags.json is generated."""

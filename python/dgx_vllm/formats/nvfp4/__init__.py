@@ -1,7 +1,7 @@
 """NVFP4: the E2M1 element format, two-level block scales, and ModelOpt's checkpoint layout.
 
-A tensor in NVFP4 is three tensors: packed E2M1 codes (4 bits an element), one FP8 E4M3 scale for every
-16 consecutive elements of a row, and one float32 scale for the whole tensor. An element's value is
+An NVFP4 tensor is stored as three tensors: packed E2M1 codes (4 bits per element), one FP8 E4M3 scale for
+every 16 consecutive elements of a row, and one float32 scale for the whole tensor. An element's value is
 
     E2M1[code] * weight_scale[row, column // 16] * weight_scale_2
 

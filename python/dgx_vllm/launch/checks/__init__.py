@@ -1,1 +1,1 @@
-"""What only the machine can tell, asked before vLLM starts."""
+"""Checks that need the machine, made before vLLM starts."""

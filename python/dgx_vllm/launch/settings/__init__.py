@@ -1,1 +1,1 @@
-"""From flags, files, environment and profile to one decided command, without looking at the machine."""
+"""Flags, files, environment and profile, ranked and resolved without looking at the machine."""
