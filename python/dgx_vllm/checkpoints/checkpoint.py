@@ -8,8 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dgx_vllm.checkpoints import file_formats, mistral, safetensors_file
-from dgx_vllm.checkpoints import hf_cache as hub_cache
+from dgx_vllm.checkpoints import file_formats, hf_cache, mistral, safetensors_file
 from dgx_vllm.checkpoints.fields import language_parts, quantization_config
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
 from dgx_vllm.host import caches
@@ -163,7 +162,7 @@ def snapshot(
     Returns:
         None where the cache does not hold it, or no config of it.
     """
-    found = hub_cache.snapshot(cache, model, revision)
+    found = hf_cache.snapshot(cache, model, revision)
     if found is None:
         return None
     if reading is not None:
@@ -195,7 +194,7 @@ def other_commit(model: str, cache: Path, revision: str | None = None, option: b
         revision: what was asked for; by default `main`.
         option: whether the command has --revision.
     """
-    for path in hub_cache.others(cache, model, revision):
+    for path in hf_cache.others(cache, model, revision):
         if config_file(path):
             either = f"--revision {path.name}, or " if option else ""
             return f"; another commit is downloaded: give {either}the directory {path}"

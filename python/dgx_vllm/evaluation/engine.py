@@ -6,8 +6,7 @@ from typing import Any
 
 from dgx_vllm.evaluation import engine_memory
 from dgx_vllm.evaluation.engine_memory import WINDOW
-from dgx_vllm.formats import dense_dtype as dense
-from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.formats.dense_dtype import Dtype, additional_config
 from dgx_vllm.host import machine
 from dgx_vllm.plan import guard, overheads
 from dgx_vllm.util.errors import UserError
@@ -51,7 +50,7 @@ def start(directory: Path, logprobs: int = 0, dense_dtype: Dtype = "bf16") -> An
         max_num_batched_tokens=engine_memory.BATCHED,
         max_num_seqs=8,
         max_logprobs=logprobs,
-        additional_config=dense.additional_config(dense_dtype) or {},
+        additional_config=additional_config(dense_dtype) or {},
         enforce_eager=True,
         enable_prefix_caching=False,
         **room,

@@ -7,7 +7,7 @@ from dgx_vllm.checkpoints import checkpoint, speculators
 from dgx_vllm.checkpoints.file_formats import Reading
 from dgx_vllm.host import driver, machine, meminfo
 from dgx_vllm.host.machine import Machine
-from dgx_vllm.hub import import_environment as hub_environment
+from dgx_vllm.hub import import_environment
 from dgx_vllm.launch import as_json, report
 from dgx_vllm.launch.checks import hub, loadable, preflight, sockets
 from dgx_vllm.launch.rendering.launch import Launch
@@ -82,7 +82,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
         UserError: whatever is the user's to mend.
     """
     request = _request(words, environ, options, here)
-    hub_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
+    import_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
     launch = render(resolve(request, here, environment.known(here.vllm.package)))
     variables = launch.environ(environ)
     environment.check_values(variables, here.vllm.package, here.vllm.version)
@@ -171,15 +171,15 @@ def _profile(name: str | None, model: str | None) -> Profile | None:
 
 def _run(launch: Launch, environ: Mapping[str, str]) -> int:
     # These import httpx, which a dry run has no use for.
-    from dgx_vllm.launch.process import registration as own
     from dgx_vllm.launch.process.notify import Notifier
     from dgx_vllm.launch.process.progress import Progress
+    from dgx_vllm.launch.process.registration import registered
     from dgx_vllm.launch.process.server import Server
 
     ready_file = launch.options.ready_file
     notifier = Notifier(environ, ready_file)
     for note in launch.notes:
         say(note)
-    with own.registered(launch, environ) as (registration, log):
+    with registered(launch, environ) as (registration, log):
         notifier.tell(registration)
         return Server(launch, environ, notifier, Progress(), ready_file, log.write).run()

@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dgx_vllm.formats.dense_dtype import Dtype
-from dgx_vllm.plan import budget as memory
 from dgx_vllm.plan import cache, decode_speed, dtypes, gb10, overheads, weights
 from dgx_vllm.plan.acceptance import Acceptance, published
 from dgx_vllm.plan.architecture import Unknown
-from dgx_vllm.plan.budget import Budget, Row
+from dgx_vllm.plan.budget import Budget, Row, fit, lengths
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.decode_speed import Step
 from dgx_vllm.plan.model import Model
@@ -153,7 +152,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
     readable = kept is not None and not architecture.unknown & needed
     if wish.launches is not None and readable:
         overhead = gb10.OVERHEAD_PER_LAUNCH * wish.launches / architecture.layers
-    contexts = memory.lengths(architecture.max_tokens)
+    contexts = lengths(architecture.max_tokens)
     plain = cache.of(architecture, options(0)) if readable else None
     return Outlook(
         model=model,
@@ -161,7 +160,7 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         options=options(drafts),
         cache_origin=origin,
         budget=budget,
-        rows=tuple(memory.fit(kept, budget.cache, contexts)) if kept else (),
+        rows=tuple(fit(kept, budget.cache, contexts)) if kept else (),
         steps=tuple(
             decode_speed.step(architecture, model.weights, plain, batch, wish.context, overhead=overhead)
             for batch in BATCHES

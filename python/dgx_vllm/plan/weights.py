@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dgx_vllm.checkpoints.safetensors_file import Stored
-from dgx_vllm.formats import dense_dtype as dense
-from dgx_vllm.formats import tensor_roles
+from dgx_vllm.formats import dense_dtype, tensor_roles
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.host.machine import Platform
@@ -38,7 +37,7 @@ _SUFFIXES = {
     ".weight": True,
 }
 
-#: Of an output's scale, of weights that `dense` quantizes.
+#: Of an output's scale, of weights that `dense_dtype` covers.
 _SCALE_BYTES = 4
 
 # safetensors' names that people write otherwise; all others are shown as they are.
@@ -167,7 +166,7 @@ def with_dense(weights: Iterable[Weight], dtype: Dtype) -> tuple[Weight, ...]:
         return tuple(weights)
 
     def served(weight: Weight) -> Weight:
-        if weight.part not in dense.PARTS or weight.precision != "BF16":
+        if weight.part not in dense_dtype.PARTS or weight.precision != "BF16":
             return weight
         if dtype == "nvfp4":
             return replace(weight, precision="NVFP4", bytes=nvfp4().size((1, weight.parameters)))

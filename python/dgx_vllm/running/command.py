@@ -71,14 +71,14 @@ def health(environ: Mapping[str, str]) -> str:
     Raises:
         UserError: it is not, or there is none, or more than one.
     """
-    from dgx_vllm.running import health as asking
+    from dgx_vllm.running.health import ask
 
     server = servers.one(None, servers.known(environ))
-    found = asking.ask(server, environ)
-    if found is None:
+    answer = ask(server, environ)
+    if answer is None:
         raise UserError(f"{server.name} is {server.state}", FAILURE)
-    if not found.healthy:
-        raise UserError(f"{server.name}: {found.problem}", FAILURE)
+    if not answer.healthy:
+        raise UserError(f"{server.name}: {answer.problem}", FAILURE)
     return server.name
 
 

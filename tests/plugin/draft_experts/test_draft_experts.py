@@ -33,12 +33,12 @@ from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 from vllm.platforms.interface import DeviceCapability
 
 from dgx_vllm import plugin
-from dgx_vllm.formats import dense_dtype as dense
+from dgx_vllm.formats.dense_dtype import additional_config
 from dgx_vllm.formats.nvfp4 import Nvfp4Tensor, dequantize, fitted, quantize
 from dgx_vllm.host import meminfo
 from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.draft_experts.method import INPUT_SCALE, Nvfp4DraftMethod, RoundingMethod
-from dgx_vllm.plugin.moe import select as chosen
+from dgx_vllm.plugin.moe import select
 from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
@@ -84,7 +84,7 @@ def make(tmp_path: Path) -> Make:
         whole = VllmConfig(
             model_config=model,
             kernel_config=KernelConfig(moe_backend=moe_backend),  # type: ignore[arg-type]
-            additional_config=dense.additional_config(dense_dtype) or {},
+            additional_config=additional_config(dense_dtype) or {},
         )
         whole.quant_config = ModelOptNvFp4Config.from_config({"quantization": QUANTIZED})
         before = torch.get_default_dtype()
@@ -249,7 +249,7 @@ def test_on_hopper_the_kernel_serves_all_calls(make: Make, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("gb10")
 def test_a_checkpoint_of_2_4_does_not_make_its_draft_so(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chosen, "_pruned", lambda: True)
+    monkeypatch.setattr(select, "_pruned", lambda: True)
     assert make(hidden_size=256, moe_intermediate_size=256).quant_method.experts_cls is DecodeExperts
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dgx_vllm.host.machine import Vllm
-from dgx_vllm.hub import import_environment as hub_environment
+from dgx_vllm.hub import import_environment
 from dgx_vllm.launch.settings import environment, secret, sources
 
 
@@ -23,5 +23,5 @@ def check(environ: Mapping[str, str], vllm: Vllm) -> None:
         if name in environment.SETTINGS:
             environment.check_own(name, value.strip())
     secret.check_api_keys(environ, None)
-    hub_environment.check(environ)
+    import_environment.check(environ)
     environment.check_values(environ, vllm.package, vllm.version)
