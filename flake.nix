@@ -7,7 +7,9 @@
   outputs = { self, nixpkgs }:
     let
       systems = [ "x86_64-linux" "aarch64-linux" ];
-      each = output: builtins.listToAttrs (map (system: { name = system; value = (import ./nix { inherit self nixpkgs system; }).${output}; }) systems);
+      outputsOf = system: import ./nix { inherit self nixpkgs system; };
+      each = output: builtins.listToAttrs
+        (map (system: { name = system; value = (outputsOf system).${output}; }) systems);
     in
     {
       packages = each "packages";

@@ -45,11 +45,12 @@ in
     ''exec ${launcher}/bin/dgx-vllm profiles "$@"'';
   download = app "Download a model, resume what was interrupted, check every hash" "download"
     ''exec ${launcher}/bin/dgx-vllm download "$@"'';
-  install-service = app "Keep a server running with systemd on a machine without NixOS; --remove undoes it" "install-service"
-    ''exec ${launcher}/bin/dgx-vllm install-service "$@"'';
+  install-service = app "Keep a server running with systemd on a machine without NixOS; --remove undoes it"
+    "install-service" ''exec ${launcher}/bin/dgx-vllm install-service "$@"'';
   update = app "Rebuild nix/pins from Debian's and PyPI's indexes" "update" (pinning "update");
   audit = app "List what Debian's security archive and PyPI have newer than the pins" "audit" (pinning "audit");
-  integration = app "Tests that need this machine itself: what a server maps of its host, and the service under systemd" "integration" ''
+  integration = app "Tests that need this machine itself: what a server maps of its host, and the service under systemd"
+    "integration" ''
     export DGX_VLLM=${launcher}/bin/dgx-vllm LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8
     export PATH=${base.sysroot}/usr/bin:${base.sysroot}/usr/sbin:$PATH
     export DGX_VLLM_SYSTEM=${debianSystem} BUSYBOX=${fetch.seed host.system}/bin/busybox DGX_VLLM_VM_TEST=${./service/vm-test.py}
@@ -58,8 +59,10 @@ in
     cp -r --no-preserve=mode ${tests} "$work/tests"
     ${testEnvironment}/bin/pytest -p no:cacheprovider "$work/tests/serve/test_maps.py" "$work/tests/service/test_systemd.py" "$@"
   '';
-  load-image = app "Hand the image to docker or podman" "load-image" (builtins.replaceStrings [ "@image@" ] [ "${image}" ] (builtins.readFile ./image/load.sh));
-  # The derivations' names carry all that they are built from, so the first build is nix's own (and its files are fetched).
+  load-image = app "Hand the image to docker or podman" "load-image"
+    (builtins.replaceStrings [ "@image@" ] [ "${image}" ] (builtins.readFile ./image/load.sh));
+  # The derivations' names carry all that they are built from, so the first build is nix's own (and its files are
+  # fetched).
   rebuild = app "Build every derivation twice and compare" "rebuild" ''
     export NIX_CONFIG="sandbox = true
     sandbox-fallback = false

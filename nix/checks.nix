@@ -1,8 +1,10 @@
 # What `nix flake check` builds.
-{ base, fetch, host, testEnvironment, sbomTestEnvironment, sassTools, launcher, image, umoci, curl, sboms, kernels, described, outputs, gb10 }:
+{ base, fetch, host, launcher, image, sboms, kernels, gb10, outputs, described
+, testEnvironment, sbomTestEnvironment, sassTools, umoci, curl }:
 let
   inherit (import ./source.nix) source;
   tests = source ../tests;
+  sbomOf = system: "${system}=${sboms.${system}}/sbom.cdx.json";
 
   check = name: description: env: script: described description (base.runCommand "check-${name}" env ''
     export HOME=$TMPDIR LOCPATH=${base.sysroot}/usr/lib/locale LANG=C.UTF-8 GCONV_PATH=${base.sysroot}/usr/lib/${host.triple}/gconv
@@ -19,7 +21,8 @@ let
     check name description env "pytest -p no:cacheprovider --hypothesis-profile=ci ${arguments}";
 in
 {
-  base = described "The base runs from the store and maps nothing of the machine" (import ./checks/base.nix { inherit base host; });
+  base = described "The base runs from the store and maps nothing of the machine"
+    (import ./checks/base.nix { inherit base host; });
 
   libraries = check "libraries" "Every library that the environment needs is in the closure, the driver's aside" { } ''
     python ${./checks/libraries.py} ${testEnvironment} ${base.sysroot}/usr/lib/${host.triple} ${./checks/libraries.toml}
@@ -57,15 +60,19 @@ in
     cd nix && ${sbomTestEnvironment}/bin/mypy --cache-dir=/dev/null --strict --ignore-missing-imports --package sbom
   '';
 
-  sbom = check "sbom" "The bills of materials hold every pin once, each with a licence, and validate" { DOCS = source ../docs; } ''
+  sbom = check "sbom" "The bills of materials hold every pin once, each with a licence, and validate"
+    { DOCS = source ../docs; } ''
     mkdir nix
     cp -r ${source ./sbom} nix/sbom
     cp -r ${source ./pins} nix/pins
-    SBOM=${builtins.concatStringsSep ":" (map (system: "${system}=${sboms.${system}}/sbom.cdx.json") (builtins.attrNames sboms))} \
+    SBOM=${builtins.concatStringsSep ":" (map sbomOf (builtins.attrNames sboms))} \
       ${sbomTestEnvironment}/bin/pytest -p no:cacheprovider tests/sbom
   '';
 
-  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; } "-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels --ignore tests/flake --ignore tests/contributing tests";
+  # Without those that have a check of their own.
+  unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; }
+    ("-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels "
+      + "--ignore tests/flake --ignore tests/contributing tests");
 
   service = pytest "service" "The service's units in Nix and in Python, and what their assertions refuse"
     {
@@ -78,16 +85,22 @@ in
   outputs = pytest "outputs" "What the flake shows: every output has a name and a description that say what it is"
     { FLAKE_OUTPUTS = builtins.toFile "outputs.json" (builtins.toJSON outputs); } "tests/flake";
 
-  kernels = pytest "kernels" "The kernels' logic, compiled for the CPU, against float64; the documents show what was measured" { DGX_VLLM_KERNELS = source ../kernels; DOCS = source ../docs; } "tests/kernels";
+  kernels = pytest "kernels"
+    "The kernels' logic, compiled for the CPU, against float64; the documents show what was measured"
+    { DGX_VLLM_KERNELS = source ../kernels; DOCS = source ../docs; }
+    "tests/kernels";
 
-  sass = check "sass" "The compiled kernels hold the instructions that they must, and take what we call them with" { } ''
+  sass = check "sass" "The compiled kernels hold the instructions that they must, and take what we call them with"
+    { } ''
     export PATH=${sassTools}/lib/python3.11/site-packages/nvidia/cu13/bin:$PATH
     DGX_VLLM_KERNELS_COMPILED=${builtins.concatStringsSep ":" (map (each: "${each.gpu}=${each.library}") kernels)} \
       pytest -p no:cacheprovider tests/kernels/test_sass.py
     DGX_VLLM_KERNELS_LIBRARY=${(builtins.head kernels).library}/lib/python3.11/site-packages/dgx_vllm/kernels/libdgx_kernels.so \
       LD_LIBRARY_PATH=${(builtins.head kernels).library.runtime}/lib pytest -p no:cacheprovider tests/kernels/test_calls.py tests/kernels/test_kernel_refusals.py
   '';
-} // (if host.system == "aarch64-linux" then { /* a build sees no GPU, and the CUDA build serves on nothing else */ } else {
+}
+# A build sees no GPU, and the CUDA build serves on nothing else.
+// (if host.system == "aarch64-linux" then { } else {
   # umoci and crun want a cgroup tree to look at, and a build has no /sys: a root of our own has an empty one.
   image = check "image" "The image under crun: a chat, its health, its end" { } ''
     binds=()

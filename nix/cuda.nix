@@ -1,5 +1,5 @@
-# The CUDA toolkit of a platform, out of NVIDIA's wheels: one tree, as CUDA_HOME is expected to look. `compiler` is as much
-# of it as kernels are compiled with.
+# The CUDA toolkit of a platform, out of NVIDIA's wheels: one tree, as CUDA_HOME is expected to look. `compiler` is as
+# much of it as kernels are compiled with.
 { host, base, python, fetch }:
 let
   # The compiler finds its parts from where it really lies, so these are copies and not links.

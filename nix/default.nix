@@ -35,33 +35,52 @@ let
   # Where the tests of the service have a service manager of their own.
   debianSystem = base.system "debian-12-system" (fetch.debs "system" system);
 
-  # What nix and nixpkgs' tools show of a package. `nix flake show` has the name alone, so it is a reader's and not the store's.
+  # What nix and nixpkgs' tools show of a package. `nix flake show` has the name alone, so it is a reader's and not the
+  # store's.
   named = name: description: package: package // {
     inherit name;
     meta = (package.meta or { }) // { inherit description; platforms = [ system ]; };
   };
-  described = description: named (builtins.concatStringsSep "-" (builtins.filter (word: builtins.isString word && word != "") (builtins.split "[^A-Za-z0-9+._=-]+" description))) description;
+  described = description:
+    let
+      parts = builtins.split "[^A-Za-z0-9+._=-]+" description;
+      words = builtins.filter (part: builtins.isString part && part != "") parts;
+    in
+    named (builtins.concatStringsSep "-" words) description;
 
   packagesOf = product: {
-    default = named product.launcher.name "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service" (product.launcher // {
-      meta = product.launcher.meta // {
-        license = [ { spdxId = "Apache-2.0"; fullName = "Apache License 2.0"; free = true; } ]
-          ++ (if product.host.system == "aarch64-linux" then [ product.cuda.meta.license ] else [ ]); # docs/licences.md has the rest
-      };
-    });
-    environment = named "python-with-vllm-${product.vllm.version}" "Python 3.11 with vLLM ${product.vllm.version} and everything it needs" product.environment;
-    base = named "base-of-debian-12" "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect" product.base.sysroot;
+    default = named product.launcher.name
+      "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service"
+      (product.launcher // {
+        meta = product.launcher.meta // {
+          # docs/licences.md has the rest.
+          license = [ { spdxId = "Apache-2.0"; fullName = "Apache License 2.0"; free = true; } ]
+            ++ (if product.host.system == "aarch64-linux" then [ product.cuda.meta.license ] else [ ]);
+        };
+      });
+    environment = named "python-with-vllm-${product.vllm.version}"
+      "Python 3.11 with vLLM ${product.vllm.version} and everything it needs"
+      product.environment;
+    base = named "base-of-debian-12"
+      "Debian 12, run from the store: Python, GCC and the system libraries that wheels expect"
+      product.base.sysroot;
     cc = named "base-gcc-12" "GCC 12 whose output runs on the base" product.base.cc;
-    image = named "oci-image-${product.host.debian}" "An OCI image, as a layout directory: `nix run .#load-image` hands it to docker or podman" (import ./image {
-      inherit product fetch;
-      sbom = sbomOf product;
-      inherit umoci;
-      revision = self.rev or "dirty";
-      created = self.lastModified or 1;
-    });
+    image = named "oci-image-${product.host.debian}"
+      "An OCI image, as a layout directory: `nix run .#load-image` hands it to docker or podman"
+      (import ./image {
+        inherit product fetch;
+        sbom = sbomOf product;
+        inherit umoci;
+        revision = self.rev or "dirty";
+        created = self.lastModified or 1;
+      });
     sbom = named "bill-of-materials-${product.host.debian}" "The bill of materials, CycloneDX 1.6" (sbomOf product);
-    kernels = named "decode-kernels-for-${product.host.gpu}" "The decode kernels, for ${product.host.gpu}" product.kernels;
-    cuda = named "cuda-toolkit-${product.cuda.version}" "CUDA ${product.cuda.version}'s compiler, headers and libraries, as CUDA_HOME looks" product.cuda;
+    kernels = named "decode-kernels-for-${product.host.gpu}"
+      "The decode kernels, for ${product.host.gpu}"
+      product.kernels;
+    cuda = named "cuda-toolkit-${product.cuda.version}"
+      "CUDA ${product.cuda.version}'s compiler, headers and libraries, as CUDA_HOME looks"
+      product.cuda;
   };
 
   # What a GB10 runs, assembled here: the same contents as its own packages.
@@ -70,7 +89,9 @@ let
   assembled = if system == "aarch64-linux" then { } else builtins.listToAttrs (map
     (name: {
       name = "gb10-${name}";
-      value = named "gb10-${gb10.${name}.name}" "For GB10, assembled on ${system}: ${gb10.${name}.meta.description}" gb10.${name};
+      value = named "gb10-${gb10.${name}.name}"
+        "For GB10, assembled on ${system}: ${gb10.${name}.meta.description}"
+        gb10.${name};
     })
     (builtins.attrNames gb10));
 
@@ -96,13 +117,17 @@ rec {
           inherit (template) description;
           files = builtins.attrNames (builtins.readDir template.path);
           # What it asks of nixpkgs.
-          machines = ((import (template.path + "/flake.nix")).outputs { nixpkgs.lib.nixosSystem = asked: { inherit (asked) system; modules = builtins.length asked.modules; }; dgx-vllm = self; }).nixosConfigurations;
+          machines = ((import (template.path + "/flake.nix")).outputs {
+            nixpkgs.lib.nixosSystem = asked: { inherit (asked) system; modules = builtins.length asked.modules; };
+            dgx-vllm = self;
+          }).nixosConfigurations;
         })
         self.templates;
     };
     inherit base fetch host launcher umoci curl described testEnvironment sbomTestEnvironment sassTools;
     inherit (packages) image;
-    sboms = builtins.listToAttrs (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
+    sboms = builtins.listToAttrs
+      (map (product: { name = product.host.system; value = sbomOf product; }) [ native gb10Product ]);
     kernels = map (product: { inherit (product.host) gpu; library = product.kernels; })
       ([ native ] ++ (if system == "aarch64-linux" then [ ] else [ gb10Product ]));
     gb10 = if system == "aarch64-linux" then null else {
@@ -118,7 +143,8 @@ rec {
   });
 
   # vLLM, the test tools and the compiler; `pytest tests` finds python/ and nix/ of the checkout by itself.
-  devShells.default = described "The environment that the tests run in, with the compiler" (base.runCommand "dgx-vllm-shell"
+  devShells.default = described "The environment that the tests run in, with the compiler"
+    (base.runCommand "dgx-vllm-shell"
     {
       PATH = "${testEnvironment}/bin:${base.cc}/bin:${base.sysroot}/usr/bin";
       outputs = [ "out" ]; # `nix develop` writes the environment to the outputs that the variable names

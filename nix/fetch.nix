@@ -16,7 +16,8 @@ let
   # name-version[-build]-python-abi-platform.whl, the parts that fetchPypi asks for.
   wheelParts = file:
     let
-      parts = builtins.filter builtins.isString (builtins.split "-" (builtins.substring 0 (builtins.stringLength file - 4) file));
+      stem = builtins.substring 0 (builtins.stringLength file - 4) file;
+      parts = builtins.filter builtins.isString (builtins.split "-" stem);
       count = builtins.length parts;
       part = builtins.elemAt parts;
     in

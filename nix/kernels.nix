@@ -1,8 +1,8 @@
 # kernels/ -> their library for the platform's GPU, and one that only reads their bytes, for benchmarks; laid out as a
 # wheel: an environment puts them into dgx_vllm/kernels.
 #
-# `cuda`: the toolkit of the build platform, which compiles; `base.compiler` is the host's. `runtime`, of the result: where
-# an environment without CUDA finds what the library needs.
+# `cuda`: the toolkit of the build platform, which compiles; `base.compiler` is the host's. `runtime`, of the result:
+# where an environment without CUDA finds what the library needs.
 { host, base, python, fetch, cuda }:
 let
   wheel = name: "${python.unpackWheel (fetch.wheel "cuda" host.system name)}/lib/python3.11/site-packages";

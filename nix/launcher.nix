@@ -2,6 +2,11 @@
 { host, base, environment, cuda, version }:
 let
   inherit (base) sysroot cc;
+  hasCuda = host.system == "aarch64-linux";
+  cudaHome =
+    if ! hasCuda then ""
+    else "export CUDA_HOME=${cuda} # FlashInfer compiles kernels; a toolkit of the machine may be another release";
+  cudaPath = if hasCuda then "${cuda}/bin:" else "";
 in
 base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } ''
   mkdir -p "$out/bin"
@@ -17,8 +22,8 @@ base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } '
   export GCONV_PATH=${sysroot}/usr/lib/${host.triple}/gconv
   # torch.compile and Triton compile at run time.
   export CC=${cc}/bin/gcc CXX=${cc}/bin/g++
-  ${if host.system == "aarch64-linux" then "export CUDA_HOME=${cuda} # FlashInfer compiles kernels; a toolkit of the machine may be another release" else ""}
-  export PATH=${environment}/bin:${if host.system == "aarch64-linux" then "${cuda}/bin:" else ""}${cc}/bin:${sysroot}/usr/bin''${PATH:+:$PATH}
+  ${cudaHome}
+  export PATH=${environment}/bin:${cudaPath}${cc}/bin:${sysroot}/usr/bin''${PATH:+:$PATH}
   exec ${environment}/bin/dgx-vllm "$@"
   EOF
   sed -i "s/^  //; s,@out@,$out," "$out/bin/dgx-vllm"

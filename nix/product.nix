@@ -11,8 +11,12 @@ let
   kernels = import ./kernels.nix {
     inherit host base python fetch;
     cuda =
-      let base = import ./base { inherit build fetch; host = build; };
-      in (import ./cuda.nix { host = build; python = import ./python { inherit build base fetch; host = build; }; inherit base fetch; }).compiler;
+      let
+        host = build;
+        base = import ./base { inherit build host fetch; };
+        python = import ./python { inherit build host base fetch; };
+      in
+      (import ./cuda.nix { inherit host base python fetch; }).compiler;
   };
 
   environment = python.environment {

@@ -7,8 +7,9 @@ let
   pins = fetch.wheels build.group host.system;
   vllm = fetch.wheel build.group host.system build.name;
 
+  isPatch = name: builtins.match ".*\\.patch" name != null;
   patchesOf = directory: if ! builtins.pathExists directory then [ ] else map (name: directory + "/${name}")
-    (builtins.filter (name: builtins.match ".*\\.patch" name != null) (builtins.attrNames (builtins.readDir directory)));
+    (builtins.filter isPatch (builtins.attrNames (builtins.readDir directory)));
 in
 {
   inherit pins;

@@ -1,5 +1,5 @@
-# Debian packages -> a tree of programs that run from the store, for what no server needs and so the sysroot does not have.
-# `where`: globs of the programs.
+# Debian packages -> a tree of programs that run from the store, for what no server needs and so the sysroot does not
+# have. `where`: globs of the programs.
 { bootstrap, patchelf, platform, sysroot, where ? "usr/bin/* usr/sbin/*" }:
 name: debs: bootstrap.runCommand name { inherit debs; } ''
   mkdir "$out"

@@ -1,5 +1,5 @@
-# Debian packages -> the root directory of a system of its own, as its own loader and service manager expect it: nothing in
-# it is pointed at the store, and nothing outside of it runs there but what is under /nix.
+# Debian packages -> the root directory of a system of its own, as its own loader and service manager expect it: nothing
+# in it is pointed at the store, and nothing outside of it runs there but what is under /nix.
 { bootstrap }:
 name: debs: bootstrap.runCommand name { inherit debs; } ''
   mkdir "$out"

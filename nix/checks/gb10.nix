@@ -1,7 +1,10 @@
 # What a GB10 will run, assembled here: read, and run under qemu.
 { check, pytest, testEnvironment, described, product, native, emulation, fetch, build }:
 let
-  rebuilt = import ../emulation/native.nix { inherit emulation fetch build testEnvironment native; assembled = product; };
+  rebuilt = import ../emulation/native.nix {
+    inherit emulation fetch build testEnvironment native;
+    assembled = product;
+  };
   wheel = name: product: product.python.unpackWheel (fetch.wheel "cuda" product.host.system name);
   inherit (product) environment cuda base host launcher;
   sealed = ''
@@ -15,11 +18,14 @@ let
   '';
 in
 {
-  gb10-libraries = check "gb10-libraries" "Every library that the GB10 environment needs is in the closure, the driver's aside" { } ''
+  gb10-libraries = check "gb10-libraries"
+    "Every library that the GB10 environment needs is in the closure, the driver's aside"
+    { } ''
     python ${./libraries.py} ${environment} ${base.sysroot}/usr/lib/${host.triple} ${./libraries.toml}
   '';
 
-  gb10-environment = pytest "gb10-environment" "CUDA builds for Arm, each file as its wheel records it; the published patches' faults are gone"
+  gb10-environment = pytest "gb10-environment"
+    "CUDA builds for Arm, each file as its wheel records it; the published patches' faults are gone"
     { GB10_ENVIRONMENT = environment; } "tests/gb10/test_environment.py tests/patches";
 
   gb10-base = check "gb10-base" "The base's files are those of Debian's packages, ELF headers aside"
@@ -27,7 +33,8 @@ in
     GB10_DEBS=$debsPath pytest -p no:cacheprovider tests/gb10/test_base.py
   '';
 
-  gb10-imports = described "torch, vLLM, FlashInfer, CuPy, Triton, the plugin and the kernels load under qemu" (emulation.run "check-gb10-imports" { } ''
+  gb10-imports = described "torch, vLLM, FlashInfer, CuPy, Triton, the plugin and the kernels load under qemu"
+    (emulation.run "check-gb10-imports" { } ''
     ${sealed}
     for module in torch vllm flashinfer cupy triton dgx_vllm.plugin.register; do
       timed "$module" ${environment}/bin/python -c "import $module; print('$module', getattr($module, '__version__', '''), 'imports')"
@@ -36,7 +43,8 @@ in
     cp "$TMPDIR/times" "$out"
   '');
 
-  gb10-commands = described "doctor, plan, serve --dry-run and Ray answer under qemu" (emulation.run "check-gb10-commands" { } ''
+  gb10-commands = described "doctor, plan, serve --dry-run and Ray answer under qemu"
+    (emulation.run "check-gb10-commands" { } ''
     ${sealed}
     # A CUDA build without a GPU cannot serve, and says so.
     doctor() {
@@ -54,7 +62,8 @@ in
     cp "$TMPDIR/times" "$out"
   '');
 
-  gb10-driver = described "The driver is found and loads where NixOS and DGX OS have it, under qemu" (emulation.run "check-gb10-driver" { } ''
+  gb10-driver = described "The driver is found and loads where NixOS and DGX OS have it, under qemu"
+    (emulation.run "check-gb10-driver" { } ''
     ${sealed}
     export PATH=${base.cc}/bin:$PATH
     echo 'int cuInit(unsigned flags) { return flags; }' > cuda.c
@@ -84,7 +93,8 @@ in
     cp "$TMPDIR/times" "$out"
   '');
 
-  gb10-native = described "Derivations built by Arm programs, under qemu, are those assembled here" (base.runCommand "check-gb10-native"
+  gb10-native = described "Derivations built by Arm programs, under qemu, are those assembled here"
+    (base.runCommand "check-gb10-native"
     {
       reports = [
         (rebuilt "base" (product: product.base.sysroot))

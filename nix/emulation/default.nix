@@ -1,5 +1,5 @@
-# Programs of another platform, run by a build: qemu is registered as their interpreter in a user namespace of the build's
-# own (Linux 6.7 or later has one binfmt_misc for each), so that nothing on the machine changes.
+# Programs of another platform, run by a build: qemu is registered as their interpreter in a user namespace of the
+# build's own (Linux 6.7 or later has one binfmt_misc for each), so that nothing on the machine changes.
 { build, host, base, fetch }:
 let
   qemu = base.programs "qemu-${host.qemu}" (fetch.debs "emulation" build.system);
@@ -7,8 +7,8 @@ in
 {
   inherit qemu;
 
-  # `runCommand` where programs of `host` run like any other. On a machine that cannot do it the output says so, and that
-  # is all it holds: use it for what is to be shown, not for what is to be had.
+  # `runCommand` where programs of `host` run like any other. On a machine that cannot do it the output says so, and
+  # that is all it holds: use it for what is to be shown, not for what is to be had.
   run = name: env: script: base.runCommand name
     ({
       inherit script;

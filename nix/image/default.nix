@@ -1,12 +1,16 @@
-# An OCI image of the product, as a layout directory. umoci adds one layer after another; each step is a derivation whose
-# older blobs are links, so that nothing is compressed or kept twice, and an edit of our package makes the last layer alone.
+# An OCI image of the product, as a layout directory. umoci adds one layer after another; each step is a derivation
+# whose older blobs are links, so that nothing is compressed or kept twice, and an edit of our package makes the last
+# layer alone.
 { product, fetch, umoci, revision, created, sbom }:
 let
   inherit (product) base host launcher environment vllm python package cuda;
   inherit (base) runCommand sysroot cc;
 
   layer = import ./layer.nix { inherit runCommand umoci; };
-  tree = import ./tree.nix { inherit runCommand host sysroot launcher environment sbom; notices = import ../sbom/notices.nix { inherit product fetch; }; };
+  tree = import ./tree.nix {
+    inherit runCommand host sysroot launcher environment sbom;
+    notices = import ../sbom/notices.nix { inherit product fetch; };
+  };
 
   # Wheels by how often they change.
   room = pin:
@@ -17,7 +21,11 @@ let
   wheelsOf = name: map python.unpackWheel (builtins.filter (pin: room pin == name) vllm.pins);
 
   bottom = layer { name = "base"; contents = [ sysroot cc ]; };
-  withCuda = layer { name = "cuda"; below = bottom; contents = wheelsOf "cuda" ++ (if host.system == "aarch64-linux" then [ cuda ] else [ ]); };
+  withCuda = layer {
+    name = "cuda";
+    below = bottom;
+    contents = wheelsOf "cuda" ++ (if host.system == "aarch64-linux" then [ cuda ] else [ ]);
+  };
   withTorch = layer { name = "torch"; below = withCuda; contents = wheelsOf "torch"; };
   withLibraries = layer { name = "libraries"; below = withTorch; contents = wheelsOf "libraries"; };
   withVllm = layer { name = "vllm"; below = withLibraries; contents = wheelsOf "vllm" ++ vllm.overlays; };

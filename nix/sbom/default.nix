@@ -23,9 +23,13 @@ base.runCommand "sbom-${host.system}"
     inherit (debian) suite;
     own = { inherit (project) name version license; };
     debs = builtins.genList
-      (i: let file = builtins.elemAt files i; in { inherit file; inherit (debian.files.${file}) name version sha256; path = "${builtins.elemAt debs i}"; })
+      (i:
+        let file = builtins.elemAt files i; in
+        { inherit file; inherit (debian.files.${file}) name version sha256; path = "${builtins.elemAt debs i}"; })
       (builtins.length files);
-    wheels = map (pin: { inherit (pin) file name version; inherit (pypi.files.${pin.file}) sha256; path = "${pin.src}"; }) vllm.pins;
+    wheels = map
+      (pin: { inherit (pin) file name version; inherit (pypi.files.${pin.file}) sha256; path = "${pin.src}"; })
+      vllm.pins;
     patches = builtins.concatMap patchesOf vllm.overlays;
   };
   passAsFile = [ "manifest" ];

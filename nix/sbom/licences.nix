@@ -2,4 +2,6 @@
 let
   unfree = builtins.fromTOML (builtins.readFile ./unfree.toml);
 in
-builtins.mapAttrs (_: wheel: unfree.terms.${wheel.terms} // { free = false; inherit (wheel) redistributable; }) unfree.wheels
+builtins.mapAttrs
+  (_: wheel: unfree.terms.${wheel.terms} // { free = false; inherit (wheel) redistributable; })
+  unfree.wheels

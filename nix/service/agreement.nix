@@ -1,9 +1,11 @@
-# matrix.nix through the real module system: what comes out must be what units.nix makes and assertions.nix says. So must what
-# only the module system can tell: types, what a configuration may change, where options are declared, two imports.
+# matrix.nix through the real module system: what comes out must be what units.nix makes and assertions.nix says. So
+# must what only the module system can tell: types, what a configuration may change, where options are declared, two
+# imports.
 #
 #   nix-instantiate --eval --strict --json nix/service/agreement.nix --arg lib 'import NIXPKGS/lib'
 #
-# gives how much was tried, and what differs: nothing, by name. The check `module` holds it so where nixpkgs is the real one.
+# gives how much was tried, and what differs: nothing, by name. The check `module` holds it so where nixpkgs is the real
+# one.
 { lib }:
 let
   matrix = import ./matrix.nix;
@@ -21,11 +23,17 @@ let
     inherit (service) environment serviceConfig unitConfig after wants requires conflicts;
   };
 
-  # An option for each field but those that the module works out: from `settings`, from the other instances, from the package.
+  # An option for each field but those that the module works out: from `settings`, from the other instances, from the
+  # package.
   options = instance: removeAttrs instance [ "name" "command" "settingsFile" "conflicts" "reading" ];
 
   # An instance without what one configuration of one instance cannot have.
-  alone = instance: instance // { settingsFile = null; conflicts = [ ]; reading = hub.reading ({ settings = { }; } // instance); command = "/nix/store/none/bin/dgx-vllm"; };
+  alone = instance: instance // {
+    settingsFile = null;
+    conflicts = [ ];
+    reading = hub.reading ({ settings = { }; } // instance);
+    command = "/nix/store/none/bin/dgx-vllm";
+  };
   expected = instance: lib.mapAttrs'
     (file: unit: lib.nameValuePair (lib.removeSuffix ".service" file) {
       inherit (unit) environment;
@@ -39,12 +47,15 @@ let
     (import ./units.nix instance);
 
   instances = map alone matrix.instances;
-  agrees = instance: builtins.mapAttrs (_: rendered) (evaluate { ${instance.name} = options instance; }).services == expected instance;
+  agrees = instance:
+    builtins.mapAttrs (_: rendered) (evaluate { ${instance.name} = options instance; }).services == expected instance;
   # The module's package is that of the instances which name none.
   other = { type = "derivation"; name = "other"; outPath = "/nix/store/other"; meta.mainProgram = "dgx-vllm"; };
   packaged = configured { services.dgx-vllm = { package = other; instances.main = { }; }; };
 
-  differing = builtins.filter (name: (evaluate matrix.configured.${name}).failed != matrix.refused.${name}) (builtins.attrNames matrix.refused);
+  differing = builtins.filter
+    (name: (evaluate matrix.configured.${name}).failed != matrix.refused.${name})
+    (builtins.attrNames matrix.refused);
 
   warned = name:
     let machine = matrix.machines.${name}; in
@@ -63,7 +74,9 @@ let
     let made = evaluate { main = instance; }; in
     (builtins.tryEval (builtins.deepSeq [ made.services made.instances.main.settings ] true)).success;
   # By number, since a function cannot be shown.
-  numbered = accepted: list: builtins.filter (number: evaluates (builtins.elemAt list number) == accepted) (builtins.genList (number: number) (builtins.length list));
+  numbered = accepted: list: builtins.filter
+    (number: evaluates (builtins.elemAt list number) == accepted)
+    (builtins.genList (number: number) (builtins.length list));
   bad = [
     { host = ""; }
     { host = "a b"; }
@@ -107,8 +120,9 @@ let
   ];
 
   # A file is made of what was set alone, and only then.
-  written = (evaluate { main.settings = { max-model-len = 4096; seed = null; }; }).services.dgx-vllm-main.serviceConfig.ExecStart;
-  unwritten = (evaluate { main.settings = { seed = null; }; }).services.dgx-vllm-main.serviceConfig.ExecStart;
+  started = settings: (evaluate { main.settings = settings; }).services.dgx-vllm-main.serviceConfig.ExecStart;
+  written = started { max-model-len = 4096; seed = null; };
+  unwritten = started { seed = null; };
 
   changed = (configured {
     services.dgx-vllm.instances.main = { };
@@ -145,7 +159,10 @@ let
   # Twice by one path, and once more from another copy of the flake.
   module = packages: import ./module.nix { inherit packages; };
   twice = builtins.tryEval (builtins.deepSeq
-    (configured { imports = [ (module { }) (module { other = { }; }) ]; services.dgx-vllm.instances.main = { }; }).services
+    (configured {
+      imports = [ (module { }) (module { other = { }; }) ];
+      services.dgx-vllm.instances.main = { };
+    }).services
     true);
 
   template = configured {
@@ -155,10 +172,15 @@ let
 
   found = builtins.filter (option: option.visible && ! option.internal) (configured { }).declared;
   text = value: if value == null then null else value.text;
-  shown = option: { inherit (option) name description; default = text (option.default or null); example = text (option.example or null); };
+  shown = option: {
+    inherit (option) name description;
+    default = text (option.default or null);
+    example = text (option.example or null);
+  };
   page = (import ./reference.nix).options;
   misplaced = builtins.filter (option: option.declarations != [ (toString ./module.nix) ]) found;
-  undocumented = lib.subtractLists (map shown page) (map shown found) ++ lib.subtractLists (map shown found) (map shown page);
+  undocumented = lib.subtractLists (map shown page) (map shown found)
+    ++ lib.subtractLists (map shown found) (map shown page);
 in
 {
   tried = {
@@ -172,14 +194,18 @@ in
     instances = builtins.filter (instance: ! agrees instance) instances;
     refused = differing;
     warned = builtins.filter (name: warned name != matrix.warned.${name}) (builtins.attrNames matrix.warned);
-    packages = lib.optional (! lib.hasInfix "\"/nix/store/other/bin/dgx-vllm\"" packaged.services.dgx-vllm-main.serviceConfig.ExecStart) "main";
+    packages =
+      let command = packaged.services.dgx-vllm-main.serviceConfig.ExecStart; in
+      lib.optional (! lib.hasInfix "\"/nix/store/other/bin/dgx-vllm\"" command) "main";
     accepted = numbered true bad;
     rejected = numbered false good;
     written = lib.optional (! lib.hasInfix "\"--config\" \"/nix/store/none-dgx-vllm-main.yaml\"" written) written
       ++ lib.optional (lib.hasInfix "--config" unwritten) unwritten;
     changes = builtins.filter (name: ! changes.${name}) (builtins.attrNames changes);
     twice = lib.optional (! twice.success) "imported twice";
-    template = template.failed ++ template.warnings ++ lib.optional (template.services == { }) "the template has no service";
+    template = template.failed
+      ++ template.warnings
+      ++ lib.optional (template.services == { }) "the template has no service";
     misplaced = map (option: option.name) misplaced;
     undocumented = map (option: option.name) undocumented;
   };

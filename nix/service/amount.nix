@@ -5,5 +5,7 @@ rec {
     let parts = builtins.match "([0-9]+([.][0-9]+)?)(GB|GiB)" text;
     in builtins.fromJSON (builtins.head parts) * (if builtins.elemAt parts 2 == "GB" then 1000.0 else 1073.741824);
   # As one would write it, in tenths of a GB.
-  shown = amount: let tenths = builtins.floor (amount / 100.0 + 0.5); in "${toString (tenths / 10)}.${toString (tenths - tenths / 10 * 10)} GB";
+  shown = amount:
+    let tenths = builtins.floor (amount / 100.0 + 0.5); in
+    "${toString (tenths / 10)}.${toString (tenths - tenths / 10 * 10)} GB";
 }

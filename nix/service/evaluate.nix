@@ -1,4 +1,5 @@
-# The module in the real module system, with stubs of what it reads and sets in NixOS. For a machine that has nixpkgs' lib alone:
+# The module in the real module system, with stubs of what it reads and sets in NixOS. For a machine that has nixpkgs'
+# lib alone:
 #
 #   nix-instantiate --eval --strict --json nix/service/evaluate.nix --arg lib 'import NIXPKGS/lib' \
 #     --arg configuration '{ services.dgx-vllm.instances.main.model = "owner/name"; }'
@@ -14,16 +15,22 @@ let
     runCommand = name: _: _: "/nix/store/none-${name}";
     formats.json = _: { type = json; };
   };
-  json = types.nullOr (types.oneOf [ types.bool types.int types.float types.str types.path (types.attrsOf json) (types.listOf json) ]) // { description = "JSON value"; };
+  json = types.nullOr
+    (types.oneOf [ types.bool types.int types.float types.str types.path (types.attrsOf json) (types.listOf json) ])
+    // { description = "JSON value"; };
 
   list = type: mkOption { type = types.listOf type; default = [ ]; };
   flag = mkOption { type = types.bool; default = false; };
   accounts = mkOption {
-    type = types.attrsOf (types.submodule ({ name, ... }: { options.name = mkOption { type = types.str; default = name; }; freeformType = types.attrsOf types.anything; }));
+    type = types.attrsOf (types.submodule ({ name, ... }: {
+      options.name = mkOption { type = types.str; default = name; };
+      freeformType = types.attrsOf types.anything;
+    }));
     default = { };
   };
   section = mkOption { type = types.attrsOf directive; default = { }; };
-  # What NixOS takes for a directive of a unit file: one value, or a list for the same directive more than once. Lists add up.
+  # What NixOS takes for a directive of a unit file: one value, or a list for the same directive more than once. Lists
+  # add up.
   directive = lib.mkOptionType {
     name = "directive of a unit file";
     merge = place: definitions:
@@ -41,7 +48,10 @@ let
       wantedBy = list types.str;
       unitConfig = section;
       serviceConfig = section;
-      environment = mkOption { type = types.attrsOf (types.nullOr (types.oneOf [ types.str types.path types.package ])); default = { }; };
+      environment = mkOption {
+        type = types.attrsOf (types.nullOr (types.oneOf [ types.str types.path types.package ]));
+        default = { };
+      };
     };
   };
 
@@ -52,7 +62,8 @@ let
       configuration
       {
         config._module.args = { inherit pkgs; };
-        config.hardware.nvidia.enabled = builtins.elem "nvidia" config.services.xserver.videoDrivers; # as NixOS works it out
+        # As NixOS works it out.
+        config.hardware.nvidia.enabled = builtins.elem "nvidia" config.services.xserver.videoDrivers;
         options = {
           assertions = list types.unspecified;
           warnings = list types.str;
@@ -77,5 +88,7 @@ in
   ports = config.networking.firewall.allowedTCPPorts;
   inherit (config.systemd) services;
   inherit (config.services.dgx-vllm) instances;
-  declared = lib.filter (option: lib.hasPrefix "services.dgx-vllm." option.name) (lib.optionAttrSetToDocList evaluated.options);
+  declared = lib.filter
+    (option: lib.hasPrefix "services.dgx-vllm." option.name)
+    (lib.optionAttrSetToDocList evaluated.options);
 }

@@ -2,8 +2,10 @@
 let
   own = import ./serve-options.nix;
   defaults = own.defaults // {
-    model = null; download = false; revision = null; reading = [ ]; offline = false; host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
-    environment = { }; environmentFile = null; hfTokenFile = null; user = null; group = null; cacheDir = null; stateDir = null; mtp = null;
+    model = null; download = false; revision = null; reading = [ ]; offline = false;
+    host = "127.0.0.1"; port = 8888; settingsFile = null; settings = { };
+    environment = { }; environmentFile = null; hfTokenFile = null;
+    user = null; group = null; cacheDir = null; stateDir = null; mtp = null;
     extraArgs = [ ]; openFirewall = false; autoStart = true;
   };
   command = "/nix/store/none/bin/dgx-vllm";
@@ -30,12 +32,22 @@ let
     memoryFloor = "0";
     mtp = 2;
     watchdog = 0;
-    extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" "--ssl-keyfile=/root/key.pem" "--tokenizer" "/home/alice/t" "--lora-modules" "a=/home/alice/a" "{\"name\": \"b\", \"path\": \"/home/alice/b\"}" "/home/b c" "--speculative-config={\"model\":\"/root/draft\",\"x\":\"/srv/home/x\"}" ];
+    extraArgs = [ "--max-model-len" "32768" "--served-model-name" "100% $mine" "--chat-template" "{{ \"a\\n\" }}" ]
+      ++ [ "--ssl-keyfile=/root/key.pem" "--tokenizer" "/home/alice/t" ]
+      ++ [ "--lora-modules" "a=/home/alice/a" "{\"name\": \"b\", \"path\": \"/home/alice/b\"}" "/home/b c" ]
+      ++ [ "--speculative-config={\"model\":\"/root/draft\",\"x\":\"/srv/home/x\"}" ];
     conflicts = [ "other" "third" ];
   };
   instances =
-    [ { } single (single // { group = "models"; model = "/home/alice/model"; download = false; }) (single // { user = null; cacheDir = null; stateDir = null; }) ]
-    ++ map (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { })) (builtins.attrNames single)
+    [
+      { }
+      single
+      (single // { group = "models"; model = "/home/alice/model"; download = false; })
+      (single // { user = null; cacheDir = null; stateDir = null; })
+    ]
+    ++ map
+      (name: { ${name} = single.${name}; } // (if name == "download" then { inherit (single) model; } else { }))
+      (builtins.attrNames single)
     ++ [
       { denseDtype = "nvfp4"; }
       { model = single.model; download = true; inherit (single) reading; extraArgs = single.reading; }
@@ -47,7 +59,8 @@ let
   unplaced = { host = null; port = null; };
   rendered = instance: { instance = decoded instance; units = import ./units.nix (whole instance); };
   # As python/dgx_vllm/service/instance.py decodes it.
-  decoded = instance: removeAttrs (plain instance) (builtins.attrNames own.defaults) // { options = own.asPython (whole instance); };
+  decoded = instance: removeAttrs (plain instance) (builtins.attrNames own.defaults)
+    // { options = own.asPython (whole instance); };
   plain = instance: removeAttrs (whole instance) [ "settings" "openFirewall" "autoStart" ];
   whole = instance: defaults // { inherit command; name = "main"; conflicts = [ ]; } // instance;
 
@@ -55,7 +68,9 @@ let
   accounts = { users = [ "root" "alice" "bob" ]; groups = [ "models" ]; };
   assertionsOf = memory: configured: map (each: each.message) (builtins.filter (each: ! each.assertion)
     (import ./assertions.nix ({ inherit memory; instances = complete configured; } // accounts)));
-  conflictsOf = configured: builtins.mapAttrs (name: _: import ./conflicts.nix { inherit name; instances = complete configured; }) configured;
+  conflictsOf = configured: builtins.mapAttrs
+    (name: _: import ./conflicts.nix { inherit name; instances = complete configured; })
+    configured;
 
   hub = import ./hub.nix;
   model = "o/m";
@@ -87,10 +102,19 @@ let
     { settings.tokenizer = "/srv/tokenizer"; }
     { settings.speculative-config = { method = "mtp"; num_speculative_tokens = 2; }; }
     { extraArgs = [ "--max-model-len" "4096" "--speculative-config" "{\"method\": \"mtp\"}" ]; }
-    { extraArgs = [ "--lora-modules" "b=/srv/lora" "{\"name\": \"a\", \"path\": \"/srv/lora\"}" "--speculative-config" "{\"model\": \"/srv/draft\"}" ]; }
-    { extraArgs = [ "--chat-template" "{{ messages }}" "--hf-overrides={\"a\": 1}" ]; settings.chat-template = "{% for m in messages %}"; }
+    {
+      extraArgs = [ "--lora-modules" "b=/srv/lora" "{\"name\": \"a\", \"path\": \"/srv/lora\"}" ]
+        ++ [ "--speculative-config" "{\"model\": \"/srv/draft\"}" ];
+    }
+    {
+      extraArgs = [ "--chat-template" "{{ messages }}" "--hf-overrides={\"a\": 1}" ];
+      settings.chat-template = "{% for m in messages %}";
+    }
     { settings.lora-modules = [ "b=/srv/lora" ]; settings.generation-config = "vllm"; }
-    { extraArgs = [ "--default-mm-loras={\"image\": \"/srv/lora\"}" "--seed" "-1" "--tokenizer" "o/m" "--generation-config=auto" ]; }
+    {
+      extraArgs = [ "--default-mm-loras={\"image\": \"/srv/lora\"}" "--seed" "-1" ]
+        ++ [ "--tokenizer" "o/m" "--generation-config=auto" ];
+    }
   ];
 
   configured = {
@@ -110,8 +134,19 @@ let
     argued = { a = { extraArgs = [ "--api-key=k" ]; }; };
     set = { a = { settings.api-key = "k"; }; };
     underscored = { a = { settings.api_key = "k"; }; };
-    spelt = { a = { settings = { "--max-model-len" = 8192; max_num_seqs = 4; "Seed" = 1; "--hf_overrides.a_b" = 1; "compilation-config.cudagraph_mode" = "NONE"; }; }; };
-    listed = { a = { settings = { middleware = [ ]; lora-modules = [ "a=/srv/a" "b=/srv/b" ]; allowed-origins = [ [ "*" ] ]; override-generation-config = { stop = [ [ 1 ] ]; }; }; }; };
+    spelt.a.settings = {
+      "--max-model-len" = 8192;
+      max_num_seqs = 4;
+      "Seed" = 1;
+      "--hf_overrides.a_b" = 1;
+      "compilation-config.cudagraph_mode" = "NONE";
+    };
+    listed.a.settings = {
+      middleware = [ ];
+      lora-modules = [ "a=/srv/a" "b=/srv/b" ];
+      allowed-origins = [ [ "*" ] ];
+      override-generation-config = { stop = [ [ 1 ] ]; };
+    };
     variable = { a = { environment = { "A B" = "1"; A_B = "1"; "1A" = "2"; }; }; };
     relative = { a = { model = "./model"; }; };
     slashed = { a = { model = "owner/model/"; }; };
@@ -125,7 +160,11 @@ let
     elsewhere = { a = { model = "o/m"; download = true; settings.download-dir = "/srv"; }; };
     named = { "A b" = { }; };
     fetching = { a-download = { }; };
-    users = { a = { }; b = { user = "alice"; autoStart = false; }; c = { user = "bob"; cacheDir = "/srv"; autoStart = false; }; };
+    users = {
+      a = { };
+      b = { user = "alice"; autoStart = false; };
+      c = { user = "bob"; cacheDir = "/srv"; autoStart = false; };
+    };
   };
 
   # What is no error, and what the configuration says of the machine.
@@ -152,7 +191,8 @@ let
   machineOf = name: lacking.${name} or machine;
 
   words = import ./words.nix;
-  matches = name: texts: builtins.listToAttrs (map (text: { name = text; value = builtins.match words.${name} text != null; }) texts);
+  matches = name: texts: builtins.listToAttrs
+    (map (text: { name = text; value = builtins.match words.${name} text != null; }) texts);
 in
 {
   instances = map plain instances;
@@ -166,12 +206,16 @@ in
   refused = builtins.mapAttrs (_: assertionsOf "119.7GB") configured;
   inherit configured accounts;
 
-  warned = builtins.mapAttrs (name: instances: import ./warnings.nix ({ instances = complete instances; } // machineOf name)) heeded;
+  warned = builtins.mapAttrs
+    (name: instances: import ./warnings.nix ({ instances = complete instances; } // machineOf name))
+    heeded;
   inherit heeded;
   machines = builtins.mapAttrs (name: _: machineOf name) heeded;
 
   words = {
-    host = matches "host" [ "127.0.0.1" "0.0.0.0" "::" "::1" "fe80::1%eth0" "spark.local" "localhost" "" " " "a b" "--port" "[::1]" "http://spark" "127.0.0.1\n" ];
+    host = matches "host"
+      ([ "127.0.0.1" "0.0.0.0" "::" "::1" "fe80::1%eth0" "spark.local" "localhost" ]
+        ++ [ "" " " "a b" "--port" "[::1]" "http://spark" "127.0.0.1\n" ]);
     model = matches "model" [ "owner/name" "demo" "/srv/model" "s3://bucket/model" "" "a b" " a" "a\n" "--port" "\t" ];
     revision = matches "revision" [ "main" "v1.0" "refs/pr/1" "" "v 1" "-v" ];
     profile = matches "profile" [ "qwen3.6-35b-a3b-nvfp4" "/etc/own.toml" "" "a b" ];
@@ -184,8 +228,12 @@ in
   # Which package a platform gets, of what a flake for two systems has.
   packages =
     let
-      package = import ../host-package.nix { x86_64-linux = { default = "x86"; gb10-default = "assembled"; }; aarch64-linux.default = "arm"; };
-      given = build: host: builtins.tryEval (package ({ hostPlatform.system = host; } // (if build == null then { } else { buildPlatform.system = build; })));
+      package = import ../host-package.nix {
+        x86_64-linux = { default = "x86"; gb10-default = "assembled"; };
+        aarch64-linux.default = "arm";
+      };
+      given = build: host: builtins.tryEval (package
+        ({ hostPlatform.system = host; } // (if build == null then { } else { buildPlatform.system = build; })));
     in
     {
       native = map (system: (given system system).value) [ "x86_64-linux" "aarch64-linux" ];

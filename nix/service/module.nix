@@ -18,7 +18,11 @@
         # vLLM's flags are checked while the system is built, not when the server starts.
         settingsFile = name: instance:
           if instance.settings == { } then null
-          else pkgs.runCommand "dgx-vllm-${name}.yaml" { settings = builtins.toJSON instance.settings; passAsFile = [ "settings" ]; } ''
+          else pkgs.runCommand "dgx-vllm-${name}.yaml"
+            {
+              settings = builtins.toJSON instance.settings;
+              passAsFile = [ "settings" ];
+            } ''
             cp "$settingsPath" "$out"
             ${lib.getExe instance.package} check-config "$out"
           '';
@@ -26,7 +30,8 @@
         # So are its variables, as the file of variables that systemd would read.
         checkedEnvironment = name: instance: pkgs.runCommand "dgx-vllm-${name}-environment"
           {
-            variables = lib.concatStrings (lib.mapAttrsToList (variable: value: "${variable}=${builtins.toJSON value}\n") instance.environment);
+            variables = lib.concatStrings
+              (lib.mapAttrsToList (variable: value: "${variable}=${builtins.toJSON value}\n") instance.environment);
             passAsFile = [ "variables" ];
           } ''
           ${lib.getExe instance.package} check-environment "$variablesPath"
@@ -36,7 +41,8 @@
         # What units.nix takes.
         plain = name: instance: (import ./serve-options.nix).of instance // {
           inherit name;
-          inherit (instance) model host port environment environmentFile hfTokenFile user group cacheDir stateDir mtp extraArgs download revision offline;
+          inherit (instance) model host port environment environmentFile hfTokenFile user group cacheDir stateDir mtp;
+          inherit (instance) extraArgs download revision offline;
           command = lib.getExe instance.package;
           settingsFile = settingsFile name instance;
           reading = (import ./hub.nix).reading instance;
@@ -44,8 +50,10 @@
         };
 
         # What the unit is; the rest a configuration may change without mkForce. Lists add up.
-        settled = [ "ExecStart" "Type" "NotifyAccess" "User" "Group" "DynamicUser" "RuntimeDirectory" "CacheDirectory" "StateDirectory" ];
-        open = builtins.mapAttrs (name: value: if builtins.isList value || builtins.elem name settled then value else lib.mkDefault value);
+        settled = [ "ExecStart" "Type" "NotifyAccess" "User" "Group" "DynamicUser" ]
+          ++ [ "RuntimeDirectory" "CacheDirectory" "StateDirectory" ];
+        open = builtins.mapAttrs
+          (name: value: if builtins.isList value || builtins.elem name settled then value else lib.mkDefault value);
 
         service = target: file: unit: {
           name = lib.removeSuffix ".service" file;
@@ -62,9 +70,13 @@
           };
         };
 
-        services = name: instance: lib.mapAttrsToList
-          (file: service (lib.optional (instance.autoStart && ! lib.hasSuffix "-download.service" file) "multi-user.target") file)
-          (import ./units.nix (plain name instance));
+        services = name: instance:
+          let
+            isStarted = file: instance.autoStart && ! lib.hasSuffix "-download.service" file;
+          in
+          lib.mapAttrsToList
+            (file: service (lib.optional (isStarted file) "multi-user.target") file)
+            (import ./units.nix (plain name instance));
 
         names = accounts: lib.mapAttrsToList (_: account: account.name) accounts;
       in
@@ -87,11 +99,16 @@
             isSpark = pkgs.stdenv.hostPlatform.system == "aarch64-linux";
             graphics = config.hardware.graphics.enable or false;
             # Of either branch of NVIDIA's driver; older releases of NixOS tell the first one alone.
-            driver = config.hardware.nvidia.enabled or (builtins.elem "nvidia" (config.services.xserver.videoDrivers or [ ]));
+            driver = config.hardware.nvidia.enabled
+              or (builtins.elem "nvidia" (config.services.xserver.videoDrivers or [ ]));
           };
           systemd.services = builtins.listToAttrs (lib.concatLists (lib.mapAttrsToList services enabled));
-          networking.firewall.allowedTCPPorts = lib.mapAttrsToList (_: instance: instance.port) (lib.filterAttrs (_: instance: instance.openFirewall) enabled);
-          system.checks = lib.mapAttrsToList checkedEnvironment (lib.filterAttrs (_: instance: instance.environment != { }) enabled);
+          networking.firewall.allowedTCPPorts = lib.mapAttrsToList
+            (_: instance: instance.port)
+            (lib.filterAttrs (_: instance: instance.openFirewall) enabled);
+          system.checks = lib.mapAttrsToList
+            checkedEnvironment
+            (lib.filterAttrs (_: instance: instance.environment != { }) enabled);
           environment.systemPackages = [ cfg.package ]; # doctor, plan, profiles
         };
       })

@@ -1,6 +1,5 @@
-# The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py, and of the launcher's own
-# options.
-# docs/nixos-options.md is made of them (reference.nix).
+# The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py, and of the
+# launcher's own options. docs/nixos-options.md is made of them (reference.nix).
 #
 # `package`: this machine's. `json`: the type of a JSON value.
 { lib, package, json, cfg }:
@@ -51,10 +50,15 @@ let
   instance = {
     options = own // {
       enable = mkEnableOption "this instance" // { default = true; example = false; };
-      package = ours // { default = cfg.package; defaultText = lib.literalExpression "config.services.dgx-vllm.package"; };
+      package = ours // {
+        default = cfg.package;
+        defaultText = lib.literalExpression "config.services.dgx-vllm.package";
+      };
       autoStart = switch true "Whether it starts with the machine.";
       model = optional (word words.model) "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
-        "The model: an id of the Hugging Face hub, a profile's name or an absolute directory; null for the built-in demo.";
+
+        ("The model: an id of the Hugging Face hub, a profile's name or an absolute directory; "
+          + "null for the built-in demo.");
       download = mkOption {
         type = types.bool;
         example = false;
@@ -66,24 +70,38 @@ let
         type = types.bool;
         example = false;
         description = "Whether the server is kept from asking the hub, so that it starts without a network.";
-        defaultText = lib.literalMD "true with `download`, unless `revision`, `settings`, `extraArgs` or a `profile` of your own may name what it does not fetch";
+        defaultText = lib.literalMD
+          ("true with `download`, unless `revision`, `settings`, `extraArgs` or a `profile` of your own may name "
+            + "what it does not fetch");
       };
-      host = option (matching words.host "an address or the name of a host") "127.0.0.1" "0.0.0.0" "The address to listen on.";
+      host = option (matching words.host "an address or the name of a host") "127.0.0.1" "0.0.0.0"
+        "The address to listen on.";
       port = option types.port 8888 9000 "The port to listen on; HOST and PORT of `environmentFile` do not count.";
       openFirewall = switch false "Whether the firewall lets others reach the port.";
       settings = mkOption {
-        type = types.submodule { freeformType = types.attrsOf json; options = import ./flags.nix { inherit lib json; }; };
+        type = types.submodule {
+          freeformType = types.attrsOf json;
+          options = import ./flags.nix { inherit lib json; };
+        };
         default = { };
         example = { max-model-len = 32768; enable-auto-tool-choice = true; tool-call-parser = "hermes"; };
-        description = "vLLM's flags by name, without the dashes in front. They become the file of `--config`; a flag that vLLM lacks stops the build.";
+        description =
+          "vLLM's flags by name, without the dashes in front. They become the file of `--config`; a flag that "
+          + "vLLM lacks stops the build.";
       };
       environment = option variables { } { VLLM_LOGGING_LEVEL = "DEBUG"; } "Variables for the server.";
-      environmentFile = optional place "/etc/dgx-vllm/environment" "A file with more variables, which systemd reads as root.";
-      hfTokenFile = optional place "/run/secrets/hf-token" "A file with a token of the Hugging Face hub. systemd hands it on as a credential.";
-      user = optional account "alice" "Who runs it: an account of `users.users`, which the module does not make. Null for one that exists while it runs.";
+      environmentFile = optional place "/etc/dgx-vllm/environment"
+        "A file with more variables, which systemd reads as root.";
+      hfTokenFile = optional place "/run/secrets/hf-token"
+        "A file with a token of the Hugging Face hub. systemd hands it on as a credential.";
+      user = optional account "alice"
+        ("Who runs it: an account of `users.users`, which the module does not make. Null for one that exists "
+          + "while it runs.");
       group = optional account "models" "The group, of `users.groups`; null for the user's own.";
-      cacheDir = optional place "/srv/models" "Where models and compiled kernels are kept; null for /var/cache/dgx-vllm. It needs a `user` who owns it.";
-      stateDir = optional place "/srv/dgx-vllm" "The home directory; null for one below /var/lib. It needs a `user` who owns it.";
+      cacheDir = optional place "/srv/models"
+        "Where models and compiled kernels are kept; null for /var/cache/dgx-vllm. It needs a `user` who owns it.";
+      stateDir = optional place "/srv/dgx-vllm"
+        "The home directory; null for one below /var/lib. It needs a `user` who owns it.";
       mtp = optional types.ints.positive 2 "Tokens to draft with the model's MTP layer; null as the profile says.";
       extraArgs = option (types.listOf types.singleLineStr) [ ] [ "--enable-log-requests" ] "More of the command line.";
     };
@@ -92,7 +110,8 @@ let
   # Their defaults depend on other options' values.
   withHub = { config, ... }: {
     config.download = lib.mkDefault (hub.isFetched config.model);
-    config.offline = lib.mkDefault (config.download && ! hub.isNeeded (config // { settings = written config.settings; }));
+    config.offline = lib.mkDefault
+      (config.download && ! hub.isNeeded (config // { settings = written config.settings; }));
   };
 in
 {
@@ -101,7 +120,7 @@ in
   instances = mkOption {
     type = types.attrsOf (types.submodule [ instance withHub ]);
     default = { };
-    example = { main = { model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"; apiKeyFile = "/run/secrets/dgx-vllm-key"; }; };
+    example.main = { model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"; apiKeyFile = "/run/secrets/dgx-vllm-key"; };
     description = "Served models by name. Each is a unit, `dgx-vllm-NAME.service`.";
   };
 }

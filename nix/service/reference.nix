@@ -15,10 +15,14 @@ let
   expression = depth: value:
     let
       inner = repeated (depth + 1) "  ";
-      block = open: close: entries: if entries == [ ] then "${open} ${close}" else "${open}\n${builtins.concatStringsSep "\n" (map (entry: inner + entry) entries)}\n${repeated depth "  "}${close}";
+      block = open: close: entries:
+        if entries == [ ] then "${open} ${close}"
+        else builtins.concatStringsSep "\n"
+          ([ open ] ++ map (entry: inner + entry) entries ++ [ "${repeated depth "  "}${close}" ]);
     in
     if builtins.isList value then block "[" "]" (map (expression (depth + 1)) value)
-    else if builtins.isAttrs value then block "{" "}" (map (name: "${name} = ${expression (depth + 1) value.${name}};") (builtins.attrNames value))
+    else if builtins.isAttrs value then block "{" "}"
+      (map (name: "${name} = ${expression (depth + 1) value.${name}};") (builtins.attrNames value))
     else if builtins.isString value then builtins.replaceStrings [ "\${" ] [ "\\\${" ] (builtins.toJSON value)
     else builtins.toJSON value;
   literal = value: if value ? _type then value else lib.literalExpression (expression 0 value);
@@ -32,10 +36,13 @@ let
           inherit (option) description;
           type = option.type.description;
         }
-        // (if option ? defaultText then { default = option.defaultText; } else if option ? default then { default = literal option.default; } else { })
+        // (if option ? defaultText then { default = option.defaultText; }
+        else if option ? default then { default = literal option.default; }
+        else { })
         // (if option ? example then { example = literal option.example; } else { });
       in
-      [ own ] ++ (if option.type ? inside then list "${prefix}.${name}${option.type.below}" option.type.inside else [ ]))
+      [ own ]
+        ++ (if option.type ? inside then list "${prefix}.${name}${option.type.below}" option.type.inside else [ ]))
     (builtins.attrNames options));
 
   options = list "services.dgx-vllm" declared;
@@ -49,7 +56,8 @@ let
     ++ [ "" "" ]
   );
   # The examples of flags, as the file of --config would hold them.
-  flags = builtins.mapAttrs (_: option: if option.example ? _type then builtins.fromJSON option.example.text else option.example)
+  flags = builtins.mapAttrs
+    (_: option: if option.example ? _type then builtins.fromJSON option.example.text else option.example)
     (import ./flags.nix { inherit lib json; });
 in
 {

@@ -2,7 +2,9 @@
 # python/dgx_vllm/service/passed_options.py is the twin.
 let
   letters = text: builtins.genList (place: builtins.substring place 1 text) (builtins.stringLength text);
-  camel = builtins.replaceStrings (map (letter: "-${letter}") (letters "abcdefghijklmnopqrstuvwxyz")) (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+  camel = builtins.replaceStrings
+    (map (letter: "-${letter}") (letters "abcdefghijklmnopqrstuvwxyz"))
+    (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
   snake = builtins.replaceStrings [ "-" ] [ "_" ];
 
   table = (builtins.fromTOML (builtins.readFile ../../python/dgx_vllm/launch/settings/options.toml)).option;
@@ -25,7 +27,11 @@ let
       else if value == true then [ "--${entry.name}" ]
       else [ "--${entry.name}" (toString value) ])
     entries;
-  secrets = instance: map (entry: { name = builtins.head (builtins.match "(.*)-file" entry.name); path = instance.${entry.attribute}; })
+  secrets = instance: map
+    (entry: {
+      name = builtins.head (builtins.match "(.*)-file" entry.name);
+      path = instance.${entry.attribute};
+    })
     (builtins.filter (entry: isSecret entry && instance.${entry.attribute} != null) options);
   attributes = name: value: builtins.listToAttrs (map (entry: { name = name entry; value = value entry; }) options);
   onNixos = attributes (entry: entry.attribute);

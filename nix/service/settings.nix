@@ -11,19 +11,22 @@ let
 
   ofName = name:
     if builtins.substring 0 1 name == "-" then [ "write ${right name}, without the dashes in front" ]
-    else if builtins.match ".*_.*" (flag name) != null then [ "write ${right name}, with dashes: under a name with underscores vLLM ignores false" ]
+    else if builtins.match ".*_.*" (flag name) != null
+    then [ "write ${right name}, with dashes: under a name with underscores vLLM ignores false" ]
     else if builtins.match "[a-z0-9][a-z0-9-]*" (flag name) == null then [ "no flag of vLLM has such a name" ]
     else [ ];
 
   ofValue = value:
     if ! builtins.isList value then [ ]
     else if value == [ ] then [ "vLLM ignores an empty list; leave it out" ]
-    else if ! builtins.all isWord value then [ "a list holds strings and numbers; give what is JSON as text, by builtins.toJSON" ]
+    else if ! builtins.all isWord value
+    then [ "a list holds strings and numbers; give what is JSON as text, by builtins.toJSON" ]
     else [ ];
 in
 {
   # An option that was not set is null.
-  written = settings: removeAttrs settings (builtins.filter (name: settings.${name} == null) (builtins.attrNames settings));
+  written = settings: removeAttrs settings
+    (builtins.filter (name: settings.${name} == null) (builtins.attrNames settings));
 
   # [ { name; fault; } ]
   faults = settings: builtins.concatLists (map

@@ -13,7 +13,8 @@ let
   literal = builtins.replaceStrings [ "%" ] [ "%%" ];
   server = name: "dgx-vllm-${name}.service";
   # Words of a command line as systemd.service(5) reads them, each in quotes.
-  words = list: builtins.concatStringsSep " " (map (word: builtins.toJSON (builtins.replaceStrings [ "$" ] [ "$$" ] (literal word))) list);
+  quoted = word: builtins.toJSON (builtins.replaceStrings [ "$" ] [ "$$" ] (literal word));
+  words = list: builtins.concatStringsSep " " (map quoted list);
   flag = name: value: if value == null then [ ] else [ name (toString value) ];
 
   # Paths in a home: alone, after `--flag=` or `name=`, or in JSON; systemd's list has no place for blanks and colons.
@@ -69,7 +70,8 @@ let
         ++ own.profileWords instance
         ++ flag "--config" instance.settingsFile
         ++ own.otherWords instance
-        ++ (if instance.mtp == null then [ ] else flag "--speculative-config" ''{"method":"mtp","num_speculative_tokens":${toString instance.mtp}}'')
+        ++ (if instance.mtp == null then [ ] else
+          flag "--speculative-config" ''{"method":"mtp","num_speculative_tokens":${toString instance.mtp}}'')
       ))
     ]
     ++ own.secretWords instance
@@ -81,7 +83,9 @@ let
     unit = {
       Description = "vLLM serving ${if instance.model == null then "the demo" else literal instance.model}";
       # Of two that cannot run at once the one that stops is waited for. One of them says so: both would be a circle.
-      After = [ online ] ++ optional instance.download download ++ map server (builtins.filter (other: other < instance.name) instance.conflicts);
+      After = [ online ]
+        ++ optional instance.download download
+        ++ map server (builtins.filter (other: other < instance.name) instance.conflicts);
       Wants = [ online ];
     }
     // (if instance.download then { Requires = [ download ]; } else { })
@@ -95,7 +99,9 @@ let
     // (if instance.watchdog == 0 then { } else { WatchdogSec = instance.watchdog + watchdogMargin; })
     // some "LoadCredential" (own.credentials instance ++ token)
     // some "BindReadOnlyPaths" (
-      map literal (builtins.filter (path: path != null && inAHome path) ([ instance.model ] ++ own.profilePaths instance ++ [ instance.settingsFile ] ++ own.otherPaths instance))
+      map literal (builtins.filter
+        (path: path != null && inAHome path)
+        ([ instance.model ] ++ own.profilePaths instance ++ [ instance.settingsFile ] ++ own.otherPaths instance))
       # A word may mean something else than it looks like, or what is still to be made: `-` lets it be missing.
       ++ map (path: "-${literal path}") (builtins.concatMap inAWord instance.extraArgs)
     );
@@ -108,9 +114,17 @@ let
 in
 { ${server instance.name} = served; } // (if ! instance.download then { } else {
   ${download} = {
-    unit = { Description = "download of ${literal instance.model}"; After = [ online ]; Wants = [ online ]; } // fixed.download.unit;
+    unit = fixed.download.unit // {
+      Description = "download of ${literal instance.model}";
+      After = [ online ];
+      Wants = [ online ];
+    };
     service = fixed.download.service // shared // {
-      ExecStart = words ([ instance.command "download" "--if-missing" ] ++ flag "--revision" instance.revision ++ instance.reading ++ [ instance.model ]);
+      ExecStart = words
+        ([ instance.command "download" "--if-missing" ]
+          ++ flag "--revision" instance.revision
+          ++ instance.reading
+          ++ [ instance.model ]);
     } // some "LoadCredential" token;
     environment = variables;
   };

@@ -1,5 +1,5 @@
 {
-  description = "Stands in for nixpkgs where only package registries are reached: fixed outputs that nix/offline.sh puts into the store";
+  description = "Stands in for nixpkgs offline: fixed outputs that nix/offline.sh puts into the store";
 
   outputs = { self }:
     let
@@ -19,7 +19,11 @@
           fixedOutput system { inherit name sha256; mode = if recursiveHash then "recursive" else "flat"; };
 
         fetchPypi = { pname, version, sha256, python, abi, platform, ... }:
-          fixedOutput system { inherit sha256; name = "${pname}-${version}-${python}-${abi}-${platform}.whl"; mode = "flat"; };
+          fixedOutput system {
+            inherit sha256;
+            name = "${pname}-${version}-${python}-${abi}-${platform}.whl";
+            mode = "flat";
+          };
       };
     in
     {
