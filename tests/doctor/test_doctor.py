@@ -454,10 +454,10 @@ def test_a_model_that_is_not_whole_any_more(spark: Place, main: str, said: str) 
 
 @pytest.mark.parametrize(("free", "status"), [(2**20, Status.WARN), (2**40, Status.OK)])
 def test_disk(spark: Place, monkeypatch: pytest.MonkeyPatch, free: int, status: Status) -> None:
-    from dgx_vllm.doctor import disk
+    from dgx_vllm.host import disk_space
 
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path: usage)
     assert look(spark, "Hugging Face cache").status is status
     assert look(spark, "vLLM's cache").status is (Status.FAIL if status is Status.WARN else Status.OK)
 

@@ -1,7 +1,6 @@
 """Disk: the Hugging Face cache, and vLLM's."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +8,11 @@ from dgx_vllm.checkpoints import hf_cache
 from dgx_vllm.checkpoints.hf_cache import CachedModel
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.place import Place
-from dgx_vllm.host import caches
+from dgx_vllm.host import caches, disk_space
 from dgx_vllm.host.machine import GIB
 from dgx_vllm.launch.checks.preflight import CACHE_BYTES
 from dgx_vllm.profiles import profile
+from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import UserError
 
 _AREA = "storage"
@@ -34,7 +34,7 @@ def _hub(place: Place, hub: Path) -> Finding:
     largest = max((each.download_gib for each in profile.builtin()), default=0.0)
     wanted = largest if cuda and not models else 1.0
     room = _room(hub, int(wanted * GIB), "Hugging Face cache", "HF_HOME")
-    kept = f"{len(models)} model{'s' * (len(models) != 1)}, {size / GIB:.1f} GiB"
+    kept = f"{len(models)} model{'s' * (len(models) != 1)}, {gb(size)}"
     # A full disk stops downloads, not what is here already.
     status = Status.WARN if room.status is Status.FAIL else room.status
     remedy, broken = room.remedy, _broken(models)
@@ -63,25 +63,24 @@ def _broken(models: Sequence[CachedModel]) -> list[tuple[str, str]]:
 
 
 def _room(directory: Path, wanted: int, subject: str, variable: str) -> Finding:
-    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    data = {"directory": str(directory), "free": free, "wanted": wanted}
-    value = f"{free / GIB:.1f} GiB free at {_short(directory)}"
-    if not os.access(existing, os.W_OK | os.X_OK):
+    disk = disk_space.room(directory)
+    data = {"directory": str(directory), "free": disk.free, "wanted": wanted}
+    value = f"{gb(disk.free)} free at {_short(directory)}"
+    if disk.fault:
         return Finding(
             _AREA,
             subject,
             Status.FAIL,
-            f"{_short(directory)} cannot be written",
-            f"set {variable} to one that can",
+            f"{_short(directory)} cannot be written ({disk.fault})",
+            f"set {variable} to a writable directory",
             data,
         )
-    if free < wanted:
+    if disk.free < wanted:
         return Finding(
             _AREA,
             subject,
             Status.FAIL,
-            f"{value}, {wanted / GIB:.1f} wanted",
+            f"{value}, {gb(wanted)} wanted",
             f"make room, or set {variable} to a larger disk",
             data,
         )

@@ -118,7 +118,13 @@ def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
         print(f"dgx-vllm: {storage.model} is already downloaded, complete according to its index: {found}")
         return found
     missing = storage.missing(found)
-    disk_space.check(storage.cache, missing, storage.model)
+    disk_space.check(
+        storage.cache,
+        missing,
+        f"downloading {storage.model}",
+        disk_space.DOWNLOAD.place,
+        disk_space.MARGIN,
+    )
     if missing:
         say(f"{storage.model}: {gb(missing)} of {gb(found.size)} to download into {storage.cache}")
         if client.uses_xet():

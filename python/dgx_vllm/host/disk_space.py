@@ -1,4 +1,4 @@
-"""Room: whether the disk takes what is still to come, and what to say when it does not."""
+"""Disk space: whether the disk has room for what is still to come, and what to say when it has not."""
 
 import errno
 import shutil
@@ -15,51 +15,78 @@ MARGIN = GIB
 
 
 @dataclass(frozen=True)
-class Purpose:
-    """What room is needed for, as messages say it.
+class Room:
+    """The room on the disk of a directory.
 
     Args:
-        doing, done: the verb, with "into" what is being filled.
-        place: what the user sets to another place.
+        free: bytes.
+        fault: why nothing can be written there, None where it can.
     """
 
-    doing: str
-    done: str
-    place: str
+    free: int
+    fault: str | None
 
 
-DOWNLOAD = Purpose("downloading", "downloaded", "HF_HOME")
-
-
-def check(directory: Path, needed: int, model: str, purpose: Purpose = DOWNLOAD) -> None:
-    """Refuses before the first byte.
-
-    Args:
-        directory: what is filled, such as the cache; it need not exist.
-        needed: bytes still to come.
-        model, purpose: for the message.
-
-    Raises:
-        UserError: they do not fit with the margin, or the directory cannot be written.
-    """
-    existing = next(each for each in (directory, *directory.absolute().parents) if each.exists())
+def room(directory: Path) -> Room:
+    """Looks at the disk where a directory is, or would be made."""
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    fault = None
     try:
         # By trying: root passes every permission check, also where no file can be made.
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
+        fault = error.strerror or str(error)
+    return Room(_free(existing), fault)
+
+
+def _free(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+def check(directory: Path, needed: int, task: str, place: str, margin: int = 0) -> None:
+    """Refuses before the first byte.
+
+    Args:
+        directory: what is filled, such as the cache; it need not exist.
+        needed: bytes still to come.
+        task: what needs them, such as `downloading owner/name`.
+        place: the option or variable that names another directory.
+        margin: bytes to leave free.
+
+    Raises:
+        UserError: they do not fit with the margin, or the directory cannot be written.
+    """
+    disk = room(directory)
+    if disk.fault:
         raise UserError(
-            f"{directory} cannot be written ({error.strerror}), and {purpose.doing} {model} needs it; set "
-            f"{purpose.place} to a writable directory",
-            FAILURE,
-        ) from error
-    free = shutil.disk_usage(existing).free
-    if needed and free < needed + MARGIN:
-        raise UserError(
-            f"the disk is too full: {model} needs {gb(needed)} more and {gb(MARGIN)} to spare "
-            f"in {directory}, where {gb(free)} are free; make room, or set {purpose.place} to a larger disk",
+            f"{directory} cannot be written ({disk.fault}), and {task} needs it; set {place} to a writable "
+            "directory",
             FAILURE,
         )
+    if needed and disk.free < needed + margin:
+        spare = f" and {gb(margin)} to spare" if margin else ""
+        raise UserError(
+            f"the disk is too full: {task} needs {gb(needed)} more{spare} in {directory}, where "
+            f"{gb(disk.free)} are free; make room, or set {place} to a larger disk",
+            FAILURE,
+        )
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a directory is filled for, as messages say it.
+
+    Args:
+        done: the verb, such as `downloaded`.
+        place: the option or variable that names another directory.
+    """
+
+    done: str
+    place: str
+
+
+DOWNLOAD = Purpose("downloaded", "HF_HOME")
 
 
 def fault(error: OSError, directory: Path, model: str, purpose: Purpose = DOWNLOAD) -> UserError:

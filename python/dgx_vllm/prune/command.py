@@ -24,7 +24,7 @@ from dgx_vllm.util.messages import say
 #: They say how the weights are stored, and are written when the weights are.
 _LAST = ("hf_quant_config.json", "config.json")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-_PURPOSE = disk_space.Purpose("pruning", "pruned", "OUT")
+_PURPOSE = disk_space.Purpose("pruned", "OUT")
 _STOPPED = "dgx-vllm: stopped by SIGTERM; complete files are kept, and the same command resumes from there"
 
 
@@ -78,7 +78,7 @@ def prune(
     missing = {name: path for name, path in files.items() if not destination.has(name)}
     size = sum(path.stat().st_size for path in files.values())
     needed = sum(path.stat().st_size for path in missing.values())
-    disk_space.check(out, needed, model, _PURPOSE)
+    disk_space.check(out, needed, f"pruning {model}", _PURPOSE.place, disk_space.MARGIN)
     try:
         with (
             sigterm.on_sigterm(_STOPPED),

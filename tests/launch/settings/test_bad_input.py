@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-from dgx_vllm.host import caches
+from dgx_vllm.host import caches, disk_space
 from dgx_vllm.host.machine import GIB, Machine
 from dgx_vllm.launch.checks import preflight
 from dgx_vllm.launch.endpoint import Endpoint, Ready
@@ -468,15 +468,15 @@ def test_a_cuda_build_without_a_gpu(dgx_vllm: Run, checkpoint: Path, spark: Mach
 
 
 def test_a_full_disk(dgx_vllm: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_free", lambda path: 100 * 2**20)
+    monkeypatch.setattr(disk_space, "_free", lambda path: 100 * 2**20)
     outcome = dgx_vllm("serve", str(checkpoint))
-    refused(outcome, "the disk is too full", "0.5 GiB", "0.1 GiB are free", "VLLM_CACHE_ROOT", status=1)
+    refused(outcome, "the disk is too full", "0.54 GB", "0.1 GB are free", "VLLM_CACHE_ROOT", status=1)
 
 
 def test_a_download_that_does_not_fit(dgx_vllm: Run, spark: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_free", lambda path: 20 * GIB)
+    monkeypatch.setattr(disk_space, "_free", lambda path: 20 * GIB)
     model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
-    refused(dgx_vllm("serve", model, on=spark), f"downloading {model} needs 44.0 GiB", "HF_HOME", status=1)
+    refused(dgx_vllm("serve", model, on=spark), f"downloading {model} needs 47.2 GB", "HF_HOME", status=1)
 
 
 def test_a_download_that_was_begun_needs_room_for_its_rest(
@@ -489,9 +489,9 @@ def test_a_download_that_was_begun_needs_room_for_its_rest(
         with (blobs / name).open("wb") as file:
             file.truncate(size)
     for free in (3, 5):
-        monkeypatch.setattr(preflight, "_free", lambda path, free=free: free * GIB)
+        monkeypatch.setattr(disk_space, "_free", lambda path, free=free: free * GIB)
         outcome = dgx_vllm("serve", model, on=spark, environ={"HF_HUB_CACHE": str(tmp_path / "hub")})
-        assert (f"the rest of {model} needs 4.0 GiB" in outcome.err) == (free == 3)
+        assert (f"the rest of {model} needs 4.3 GB more" in outcome.err) == (free == 3)
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])

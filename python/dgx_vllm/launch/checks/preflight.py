@@ -3,16 +3,14 @@
 import contextlib
 import errno
 import importlib.util
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dgx_vllm.checkpoints import file_formats
-from dgx_vllm.host import caches, driver
+from dgx_vllm.host import caches, disk_space, driver
 from dgx_vllm.host.machine import GIB, Machine
 from dgx_vllm.hub.cache_folder import Storage
 from dgx_vllm.launch.checks import address_hold, certificates, descriptors, needed_models
@@ -187,7 +185,7 @@ def _free_port(host: str, address: str, port: int) -> int | None:
 
 def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
     """Refuses to start where caches or a download would not fit, or could not be written."""
-    _check_room(caches.vllm(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
+    disk_space.check(caches.vllm(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
     where = launch.text("download-dir")
     target = Path(where).expanduser() if where else caches.hub(environ)
     for model in needed_models.repositories(launch):
@@ -197,40 +195,9 @@ def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
         # Without a profile the size is unknown here: ask for what the smallest useful model takes.
         whole = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
         begun = Storage(target, model).size
-        _check_room(
+        disk_space.check(
             target,
             max(whole - begun, 0),
             f"downloading {model}" if not begun else f"the rest of {model}",
             "--download-dir" if where else "HF_HOME",
         )
-
-
-def _check_room(directory: Path, needed: int, what: str, variable: str) -> None:
-    existing = directory
-    while not existing.exists():
-        existing = existing.parent
-    if not _writable(existing):
-        raise UserError(
-            f"{directory} cannot be written, and {what} needs it; set {variable} to a writable directory",
-            FAILURE,
-        )
-    free = _free(existing)
-    if free < needed:
-        raise UserError(
-            f"the disk is too full: {what} needs {needed / GIB:.1f} GiB in {directory}, where "
-            f"{free / GIB:.1f} GiB are free; make room, or set {variable} to a larger disk",
-            FAILURE,
-        )
-
-
-def _writable(directory: Path) -> bool:
-    """By trying: root passes every permission check, also where no file can be made."""
-    try:
-        with tempfile.TemporaryFile(dir=directory):
-            return True
-    except OSError:
-        return False
-
-
-def _free(directory: Path) -> int:
-    return shutil.disk_usage(directory).free
