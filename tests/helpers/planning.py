@@ -1,10 +1,11 @@
 """Checkpoints of an architecture without a name, and what `plan` says of them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from dgx_vllm.plan import model, outlook, report, source
+import msgspec
+
+from dgx_vllm.plan import as_json, model, outlook, source
 from dgx_vllm.plan.outlook import Wish
 
 BASE: dict[str, Any] = {
@@ -22,7 +23,7 @@ BASE: dict[str, Any] = {
 def planned(directory: Path) -> dict[str, Any]:
     """What `dgx-vllm plan --json` prints."""
     found = model.understand(source.find(str(directory), {}))
-    return json.loads(json.dumps(report.as_json(outlook.of(found, None, Wish(10**11, "given")))))
+    return msgspec.to_builtins(as_json.document(outlook.of(found, None, Wish(10**11, "given"))))
 
 
 def weights(plan: dict[str, Any], draft: bool) -> int:

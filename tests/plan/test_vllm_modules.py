@@ -23,7 +23,7 @@ from vllm.v1.kv_cache_interface import (
 from vllm_modules import SERVED, UnbuiltError
 
 from dgx_vllm.formats import tensor_roles
-from dgx_vllm.plan import cache, families, model, outlook, report, source, weights
+from dgx_vllm.plan import as_json, cache, families, model, outlook, source, weights
 from dgx_vllm.plan.architecture import Unknown
 from dgx_vllm.plan.cache import Options
 from dgx_vllm.plan.outlook import Wish
@@ -123,7 +123,7 @@ def test_the_planner_counts_what_vllm_builds(built: Built, tmp_path: Path) -> No
         assert bool(kept.state_bytes) == bool(built.states)
         if found.known:
             assert (kept.token_bytes, kept.token_bytes + kept.window_bytes) == (built.full, built.kept)
-    assert report.as_json(outlook.of(found, None, Wish(10**12, "given")))["exact"]
+    assert as_json.document(outlook.of(found, None, Wish(10**12, "given"))).exact
 
     if found.known:
         planned = families.read("model", built.config).tensors

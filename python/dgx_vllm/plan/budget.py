@@ -32,7 +32,7 @@ class Budget:
     @property
     def offloaded(self) -> int:
         """Bytes of the overhead that hold what the KV cache drops."""
-        return sum(each.bytes for each in self.overheads if each.what == OFFLOADED)
+        return sum(each.bytes for each in self.overheads if each.name == OFFLOADED)
 
     @property
     def cache(self) -> int:

@@ -11,6 +11,7 @@ from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host import machine, meminfo
 from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source
 from dgx_vllm.plan.acceptance import parse as parse_acceptance
+from dgx_vllm.plan.as_json import document
 from dgx_vllm.plan.draft_limits import risk
 from dgx_vllm.plan.outlook import Wish
 from dgx_vllm.util import amounts
@@ -92,7 +93,7 @@ def plan(
     if plot:
         chart.draw(planned, plot)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(report.as_json(planned)), indent=1).decode())
+        print(msgspec.json.format(msgspec.json.encode(document(planned)), indent=1).decode())
     else:
         console = Console(highlight=False)
         # Piped into a file or a pager, a table keeps its lines whole.

@@ -33,17 +33,17 @@ COMPILE_JOB = 8 * GIB
 
 @dataclass(frozen=True)
 class Overhead:
-    """Memory that something takes.
+    """Memory beyond weights and KV cache.
 
     Args:
-        what: it.
+        name: what uses it.
         bytes: how much.
-        why: where the figure is from.
+        source: the origin of the figure.
     """
 
-    what: str
+    name: str
     bytes: int
-    why: str
+    source: str
 
 
 def reserve(platform: Platform) -> int:

@@ -1,17 +1,13 @@
 """Report: the plan as tables and as JSON."""
 
-from typing import Any
-
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dgx_vllm.plan import gb10
-from dgx_vllm.plan.architecture import Unknown
+from dgx_vllm.plan.as_json import unknown
 from dgx_vllm.plan.budget import Budget
-from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook
 from dgx_vllm.util.amounts import GB, MB, gb
 
@@ -35,7 +31,7 @@ def show(outlook: Outlook, console: Console) -> None:
                 "Layers without a stated window are assumed to keep every token."
             )
         )
-    for each in _unknown(model):
+    for each in unknown(model):
         console.print(Text(f"unknown: {each}. The config does not say."))
     if model.sparsity:
         console.print(
@@ -68,102 +64,6 @@ def refusal(budget: Budget, cache: int) -> str:
         f"+ reserve {gb(budget.reserve)} + KV cache {gb(cache)}, and {gb(budget.available)} are "
         f"available ({budget.origin})"
     )
-
-
-def as_json(outlook: Outlook) -> dict[str, Any]:
-    """The same as plain values: bytes, tokens, tokens per second."""
-    model, budget, kept = outlook.model, outlook.budget, outlook.cache
-    return {
-        "model": model.name,
-        "architecture": model.architecture.family,
-        "quantization": model.quantization,
-        "exact": model.exact,
-        "known": model.known,
-        "unknown": _unknown(model),
-        "dtype": model.architecture.dtype,
-        "experts": model.architecture.experts,
-        "experts_per_token": model.architecture.experts_per_token,
-        "sparsity": msgspec.to_builtins(model.sparsity),
-        "weights": [
-            {
-                "part": str(each.part),
-                "precision": each.precision,
-                "draft": each.draft,
-                "parameters": each.parameters,
-                "bytes": each.bytes,
-            }
-            for each in model.weights
-        ],
-        "cache": {
-            "dtype": outlook.options.cache_dtype,
-            "at_most": not model.known,
-            "bytes_per_token": kept.token_bytes if kept else None,
-            "window_bytes_per_token": kept.window_bytes if kept else None,
-            "window": kept.window if kept else None,
-            "state_bytes_per_sequence": kept.state_bytes if kept else None,
-            "block_bytes": kept.block_bytes if kept else None,
-        },
-        "memory": {
-            "available": budget.available,
-            "origin": budget.origin,
-            "reserve": budget.reserve,
-            "weights": budget.weights,
-            "overheads": [{"what": o.what, "bytes": o.bytes, "why": o.why} for o in budget.overheads],
-            "kv_cache": budget.cache,
-            "fits": [
-                {"context": row.context, "sequence_bytes": row.sequence_bytes, "sequences": row.sequences}
-                for row in outlook.rows
-            ],
-        },
-        "decode": _decode(outlook) if outlook.steps else None,
-    }
-
-
-def _decode(outlook: Outlook) -> dict[str, Any]:
-    return {
-        "predicted": True,
-        "device": "GB10",
-        "bandwidth": gb10.READ_PEAK,
-        "overhead_seconds_per_layer": outlook.steps[0].overhead,
-        "context": outlook.steps[0].context,
-        "bytes_by_part": [
-            {"part": each.part, "precision": each.precision, "bytes": round(each.bytes)}
-            for each in outlook.steps[0].traffic
-        ],
-        "batches": [
-            {
-                "batch": step.batch,
-                "bytes": round(step.bytes),
-                "experts": round(step.experts, 2),
-                "bytes_only_tokens_per_second": round(step.ceiling(), 2),
-                "tokens_per_second": round(step.expected(), 2),
-            }
-            for step in outlook.steps
-        ],
-        "drafts": [
-            {
-                "drafts": each.drafts,
-                "accepted": each.accepted,
-                "bytes": round(each.steps[0].bytes),
-                "bytes_only_tokens_per_second": round(each.steps[0].ceiling(each.accepted), 2),
-                "tokens_per_second": round(each.speeds[0], 2),
-                "batches": [
-                    {"batch": step.batch, "tokens_per_second": round(speed, 2)}
-                    for step, speed in zip(each.steps, each.speeds, strict=True)
-                ],
-            }
-            for each in outlook.drafting
-        ],
-        "best_drafts": [
-            {"batch": batch, "drafts": drafts}
-            for batch, drafts in zip(DRAFT_BATCHES, outlook.best_drafts, strict=False)
-        ],
-    }
-
-
-def _unknown(model: Model) -> list[str]:
-    """What the config does not tell, in the order in which `Unknown` lists it."""
-    return [str(each) for each in Unknown if each in model.architecture.unknown]
 
 
 def _billions(outlook: Outlook) -> str:
@@ -258,7 +158,7 @@ def _memory(outlook: Outlook) -> Table:
         source += f"; with the MTP layers, for {count} draft{'s' * (count > 1)}"
     table.add_row("weights", f"-{_gb(budget.weights)}", source)
     for each in budget.overheads:
-        table.add_row(each.what, f"-{_gb(each.bytes)}", each.why)
+        table.add_row(each.name, f"-{_gb(each.bytes)}", each.source)
     table.add_section()
     table.add_row("left for the KV cache", _gb(budget.cache), "")
     return table
