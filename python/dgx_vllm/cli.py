@@ -43,8 +43,8 @@ def root(
 
 
 def main() -> None:
-    """Runs the command line; whatever is the user's to mend is one line on standard error."""
-    # Rich would end with status 1 where whoever reads has gone.
+    """Runs the command line; anything that the user must fix is one line on standard error."""
+    # Rich would end with status 1 if the reader of the output has gone.
     Console.on_broken_pipe = _raise  # type: ignore[method-assign, assignment]
     try:
         status: Any = app(standalone_mode=False, prog_name="dgx-vllm")

@@ -31,7 +31,7 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers. The body is not read: whoever is refused must not cost memory."""
+        """Answers. The body is not read: a refused client must not cost memory."""
         if scope["type"] == "websocket":
             await self._close(scope, send)
             return

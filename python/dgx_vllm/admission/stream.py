@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 RETRY_SECONDS = 10
-# What a client may wait for the first line: an engine that takes its time is no error.
+# What a client may wait for the first line: a slow engine is not an error.
 HOLD_SECONDS = 1.0
 _ERROR = re.compile(rb"(?:event: error\n)?data: ?(\{.*\})\n\n", re.DOTALL)
 _STATUSES = {

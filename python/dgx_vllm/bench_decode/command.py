@@ -38,7 +38,7 @@ _SERVES_OWN = {option.flag for option in option_table.load()}
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be measured.
+    """What to measure.
 
     Args:
         model: as for `serve`; with `dummy` the name of a shape as well.
@@ -77,7 +77,7 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
         what was measured.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     here = machine.detect()
     variants = variant.chosen(wish.variants, here.platform)

@@ -31,7 +31,7 @@ class Kernel(msgspec.Struct, frozen=True):
     """A kernel by its name.
 
     Args:
-        name: as the profiler has it.
+        name: the profiler's name for it.
         part: see parts.toml.
         launches: of one step.
         us: microseconds of one step in which it ran; time in which several ran is divided among them.
@@ -74,7 +74,7 @@ class Rate(msgspec.Struct, frozen=True):
     Args:
         sequences: how many.
         tokens_per_second: of all of them, the median of the repeats.
-        step_ms: milliseconds of a step, likewise; with drafts a step yields more than one token.
+        step_ms: milliseconds of a step, in the same order; with drafts a step yields more than one token.
         all_step_ms: of each repeat.
         tokens_per_step: what a step yielded for each sequence.
         accepted: drafts that were taken and drafts that were made; None without drafts.

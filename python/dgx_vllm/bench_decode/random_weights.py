@@ -1,7 +1,7 @@
 """Weights: random ones of a plausible size, in every format that NVFP4 checkpoints hold.
 
 vLLM's own dummy loader leaves packed FP4 as the memory was, zeros on a fresh GPU, and block scales near zero:
-activations vanish, and power and clocks are not those of a model. This one is vLLM's, and then fills anew.
+activations vanish, and power and clocks are not those of a model. This one is vLLM's, and then fills again.
 
 vLLM's workers import this as the worker extension that `run` names, which registers the load format.
 """

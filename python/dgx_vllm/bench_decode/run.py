@@ -167,5 +167,5 @@ def _arguments(words: Sequence[str]) -> Path:
     return Path(path)
 
 
-if __name__ == "__main__":  # vLLM starts its engine by importing this anew
+if __name__ == "__main__":  # vLLM starts its engine by importing this again
     main(_arguments(sys.argv[1:]))

@@ -65,7 +65,7 @@ def parse(text: str) -> Variant:
     """The variant that `NAME` or `NAME=OPTIONS` stands for.
 
     Raises:
-        UserError: an unknown name without options, or words that are no options.
+        UserError: an unknown name without options, or words that are not options.
     """
     name, equals, options = text.partition("=")
     if not _NAME.fullmatch(name):

@@ -37,7 +37,7 @@ def bench_kernels(
         file: where to write the rows as JSON.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     wanted = list(shapes.SHAPES.values()) if named is None else shapes.parse(named)
     counts, beside = _counts(tokens), _peers(peers)

@@ -182,7 +182,7 @@ class Prepared:
         self.weights = weights
         self.expert_bytes, self.shared_bytes = weights.routed.bytes_each, weights.shared.bytes_each
         e, s = weights.routed, weights.shared
-        # The first product is chosen by the tokens, as its input has them, or by their slots.
+        # The first product is chosen by the number of tokens in its input, or by their slots.
         slots = [*tokens, *(each * shape.top_k for each in tokens)]
         self.routed = Matrices(e.w13, e.s13, e.g13, 2, slots), Matrices(e.w2, e.s2, e.g2, 1, slots)
         self.shared = (

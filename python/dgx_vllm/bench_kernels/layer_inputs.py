@@ -58,7 +58,7 @@ def independent(layers: int, tokens: int, shape: Moe, generator: torch.Generator
 
 
 def draw(shape: Moe, tokens: int, layers: int, *, overlap: bool, device: str = "cuda") -> list[Inputs]:
-    """Inputs of `layers` layers: the same ones for the same arguments, whoever is measured on them."""
+    """Inputs of `layers` layers: the same arguments give the same inputs to every implementation."""
     ids = (independent if overlap else distinct)(layers, tokens, shape, torch.Generator().manual_seed(tokens))
     generator = torch.Generator(device).manual_seed(tokens)
 

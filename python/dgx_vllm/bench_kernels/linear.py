@@ -1,4 +1,4 @@
-"""Measuring dense projections: linear_decode, and Marlin's product beside it."""
+"""Measuring dense projections: linear_decode, compared with Marlin's product."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial

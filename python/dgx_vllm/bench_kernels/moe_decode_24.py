@@ -35,7 +35,7 @@ def keep_two(packed: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class SparseExperts:
-    """Experts of 2:4, as a checkpoint has them and in tiles."""
+    """Experts of 2:4, in a checkpoint's layout and in tiles."""
 
     def __init__(self, dense: Experts) -> None:
         generator = torch.Generator(dense.w13.device).manual_seed(11)
@@ -99,7 +99,7 @@ class Prepared:
 
 
 class Nothing:
-    """Of sizes that are no whole tiles."""
+    """The refusal of sizes that are not whole tiles."""
 
     weights = None
     expert_bytes = shared_bytes = 0

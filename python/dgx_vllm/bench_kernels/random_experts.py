@@ -27,7 +27,7 @@ def swizzle(scales: Tensor) -> Tensor:
 
 
 class Experts:
-    """Gate and up (w13: gate rows first), then down (w2), as a checkpoint has them.
+    """Gate and up (w13: gate rows first), then down (w2), in a checkpoint's layout.
 
     Attributes:
         w13, w2: uint8 [count, 2 * intermediate, hidden / 2] and [count, hidden, intermediate / 2].

@@ -47,7 +47,7 @@ def parse(text: str) -> list[Shape]:
     """The shapes that a comma-separated list names, by name or by a MoE layer's five sizes.
 
     Raises:
-        UserError: there is no such shape, or the kernels do not take it.
+        UserError: the shape is unknown, or the kernels do not take it.
     """
     return [_shape(name.strip()) for name in text.split(",")]
 

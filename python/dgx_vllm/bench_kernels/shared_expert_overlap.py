@@ -1,4 +1,4 @@
-"""Fork: the routed experts, and the shared one behind or beside them."""
+"""Fork: the routed experts, and the shared one after or next to them."""
 
 from collections.abc import Callable
 
@@ -46,7 +46,7 @@ def ways(
     shared: Callable[[], Callable[[], Tensor]] | None,
     gate: Tensor,
 ) -> list[Fork]:
-    """The layer behind and beside; without a shared expert there is one way.
+    """The layer in both ways, after and next to; without a shared expert there is one way.
 
     Args:
         routed, shared: make the parts; each way has its own, since they hold buffers.

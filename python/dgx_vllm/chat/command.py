@@ -39,7 +39,7 @@ def chat(
         verbose: say how many tokens an answer had.
 
     Raises:
-        UserError: whatever is the user's to mend, and whatever the server refuses.
+        UserError: anything that the user must fix, and whatever the server refuses.
     """
     piped = not sys.stdin.isatty() if prompt is None else _holds_a_text()
     question = "\n\n".join(filter(None, [prompt, sys.stdin.read().strip() if piped else None]))

@@ -25,7 +25,7 @@ class Target:
     """A server that answers.
 
     Args:
-        client: asks it; whoever has the target closes it.
+        client: asks it; the target's owner closes it.
         where: its address.
         model: the name to ask for.
     """

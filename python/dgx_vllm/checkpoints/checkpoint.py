@@ -40,7 +40,7 @@ def check(
     Args:
         model: a directory.
         weights: whether the weights are looked at too; not for `--load-format dummy`.
-        tokenizer: whether there must be one beside them.
+        tokenizer: whether the directory must hold one, too.
         reading: how vLLM is told to read it.
         config: whether there must be a config; not where --hf-config-path names another place for it.
 
@@ -79,7 +79,7 @@ def names(directory: Path) -> frozenset[str]:
     if not any(
         (directory / name).is_file() for name in (file_formats.HF_CONFIG, file_formats.MISTRAL_CONFIG)
     ):
-        # It is no checkpoint, and may be a whole disk.
+        # It is not a checkpoint, and may be a whole disk.
         return frozenset(path.name for path in directory.iterdir() if path.is_file())
     return frozenset(
         str(path.relative_to(directory))

@@ -23,7 +23,7 @@ class Fields:
         """A count, by the first of `names` that is there.
 
         Raises:
-            UserError: none is there and there is no default, or the value is no whole number from 0 on.
+            UserError: none is there and there is no default, or the value is not a whole number from 0 on.
         """
         value = self._first(names)
         if value is None:
@@ -38,7 +38,7 @@ class Fields:
         return value
 
     def found(self, *names: str) -> int | None:
-        """A size, by the first of `names` that is there; None where there is none, or it is no size."""
+        """A size, by the first of `names` that is there; None where there is none, or it is not a size."""
         value = self._first(names)
         if isinstance(value, list) and value and all(isinstance(each, int) for each in value):
             value = max(value)  # one for each layer

@@ -80,7 +80,7 @@ def for_command(word: str, commands: Iterable[str]) -> str:
 
 
 def for_option(word: str) -> str:
-    """What to say to an option in front of the command; empty where it is no flag of `serve`."""
+    """What to say to an option in front of the command; empty where it is not a flag of `serve`."""
     flag = flags.load().get(word.partition("=")[0])
     return f"put it after the command: dgx-vllm serve {flag.names[0]}" if flag else ""
 

@@ -122,7 +122,7 @@ def sequence(rng: random.Random) -> str:
     return rng.choice((" ", ", ")).join(items)
 
 
-#: Kinds of neighbours, the larger ones more often: every single answer is to be asked for.
+#: Kinds of neighbours, the larger ones more often: every single answer must be asked for.
 _ORDERS: tuple[Sequence[str], ...] = (DAYS, *[MONTHS] * 2, *[LETTERS] * 2, *[_NUMBERS] * 3)
 
 

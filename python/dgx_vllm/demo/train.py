@@ -4,7 +4,7 @@
 
 Two phases with fixed seeds: float32 weights first, then quantization-aware fine-tuning, in which every
 forward pass sees the weights as the checkpoint will hold them (NVFP4 or bfloat16), so that greedy text
-survives quantization. The MTP head is trained beside the model throughout, drafting two tokens. At the end
+survives quantization. The MTP head is trained with the model throughout, drafting two tokens. At the end
 stands the accuracy of each task before and after quantization.
 
 The committed checkpoint is one such run: 395 s on one H100 with torch 2.11. The seed fixes the data and the

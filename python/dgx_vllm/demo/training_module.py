@@ -10,7 +10,7 @@ from dgx_vllm.demo.model_config import model_config
 from dgx_vllm.demo.mtp import MtpHead
 from dgx_vllm.demo.quantized import checkpoint_parameters
 
-#: How much the first and the second draft count in the loss, beside the next token's 1.
+#: How much the first and the second draft count in the loss, where the next token counts 1.
 DRAFT_WEIGHTS = (0.4, 0.3)
 #: How much an even use of the experts counts.
 BALANCE_WEIGHT = 0.01

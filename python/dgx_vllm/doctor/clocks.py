@@ -19,7 +19,7 @@ _HARMFUL = {
 }
 
 # A Spark whose USB-C power contract has gone wrong stays near 800 MHz and 20 W under load, where a healthy
-# one runs at 2280 MHz and 92 W, and NVML gives no reason. Taking it off the mains mended it, a restart did
+# one runs at 2280 MHz and 92 W, and NVML gives no reason. Taking it off the mains fixed it, a restart did
 # not (Blackwellboy/model-serving-minefield#55, measured; hasso5703/dgx-spark-qwen38#8 saw 695-890 MHz).
 _STUCK_MHZ = 1000
 _BUSY_PERCENT = 50

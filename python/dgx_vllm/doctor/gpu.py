@@ -73,7 +73,7 @@ def _gpu(place: Place, gpu: Gpu | str) -> Finding:
     data = {"count": 0, "reason": gpu}
     if place.vllm is not None and place.vllm.platform == "cuda":
         return Finding(_AREA, "GPU", Status.FAIL, f"no NVIDIA GPU here ({gpu})", _INSTALL, data)
-    # Nothing is amiss: it is the build for machines without one.
+    # Nothing is wrong: it is the build for machines without one.
     value = "no NVIDIA GPU here; the CPU build serves the demo without, models need a CUDA build and a GPU"
     return Finding(_AREA, "GPU", Status.OK, value, data=data)
 

@@ -124,7 +124,7 @@ def _handover(place: Place, info: dict[str, int], unified: bool) -> list[Finding
     """Kexec handover (KHO): kernels that keep memory for the next kernel and forget that it is in use.
 
     Seen on Sparks with the kernels 7.0.0-1019 and 7.0.0-31: CmaFree above CmaTotal, 26 GiB less memory, and
-    NCCL cannot register its own. kho=off mended it, and so did 6.17.0-1032
+    NCCL cannot register its own. kho=off fixed it, and so did 6.17.0-1032
     (MiaAI-Lab/DeepSeek-V4-Flash-DSpark#259, eugr/spark-vllm-docker#389, #392).
     """
     total, free = info.get("CmaTotal"), info.get("CmaFree")

@@ -29,7 +29,7 @@ def dump(examination: Examination) -> None:
 
 
 def screen(examination: Examination, console: Console) -> None:
-    """Prints the findings by area, each remedy below what it mends, and the sum of it all.
+    """Prints the findings by area, each remedy below its fault, and a summary.
 
     Args:
         examination: what was found.

@@ -35,7 +35,7 @@ def evaluate(
         as_json: JSON instead of tables.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     if dense_dtype == "bf16" and against is None:
         raise UserError("there is nothing to measure; give --dense-dtype fp8, or --against CHECKPOINT")

@@ -94,7 +94,7 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
         text: UTF-8.
         out: the file that the run writes.
         tokens: of the text to look at.
-        what: is shown beside the progress.
+        what: is shown next to the progress.
 
     Raises:
         UserError: the model does not run here.

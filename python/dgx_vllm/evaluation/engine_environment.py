@@ -15,7 +15,7 @@ def prepared(environ: Mapping[str, str], checkpoint: Path) -> dict[str, str]:
 
     Args:
         environ: of this process.
-        checkpoint: the model's directory; compile jobs have to fit beside what it takes.
+        checkpoint: the model's directory; compile jobs must fit into what it leaves.
 
     Raises:
         OSError: vLLM's cache cannot be written.

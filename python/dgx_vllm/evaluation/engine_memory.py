@@ -15,7 +15,7 @@ CACHE_BYTES = 2**30
 
 
 def needed(checkpoint: Path, environ: Mapping[str, str]) -> int:
-    """Bytes: the weights as they are stored, the cache, and what vLLM takes beside them.
+    """Bytes: the weights as they are stored, the cache, and what else vLLM takes.
 
     Args:
         checkpoint: the model's directory.

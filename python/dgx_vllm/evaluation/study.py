@@ -6,7 +6,7 @@
 Of the demo and of `synthetic`. Excluded are all matrices that the checkpoint left in BF16 but embeddings,
 which are looked up, and routers and gates, which stay. For the predictions the rounded weights are written
 back in BF16, so that the weights alone differ; the last rows are `--dense-dtype` as it is served. What the
-least of changes does is there as well: every value moved to a BF16 value beside it, which too sends tokens
+least of changes does is there as well: every value moved to a neighbouring BF16 value, which too sends tokens
 that are near the border of two experts elsewhere.
 """
 
@@ -43,7 +43,7 @@ def excluded(module: str, stored: Stored) -> bool:
 
 
 def _moved(_: Iterator[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Each value becomes one of BF16's beside it, by a coin."""
+    """Each value becomes one of its two neighbours in BF16, by a coin."""
     generator = torch.Generator().manual_seed(0)
 
     def moved(rows: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ def quantize(weight: Tensor) -> Fp8Tensor:
 
 
 def room(weight: Tensor) -> int:
-    """Bytes that `quantize` takes beside the weight: its result, and what it works on."""
+    """Bytes that `quantize` needs in addition to the weight: its result, and what it works on."""
     rows, columns = weight.shape
     return rows * (columns + 4) + _CHUNK_BYTES * max(min(_CHUNK, rows * columns), columns)
 

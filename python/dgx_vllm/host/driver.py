@@ -51,7 +51,7 @@ _VERSION = re.compile(r"libcuda\.so\.(\d{3,}(?:\.\d+)+)")
 _KERNEL_VERSION = re.compile(r"^NVRM version:.*?\s(\d{3,}(?:\.\d+)+)\s", re.MULTILINE)
 _OWN = re.compile(r"lib(cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[a-z0-9-]+|dxcore|nvdxgdmal)\.so(\.\d+)*")
 _UNVERSIONED = "libnvidia-nvvm70.so.4"
-# WSL's libraries carry no version; libnvidia-container, which is not the driver's, may lie beside such ones.
+# WSL's libraries carry no version; libnvidia-container, which is not the driver's, may lie next to them.
 _WSL = re.compile(
     r"lib(cuda|cudadebugger|nvcuvid|dxcore|nvdxgdmal|nvidia-(ml|nvvm|nvvm70|gpucomp|ptxjitcompiler|tileiras|"
     r"encode|opticalflow))\.so.*"
@@ -196,10 +196,10 @@ def link(driver: Driver, environ: Mapping[str, str]) -> Path:
 
 
 def reaching(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` as a process has it that finds the driver's libraries; makes the links.
+    """The environment in which a process finds the driver's libraries; makes the links.
 
     Returns:
-        A copy as it is where there is no driver.
+        An unchanged copy if there is no driver.
 
     Raises:
         OSError: vLLM's cache cannot be written.

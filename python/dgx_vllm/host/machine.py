@@ -103,7 +103,7 @@ def detect() -> Machine:
 
 
 def vllm_build() -> Vllm:
-    """The vLLM beside this package.
+    """The vLLM that is installed with this package.
 
     Raises:
         UserError: there is none.

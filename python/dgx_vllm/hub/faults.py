@@ -1,4 +1,4 @@
-"""Faults: which errors of a download another attempt may mend, and what to do about the others."""
+"""Faults: which errors of a download another attempt may fix, and what to do about the others."""
 
 import re
 from json import JSONDecodeError
@@ -45,7 +45,7 @@ REMOTE = (
 
 
 def lasting(error: Exception, model: str, revision: str) -> UserError | None:
-    """What the user has to mend; None if another attempt may succeed.
+    """What the user must fix; None if another attempt may succeed.
 
     Statuses: 2 where the same command can never succeed (name, token, licence), 1 for the rest.
     """

@@ -25,7 +25,7 @@ class File:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is to be on disk.
+    """What must be on disk.
 
     Args:
         model: the Hugging Face id.

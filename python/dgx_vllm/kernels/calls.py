@@ -34,7 +34,7 @@ def moe_decode(
 
     Raises:
         ValueError, TypeError: a shape, type, device, stride or alignment that the kernel does not take.
-        dgx_vllm.kernels.NoLibraryError: there is no library.
+        dgx_vllm.kernels.NoLibraryError: the library is missing.
     """
     kernels = library.load()
     workspace = _workspace(kernels, x.device, routing, routed, shared)
@@ -55,7 +55,7 @@ def linear_decode_fp8(out: Tensor, x: Tensor, weight: Tensor, scale: Tensor, bia
 
     Raises:
         ValueError, TypeError: a shape, type, device, stride or alignment that the kernel does not take.
-        dgx_vllm.kernels.NoLibraryError: there is no library.
+        dgx_vllm.kernels.NoLibraryError: the library is missing.
     """
     abi.linear_decode_fp8(out, x, weight, scale, bias)(library.load())
 
@@ -75,7 +75,7 @@ def linear_decode_nvfp4(
 
     Raises:
         ValueError, TypeError: a shape, type, device, stride or alignment that the kernel does not take.
-        dgx_vllm.kernels.NoLibraryError: there is no library.
+        dgx_vllm.kernels.NoLibraryError: the library is missing.
     """
     abi.linear_decode_nvfp4(out, x, weight, _bytes(scale), global_scale, bias)(library.load())
 
@@ -92,7 +92,7 @@ def moe_decode_24(out: Tensor, x: Tensor, routed: ExpertTiles, routing: Routing,
 
     Raises:
         ValueError, TypeError: a shape, type, device, stride or alignment that the kernel does not take.
-        dgx_vllm.kernels.NoLibraryError: there is no library.
+        dgx_vllm.kernels.NoLibraryError: the library is missing.
     """
     kernels = library.load()
     workspace = _workspace(kernels, x.device, routing, routed, None)
@@ -113,7 +113,7 @@ def compress_24(weight: Tensor, scale: Tensor, halves: bool) -> Tensor:
     Raises:
         ValueError: a group of four has more than two values other than zero; it says where and how many.
             Also as `moe_decode`.
-        dgx_vllm.kernels.NoLibraryError: there is no library.
+        dgx_vllm.kernels.NoLibraryError: the library is missing.
     """
     compressed = weight.new_empty(tiles.shape(weight))
     violations = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)

@@ -34,7 +34,7 @@ class Architectures:
 
     Args:
         cubins: machine code by architecture, such as sm_120f; sm_120? where its suffix is not known.
-        ptx: PTX by architecture, likewise, such as compute_80 and compute_90a.
+        ptx: PTX by architecture, in the same way, such as compute_80 and compute_90a.
     """
 
     cubins: Counter[str] = field(default_factory=Counter)

@@ -16,11 +16,11 @@ Name = Literal["kernels", "bounds"]
 
 
 class NoLibraryError(Exception):
-    """There is no library here; the message says where it was looked for."""
+    """The library is missing; the message says where it was looked for."""
 
 
 def find(name: Name = "kernels") -> Path:
-    """The library's path: the one that its variable names, else the one beside this file.
+    """The library's path: the one that its variable names, else the one next to this file.
 
     Raises:
         NoLibraryError: it is not there.

@@ -124,7 +124,7 @@ class Ready:
         endpoint: where.
         model: the name to ask for.
         first_token: seconds that the first completion took, None if the model generates no text.
-        curl: a shell line that asks for a completion, None likewise.
+        curl: a shell line that asks for a completion, or None.
         fault: why no token could be had of a server whose /health answers, None where one could.
     """
 
@@ -161,7 +161,7 @@ def asks_for_certificates(launch: Launch) -> bool:
 
 
 def requests(model: str, example: str, max_tokens: int) -> tuple[Request, ...]:
-    """A chat completion; a plain one, for models without a chat template; one for want of a tokenizer."""
+    """A chat completion; a plain one, for models without a chat template; one without a tokenizer."""
     asked = {"model": model, "max_tokens": max_tokens}
     return (
         Request("/v1/chat/completions", {**asked, "messages": [{"role": "user", "content": example}]}),

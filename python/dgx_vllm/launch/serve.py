@@ -53,7 +53,7 @@ def serve(
         The exit status.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     if options.as_json and not options.dry_run:
         raise UserError("--json is for --dry-run; a running server's state is in `dgx-vllm status --json`")
@@ -79,7 +79,7 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     """What would be run, with the model looked at as far as it is here.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     request = _request(words, environ, options, here)
     import_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback

@@ -43,7 +43,7 @@ def parse(text: str) -> Acceptance:
     """From words such as `0.84,0.58`.
 
     Raises:
-        UserError: they are no such shares.
+        UserError: they are not shares of that form.
     """
     try:
         shares = tuple(float(word) for word in text.split(","))

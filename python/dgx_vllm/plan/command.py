@@ -55,7 +55,7 @@ def plan(
         plot: a picture's file, .svg or .png.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     if plot:
         chart.check(plot)

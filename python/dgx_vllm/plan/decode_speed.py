@@ -40,7 +40,7 @@ class Step:
         traffic: what moves, by part.
         experts: distinct routed experts expected per layer, 0 without experts.
         layers: decoder layers run, those of drafts included.
-        overhead: seconds a layer beside reading its bytes.
+        overhead: seconds per layer in addition to reading its bytes.
     """
 
     batch: int
@@ -62,7 +62,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """The same with what is taken beside its bytes, scaled by layers."""
+        """The same with the time in addition to reading bytes, scaled by layers."""
         return self.least_seconds + self.layers * self.overhead
 
     def ceiling(self, accepted: float = 1.0) -> float:

@@ -17,7 +17,7 @@ PUBLISHED_TOKENS_PER_SECOND = 42.0
 PUBLISHED_BYTES = 4249e6
 PUBLISHED_LAYERS = 48
 
-#: Seconds per layer and step beside reading at the peak: launches, sampling, kernels that stay below it.
+#: Seconds per layer and step besides reading at the peak: launches, sampling, kernels that stay below it.
 #: One figure determines it: a calibration and no law; other models and newer kernels may need less.
 OVERHEAD_PER_LAYER = (1 / PUBLISHED_TOKENS_PER_SECOND - PUBLISHED_BYTES / READ_PEAK) / PUBLISHED_LAYERS
 

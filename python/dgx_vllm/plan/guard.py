@@ -107,7 +107,7 @@ class Verdict:
 
     Args:
         budget: how the memory is divided.
-        cache: the KV cache's bytes, None where vLLM must size it, for want of knowledge.
+        cache: the KV cache's bytes, None where vLLM must size it, because its form is unknown.
         arithmetic: one line that says how that came about.
         refusal: why the server must not start, None if it may.
     """

@@ -21,7 +21,7 @@ class AttentionShape:
         heads: query heads.
         kv_heads: key/value heads.
         head_size: numbers in a head.
-        gated: whether q_proj yields a gate beside each query (Qwen3-Next, Qwen3.5).
+        gated: whether q_proj yields a gate with each query (Qwen3-Next, Qwen3.5).
         qkv_bias, out_bias: biases.
         norms: whether queries and keys are normalized, head by head.
         sinks: whether each head has a sink (gpt-oss).

@@ -1,4 +1,4 @@
-"""Overheads: memory beside weights and KV cache. Estimates with their reasons; none measured on a GB10."""
+"""Overheads: memory for neither weights nor KV cache. Estimates with reasons; none measured on a GB10."""
 
 import math
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def reserve(platform: Platform) -> int:
 def of(
     platform: Platform, architecture: Architecture | None, batched_tokens: int, sequences: int
 ) -> tuple[Overhead, ...]:
-    """What serving takes beside weights and KV cache.
+    """What serving takes in addition to weights and KV cache.
 
     Args:
         platform: what serves.
@@ -93,7 +93,7 @@ def offloaded(size: str | None, backend: str | None) -> tuple[Overhead, ...]:
         backend: --kv-offloading-backend; None for vLLM's own. LMCache's memory is a server's of its own.
 
     Raises:
-        UserError: a size that is no buffer's.
+        UserError: a size that no buffer can have.
     """
     if size is None or backend == "lmcache":
         return ()

@@ -11,7 +11,7 @@ class Scales:
     Args:
         rows, columns: the block; 0 means all of them.
         bits: of one scale.
-        zero_bits: of the zero point beside it, if any.
+        zero_bits: of its zero point, if any.
     """
 
     rows: int
@@ -33,8 +33,8 @@ class Precision:
         name: as people call it.
         bits: of one element.
         scales: of blocks, channels or the whole matrix.
-        constants: bytes beside them, once per matrix: global and activation scales.
-        input_bytes: bytes per input beside them (GPTQ's group index).
+        constants: further bytes, once per matrix: global and activation scales.
+        input_bytes: further bytes per input (GPTQ's group index).
     """
 
     name: str

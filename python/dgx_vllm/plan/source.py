@@ -49,7 +49,7 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Re
     Args:
         model: a directory, a config.json, a profile's name or a Hugging Face id.
         environ: the process's environment, which says where the cache is.
-        fetch: whether the hub may be asked for what is not here.
+        fetch: whether the hub may be asked for missing files.
         reading: how vLLM is told to read it.
 
     Raises:

@@ -50,7 +50,7 @@ def prune(
         shared: whether shared experts are pruned too.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     _check_words(method, pattern, calibration)
     source = Source(model, environ)
@@ -117,7 +117,7 @@ def _check_place(directory: Path, out: Path) -> None:
 
 
 def _files(source: Source) -> dict[str, Path]:
-    """What is to be written, by its name in the destination: the shards first, config.json last."""
+    """What must be written, by its name in the destination: the shards first, config.json last."""
     shards = {path.name: path for path in source.shards}
     others: dict[str, Path] = {}
     for path in sorted(source.directory.rglob("*")):

@@ -1,7 +1,7 @@
 """Destination: the directory that a pruned checkpoint grows in.
 
 A file has its name once it is whole; config.json comes last, so that half a checkpoint is none to anybody. A
-record of what is being written lies beside the files, and only the same goes on from there.
+record of what is being written lies next to the files, and only the same goes on from there.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ class Destination:
 
     Args:
         path: the directory.
-        record: of what is to be written.
+        record: of what will be written.
 
     Raises:
         UserError: something else is there.

@@ -38,7 +38,7 @@ def evaluate(
         as_json: JSON instead of tables.
 
     Raises:
-        UserError: whatever is the user's to mend.
+        UserError: anything that the user must fix.
     """
     before, after = Source(model, environ), Source(pruned, environ)
     said = after.sparsity

@@ -1,4 +1,4 @@
-"""Shard: one safetensors file, copied with some of its tensors made anew.
+"""Shard: one safetensors file, copied with some of its tensors replaced.
 
 Pruned tensors have the size of those that they replace: the header stays as it is, and so does every offset.
 """

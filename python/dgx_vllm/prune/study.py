@@ -76,7 +76,7 @@ def ways(samples: Samples) -> dict[str, Callable[[Experts, Pattern], Experts]]:
 
     def refitted(before: Experts, pattern: Pattern) -> Experts:
         chosen = experts.by_rms(before, rms, pattern)
-        # Independent inputs of these sizes: nothing is spread, and scales and codes are fitted anew.
+        # Independent inputs of these sizes: nothing is spread, and scales and codes are fitted again.
         parts = zip(chosen.matrices, _sizes(chosen, samples.x), strict=True)
         pruned = [
             compensate(dequantize(m), m.weight_scale_2, torch.diag_embed(1 / s), pattern) for m, s in parts

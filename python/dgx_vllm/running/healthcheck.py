@@ -25,7 +25,7 @@ def check(ready_file: Path) -> str:
         ready_file: what `dgx-vllm serve --ready-file` writes.
 
     Raises:
-        UserError: there is no such server, or it does not answer within 5 s.
+        UserError: the server does not exist, or does not answer within 5 s.
     """
     endpoint = _endpoint(ready_file)
     where = endpoint.where

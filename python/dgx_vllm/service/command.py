@@ -49,7 +49,7 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
         wish: the options.
 
     Raises:
-        UserError: whatever is the user's to mend; nothing was written then.
+        UserError: anything that the user must fix; nothing was written then.
     """
     manager = install.of_user(environ) if wish.user else install.system()
     if wish.remove:
@@ -169,7 +169,7 @@ def _instance(given: Line, launch: Launch, environ: Mapping[str, str], wish: Wis
 
 
 def _configured(launch: Launch) -> str | None:
-    """The model that a file names, of --config or --environment-file: it is to be downloaded, too."""
+    """The model that a file names, of --config or --environment-file, which must be downloaded, too."""
     model = launch.settings["model"]
     return model.text if Source.ENVIRONMENT <= model.source < Source.FLAG else None
 

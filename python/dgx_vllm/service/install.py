@@ -57,7 +57,7 @@ def system(root: Path = Path("/")) -> Manager:
 
 
 def of_user(environ: Mapping[str, str]) -> Manager:
-    """The manager of whoever calls."""
+    """The caller's own manager."""
     home = Path(environ.get("HOME", "~")).expanduser()
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state")
@@ -181,7 +181,7 @@ def remove(name: str, manager: Manager) -> list[str]:
     """Stops the instance and removes what `install` wrote; models and compiled kernels stay.
 
     Raises:
-        UserError: there is no such instance.
+        UserError: the instance does not exist.
     """
     found = _units(name, manager)
     if not found:

@@ -32,9 +32,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         cache_dir: where models and compiled kernels are kept, None for systemd's cache directory.
         state_dir: the home directory, None for systemd's state directory.
         mtp: tokens to draft with the model's MTP layer; None as the profile says.
-        options: the launcher's own, as far as NixOS has them, too.
+        options: the launcher's own that NixOS has, too.
         extra_args: more of the command line.
-        conflicts: instances that cannot run beside this one.
+        conflicts: instances that cannot run together with this one.
     """
 
     name: str

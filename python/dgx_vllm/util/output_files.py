@@ -12,7 +12,7 @@ def check_file(path: Path, option: str) -> None:
     """Refuses a file that could not be written.
 
     Args:
-        path: where it is to be.
+        path: where to write it.
         option: who names it.
 
     Raises:

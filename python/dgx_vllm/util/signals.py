@@ -26,7 +26,7 @@ def end_with_parent() -> None:
 def as_interrupt() -> Iterator[None]:
     """While this lasts, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread.
 
-    A SIGHUP that is ignored, as nohup has it, stays so.
+    A SIGHUP that is ignored, as under nohup, stays ignored.
     """
     asked = [signal.SIGTERM, signal.SIGHUP]
     before = {each: signal.getsignal(each) for each in asked if signal.getsignal(each) is not signal.SIG_IGN}

@@ -334,7 +334,7 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 name = word.split("=")[0]
                 raise self.unknown(name, origin or name)
         values: Values = found.values
-        # vLLM appends the collected fields last, so they replace a whole value given beside them.
+        # vLLM appends the collected fields last, so they replace a whole value that is given, too.
         together: dict[str, dict[str, Any]] = {}
         for base, given in fields.items():
             meant = self.resolve(base)

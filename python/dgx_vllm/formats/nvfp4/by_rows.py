@@ -46,7 +46,7 @@ def quantize(weight: Tensor) -> Nvfp4Tensor | None:
 
 
 def room(weight: Tensor) -> int:
-    """Bytes that `quantize` takes beside the weight: its result, and what it works on."""
+    """Bytes that `quantize` needs in addition to the weight: its result, and what it works on."""
     rows, columns = weight.shape
     padded = -(-rows // _TILE_ROWS) * _TILE_ROWS
     at_a_time = min(_step(columns), rows)

@@ -52,7 +52,7 @@ def shared_amax(amax: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def unquantized_modules(tensors: Mapping[str, torch.Tensor], quantized: Collection[str]) -> list[str]:
     """Full names of the linear and convolution modules that stay bfloat16, sorted.
 
-    Embedding tables are no layers to ModelOpt, and vectors (norms) are never quantized: neither is listed.
+    Embedding tables are not layers to ModelOpt, and vectors (norms) are never quantized: neither is listed.
     """
     modules = {name.removesuffix(".weight") for name, tensor in tensors.items() if tensor.dim() >= 2}
     return sorted(module for module in modules - set(quantized) if not module.endswith("embed_tokens"))

@@ -233,7 +233,7 @@ def _lock_file(target: Path) -> Path:
 
 
 def _locked(target: Path) -> int:
-    """The lock file beside a socket: seen wherever the directory is, in containers, too."""
+    """The lock file next to a socket: seen wherever the directory is, in containers, too."""
     name = _lock_file(target)
     while True:
         try:

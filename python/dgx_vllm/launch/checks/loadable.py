@@ -1,4 +1,4 @@
-"""Loadable: whether what is to be served is a checkpoint that vLLM can load, as far as is known here."""
+"""Loadable: whether the model is a checkpoint that vLLM can load, as far as this machine can tell."""
 
 import importlib.metadata
 import json

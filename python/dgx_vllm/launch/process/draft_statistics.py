@@ -59,7 +59,7 @@ def read(metrics: str) -> Drafted | None:
     """From the text of /metrics, engines summed; None where nothing was drafted.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: the text has another form.
     """
     from prometheus_client.parser import text_string_to_metric_families
 

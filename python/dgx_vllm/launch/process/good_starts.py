@@ -90,7 +90,7 @@ def last(environ: Mapping[str, str], model: str | None = None, root: Path = Path
 
 
 def changes(before: Start, after: Start) -> list[str]:
-    """What is no longer as it was, such as `kernel 6.17.0-1008-nvidia -> 7.0.0-1019-nvidia`."""
+    """What has changed, such as `kernel 6.17.0-1008-nvidia -> 7.0.0-1019-nvidia`."""
     named = {
         "kernel": (before.kernel, after.kernel),
         "NVIDIA driver": (before.driver or "none", after.driver or "none"),

@@ -45,7 +45,7 @@ def aside(file: Path) -> Path:
 
 
 class Kept:
-    """Writes a log into a file of limited size. A log that cannot be kept is no reason not to serve.
+    """Writes a log into a file of limited size. If the log cannot be kept, the server runs on.
 
     Args:
         file: where; a file of an earlier server is put aside. While a running server writes into it, such as

@@ -11,7 +11,7 @@ from dgx_vllm.host import meminfo
 from dgx_vllm.util.amounts import gb
 
 SAMPLE_SECONDS = 0.25
-# A dip of a moment is no emergency: so many samples in a row.
+# A short dip is not an emergency: so many samples in a row are.
 SAMPLES = 4
 
 

@@ -87,7 +87,7 @@ class Notifier:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        # systemd going away, or not reading, is no reason to stop serving.
+        # The server goes on when systemd goes away or does not read.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
             client.settimeout(_SEND_SECONDS)
             client.sendto(message.encode(), address)

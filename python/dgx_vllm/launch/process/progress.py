@@ -56,7 +56,7 @@ class Progress:
         self._say(f"the server ended by itself {how}{why}")
 
     def changed(self, before: Start, changes: Sequence[str]) -> None:
-        """What is no longer as it was when this model was last served."""
+        """What has changed since this model was last served."""
         if changes:
             self._say(f"it was last served on {before.day}; since then: {'; '.join(changes)}")
 
@@ -77,7 +77,7 @@ class Progress:
         )
 
     def finish(self) -> None:
-        """Gives whoever reads the last lines a moment for them."""
+        """Gives a reader a moment for the last lines."""
         for each in (self.out, self.err):
             each.finish(_PATIENCE_SECONDS, _LAST_SECONDS)
 

@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registration:
-    """A server's own entry. What cannot be written is left out: the server is no worse for it.
+    """A server's own entry. What cannot be written is left out; the server does not need it.
 
     Args:
         entry: what is known at the start.

@@ -43,8 +43,8 @@ class Server:
         environ: this process's environment.
         notifier: told when the server is ready and when it ends.
         progress: what the user is shown.
-        ready_file: the notifier's; what else is for its readers lies beside it.
-        keep: called with each part of the log, for whoever asks for it later.
+        ready_file: the notifier's; what else its readers need lies next to it.
+        keep: called with each part of the log, to keep it for later.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Server:
             for number, handler in (
                 (signal.SIGTERM, self._ask),
                 (signal.SIGINT, self._ask),
-                # One that is ignored, as nohup has it, stays so.
+                # A signal that is ignored, as under nohup, stays ignored.
                 *((each, self._ask) for each in _STOPS if signal.getsignal(each) is not signal.SIG_IGN),
                 (signal.SIGALRM, self._kill),
             )
@@ -115,7 +115,7 @@ class Server:
             self._end_group()
             self._log.finish(LOG_SECONDS)
             return self._status(returncode)
-        except UserError as error:  # said as all else is: whoever prints it would wait for a reader
+        except UserError as error:  # said like everything else: printing it could wait for a reader
             self._progress.ended(str(error))
             return error.status
         finally:

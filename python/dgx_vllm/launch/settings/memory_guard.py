@@ -62,7 +62,7 @@ class Guarded:
         settings: every setting that counts.
         overruled: what gave way.
         notes: the arithmetic.
-        compile_jobs: MAX_JOBS for compiling beside the model, and why; None where nothing is compiled so.
+        compile_jobs: MAX_JOBS for compiling next to the model, and why; None where nothing is compiled so.
         refusal: why the server must not start, None if it may.
     """
 

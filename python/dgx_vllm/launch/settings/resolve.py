@@ -132,7 +132,7 @@ def _with_checkpoint(settings: Layer, profile: Profile | None) -> Layer:
 def _notes(
     settings: Layer, request: Request, machine: Machine, unread_links: list[str], model: str
 ) -> list[str]:
-    """What the user should know of settings that are no fault; `model` is what vLLM loads."""
+    """What the user should know about settings that are not wrong; `model` is what vLLM loads."""
     notes = []
     version = flags.load().version
     if machine.vllm.version != version:

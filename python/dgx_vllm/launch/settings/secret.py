@@ -39,7 +39,7 @@ def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str
 
 
 def check_alone(file: Path, given: Setting | None) -> None:
-    """Refuses a flag's key beside the file's: vLLM would take the flag's and not say so.
+    """Refuses a flag's key together with the file's: vLLM would take the flag's and not say so.
 
     Args:
         file: of --api-key-file.

@@ -41,7 +41,7 @@ def requested_model(values: Values, environ: Mapping[str, str], config: Values) 
 def requested_revision(
     values: Values, environ: Mapping[str, str], config: Values, profile: Values
 ) -> str | None:
-    """The revision of the model that was asked for, likewise; then the profile's."""
+    """The model's requested revision, from the same sources; then the profile's."""
     found = _first(*(each.get("revision") for each in (values, config, extra_args(environ), profile)))
     return None if found is None or flags.load().require("revision", "").unset(found) else found
 

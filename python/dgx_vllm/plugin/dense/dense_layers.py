@@ -1,7 +1,7 @@
 """vLLM's linear layers and lm_heads, offered to `--dense-dtype` when they have been made.
 
 vLLM's registry for layers from outside makes these classes in the place of its own. Without `--dense-dtype`
-they are no different. What quantizes them is imported where it is asked for, and not into every process.
+they are the same. What quantizes them is imported on request, and not into every process.
 """
 
 from typing import cast
@@ -46,7 +46,7 @@ def offer(layer: Layer) -> None:
     """Have a layer quantized that `dense` covers, if that is asked for.
 
     Raises:
-        ValueError: what is asked for is no dtype.
+        ValueError: the requested dtype is unknown.
     """
     config = get_current_vllm_config_or_none()
     asked = "bf16" if config is None else dense_dtype.asked(config.additional_config)

@@ -40,7 +40,7 @@ class Fp8Method(DenseMethod):
         return weight.dtype == torch.float8_e4m3fn
 
     def room(self, weight: torch.Tensor) -> int:
-        """Bytes that `convert` takes beside the weight in BF16."""
+        """Bytes that `convert` needs in addition to the weight in BF16."""
         return fp8.room(weight)
 
     def convert(self, layer: Module, weight: torch.Tensor) -> bool:

@@ -72,7 +72,7 @@ class DenseMethod(LinearMethodBase):
 
     @abstractmethod
     def room(self, weight: torch.Tensor) -> int:
-        """Bytes that `convert` takes beside the weight in BF16."""
+        """Bytes that `convert` needs in addition to the weight in BF16."""
 
     @abstractmethod
     def convert(self, layer: Module, weight: torch.Tensor) -> bool:

@@ -35,7 +35,7 @@ class Nvfp4Method(DenseMethod):
         return weight.dtype == torch.uint8
 
     def room(self, weight: torch.Tensor) -> int:
-        """Bytes that `convert` takes beside the weight in BF16."""
+        """Bytes that `convert` needs in addition to the weight in BF16."""
         return by_rows.room(weight)
 
     def convert(self, layer: Module, weight: torch.Tensor) -> bool:

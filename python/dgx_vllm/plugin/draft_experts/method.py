@@ -39,7 +39,7 @@ from dgx_vllm.plugin.moe.select import uncompressed
 #: zeros below 1/5000. What goes in comes from an RMSNorm, or is a product of two such projections.
 INPUT_SCALE = 1 / 16
 
-#: Bytes a value that quantizing, or rounding, an expert's matrix takes beside its result.
+#: Bytes per value that quantizing or rounding an expert's matrix needs in addition to its result.
 _WORK_BYTES = 24
 
 
@@ -139,7 +139,7 @@ class DraftMethod(Nvfp4OnlineMoEMethod):
             yield "it holds weights that are not finite"
 
     def room(self, layer: RoutedExperts) -> int:
-        """Bytes that `convert` takes beside the weights in BF16."""
+        """Bytes that `convert` needs in addition to the weights in BF16."""
         return max(_WORK_BYTES * weight[0].numel() for weight in _weights(layer))
 
     @abstractmethod

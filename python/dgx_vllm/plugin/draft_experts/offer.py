@@ -43,10 +43,10 @@ class _Offered(RoutedExperts):
 
 
 def _asked() -> bool:
-    """Whether what a checkpoint left in BF16 is to be quantized.
+    """Whether to quantize what a checkpoint left in BF16.
 
     Raises:
-        ValueError: what is asked for is no dtype.
+        ValueError: the requested dtype is unknown.
     """
     config = get_current_vllm_config_or_none()
     return config is not None and dense_dtype.asked(config.additional_config) != "bf16"

@@ -36,7 +36,7 @@ class SharedSlot(Protocol):
 class DecodeExperts(CutlassExpertsFp4):
     """vLLM's CUTLASS experts (W4A4), with our kernel (W4A16) for up to `max_tokens` tokens.
 
-    CUTLASS is what decides the layout: weights as the checkpoint has them, gate before up, and swizzled block
+    CUTLASS decides the layout: weights as in the checkpoint, gate before up, and swizzled block
     scales. The kernel reads the same tensors.
     """
 
@@ -50,7 +50,7 @@ class DecodeExperts(CutlassExpertsFp4):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """Keep the weights' global scales [experts]: the parent multiplies the activations' into them.
 
-        As the layer's parameters: loading anew, vLLM copies those to where CUDA graphs read them.
+        As the layer's parameters: when vLLM loads again, it copies those to where CUDA graphs read them.
         """
         self.shared = getattr(layer, "shared_slot", None)
         parameters = dict(layer.named_parameters(recurse=False))
@@ -155,7 +155,7 @@ class DecodeExperts(CutlassExpertsFp4):
 class SlicedExperts(DecodeExperts):
     """The kernel for any number of tokens, 16 at a time: for Hopper, whose tensor cores multiply no FP4.
 
-    There to verify the kernel inside of vLLM. Each slice reads its experts anew, so prefill is slow.
+    It verifies the kernel inside vLLM. Each slice reads its experts again, so prefill is slow.
     """
 
     max_tokens = sys.maxsize

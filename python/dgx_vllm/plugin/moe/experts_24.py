@@ -1,7 +1,7 @@
 """NVFP4 experts pruned to 2 of 4 and kept compressed: 3.5 bits a weight in memory, and read by our kernel.
 
 vLLM's CUTLASS experts want them uncompressed. They get them in one scratch, which all layers of one shape
-share and each fills anew on its way.
+share and each fills again on its way.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class SparseExperts(DecodeExperts):
         """
         super().process_weights_after_loading(layer)
         # PyTorch would put these tiles into what the layer before gave up. The eighth of it that they leave
-        # is too small for the next layer's, and with tiles beside it could not be given back.
+        # is too small for the next layer's, and could not be given back with tiles next to it.
         torch.accelerator.empty_cache()
         parameters = dict(layer.named_parameters(recurse=False))
         dense = Uncompressed(

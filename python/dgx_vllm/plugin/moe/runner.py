@@ -1,6 +1,6 @@
 """vLLM's runner of a layer of experts, that hands a shared expert to ours where they take it as a slot.
 
-vLLM has the shared expert beside the routed ones, on a stream of its own, and adds the two. Its layers,
+vLLM runs the shared expert next to the routed ones, on a stream of its own, and adds the two. Its layers,
 activation, gate and sum are some seven launches, which a token waits for longer than for their bytes.
 """
 

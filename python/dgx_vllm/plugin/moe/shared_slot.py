@@ -16,7 +16,7 @@ from dgx_vllm.kernels.moe_layer import ExpertWeights, SharedExpert
 from dgx_vllm.plugin.moe.experts import DecodeExperts
 from dgx_vllm.plugin.moe.experts_24 import SparseExperts
 
-#: Linear kernels that leave weights as the checkpoint has them and block scales in the 128x4 layout.
+#: Linear kernels that leave weights as in the checkpoint and block scales in the 128x4 layout.
 _KERNELS = (CutlassNvFp4LinearKernel, FlashInferCutlassNvFp4LinearKernel)
 
 
@@ -49,7 +49,7 @@ class QwenSharedSlot:
 
 
 def refusals(shared: torch.nn.Module, experts: RoutedExperts) -> Iterator[str]:
-    """Why `shared` cannot be a slot beside `experts`; the first counts."""
+    """Why `shared` cannot be a slot next to `experts`; the first reason counts."""
     kind = getattr(experts.quant_method, "experts_cls", None)
     if not (isinstance(kind, type) and issubclass(kind, DecodeExperts)):
         yield "the routed experts are not ours"
