@@ -124,6 +124,17 @@ let
   written = started { max-model-len = 4096; seed = null; };
   unwritten = started { seed = null; };
 
+  # A model that settings or variables name is downloaded like that of the option, which ranks above both.
+  downloaded = instance:
+    (evaluate { main = instance; }).services.dgx-vllm-main-download.serviceConfig.ExecStart or null;
+  named = {
+    settings = downloaded { settings.model = "o/m"; environment.MODEL = "o/other"; } == downloaded { model = "o/m"; };
+    variable = downloaded { environment.MODEL = "o/m"; } == downloaded { model = "o/m"; };
+    option = downloaded { model = "o/m"; settings.model = "o/other"; } == downloaded { model = "o/m"; };
+    path = downloaded { settings.model = "/srv/model"; } == null;
+    other = downloaded { model = "o/other"; } != downloaded { model = "o/m"; };
+  };
+
   changed = (configured {
     services.dgx-vllm.instances.main = { };
     systemd.services.dgx-vllm-main = {
@@ -201,6 +212,7 @@ in
     rejected = numbered false good;
     written = lib.optional (! lib.hasInfix "\"--config\" \"/nix/store/none-dgx-vllm-main.yaml\"" written) written
       ++ lib.optional (lib.hasInfix "--config" unwritten) unwritten;
+    named = builtins.filter (name: ! named.${name}) (builtins.attrNames named);
     changes = builtins.filter (name: ! changes.${name}) (builtins.attrNames changes);
     twice = lib.optional (! twice.success) "imported twice";
     template = template.failed

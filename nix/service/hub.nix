@@ -122,6 +122,10 @@ let
     );
 in
 {
+  # The model that an instance's settings or variables name, null for none: it is to be downloaded, too.
+  named = { settings, environment, ... }:
+    if settings.model or null != null then settings.model else environment.MODEL or null;
+
   # Whether a model is one that `dgx-vllm download` fetches.
   isFetched = model:
     let profile = called model; in

@@ -56,9 +56,8 @@ let
       };
       autoStart = switch true "Whether it starts with the machine.";
       model = optional (word words.model) "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4"
-
-        ("The model: an id of the Hugging Face hub, a profile's name or an absolute directory; "
-          + "null for the built-in demo.");
+        ("The model: an id of the Hugging Face hub, a profile's name or an absolute directory; null for the one that "
+          + "`settings.model` or MODEL of `environment` names, or else the built-in demo.");
       download = mkOption {
         type = types.bool;
         example = false;
@@ -109,6 +108,7 @@ let
 
   # Their defaults depend on other options' values.
   withHub = { config, ... }: {
+    config.model = lib.mkIf (hub.named config != null) (lib.mkDefault (hub.named config));
     config.download = lib.mkDefault (hub.isFetched config.model);
     config.offline = lib.mkDefault
       (config.download && ! hub.isNeeded (config // { settings = written config.settings; }));
