@@ -18,7 +18,7 @@ let
     wheels = map python.unpackWheel (distinct (fetch.wheels "sbom" system ++ fetch.wheels "dev" system));
   };
 
-  # The product's environment with the test tools beside it.
+  # The product's environment, with the test tools.
   testEnvironment = python.environment {
     name = "test-environment";
     wheels = map python.unpackWheel (distinct (vllm.pins ++ fetch.wheels "dev" host.system)) ++ [ package ];

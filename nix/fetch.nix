@@ -5,7 +5,7 @@ let
   debian = read "debian";
   pypi = read "pypi";
 
-  # The security archive lies beside the main one on the servers that carry both.
+  # Servers that carry both archives have the security archive next to the main one.
   url = file:
     if builtins.substring 0 13 file == "pool/updates/" then "mirror://debian/../debian-security/${file}"
     else "mirror://debian/${file}";

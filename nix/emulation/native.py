@@ -1,7 +1,7 @@
 """Build a derivation's recipe again and hold the result against its output: `native.py RECIPE REPORT`.
 
 Runs in a mount namespace of its own, as its root, where programs of another platform run. The recipe is shown
-the store without the output, so that it makes it anew under the same name.
+the store without the output, so that it builds it again under the same name.
 
 Environment: BUSYBOX, for its mount; TMPDIR, left for its owner to clear, since store paths are mounted there.
 """

@@ -1,4 +1,4 @@
-# What an image holds beside the store: the few files of a root that programs ask for by name, and the entry point.
+# What an image holds in addition to the store: the few files of a root that programs ask for by name, and the entry point.
 { runCommand, host, sysroot, launcher, environment, sbom, notices }:
 runCommand "image-tree" { } ''
   mkdir -p "$out"/{etc,bin,usr/bin,cache,tmp,proc,sys,dev,run,nix/store} "$out/usr/lib/${host.triple}" "$out/etc/ssl/certs"

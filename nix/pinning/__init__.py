@@ -1,6 +1,6 @@
 """What the flake is made of, as data, and how it is had from the machine's own package managers.
 
-Entry points: `offline` (fetch pinned files into the store, then run nix), `update` (make the pins anew) and
+Entry points: `offline` (fetch pinned files into the store, then run nix), `update` (rebuild the pins) and
 `audit` (what is newer than the pins). Only the standard library is imported here, except by the last two,
 which run in an environment of ours.
 """

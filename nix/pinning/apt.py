@@ -63,7 +63,7 @@ def sources(codename: str, *, security: bool) -> list[Source]:
     mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
     suite = f"{codename}-security"
     if mirror:
-        # The security archive lies beside the main one on the servers that carry both.
+        # Servers that carry both archives have the security archive next to the main one.
         beside = [Source(f"{mirror.rpartition('/')[0]}/debian-security/", suite)]
         return [Source(f"{mirror}/", codename), *(beside if security else [])]
     machine = _machine_sources()
@@ -85,7 +85,7 @@ def sources(codename: str, *, security: bool) -> list[Source]:
 
 
 def _of(suite: str, machine: list[Source]) -> list[Source]:
-    """The sources of `suite`, or where it would lie beside another release that this machine has."""
+    """The sources of `suite`, or where it would be, next to another release that this machine has."""
     kind = suite.partition("-")[2]
     alike = [source for source in machine if source.suite.partition("-")[2] == kind]
     return [source for source in alike if source.suite == suite] or [
@@ -98,7 +98,7 @@ class PrivateApt:
 
     A context manager: the directory goes when it ends. `update` must come before anything else. With `pinned`
     the archive's signature is not asked for: who fetches a pinned file holds it against its own SHA-256, and
-    keys expire, are missing on other distributions, and differ where a mirror signs anew.
+    keys expire, are missing on other distributions, and differ if a mirror signs again.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`nix run .#update`: make nix/pins/{debian,pypi}.json anew from the package managers' own indexes."""
+"""`nix run .#update`: rebuild nix/pins/{debian,pypi}.json from the package managers' own indexes."""
 
 from __future__ import annotations
 

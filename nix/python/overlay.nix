@@ -1,5 +1,5 @@
 # Files of an unpacked wheel as a project's patches leave them, and nothing else: environments put them over the wheel's
-# own, so that touching a patch unpacks nothing anew.
+# own, so that touching a patch unpacks nothing again.
 { runCommand, unpackWheel }:
 { project, pin, patches }:
 runCommand "${project}-patched" { inherit patches; wheel = unpackWheel pin; } ''

@@ -98,6 +98,6 @@ def _identifier(name: str) -> str | None:
         without = "-no-invariants" if match["niv"] else ""
         later = "or-later" if match["later"] else "only"
         return spdx(f"{match['family'].upper()}-{version}{without}-{later}")
-    # As the format has it, 2 and 2.0 are the same version.
+    # In this format 2 and 2.0 are the same version.
     variants = (name, f"{name}.0", re.sub(r"(\.0)+$", "", name))
     return next((found for found in map(fixup_id, variants) if found is not None), None)

@@ -1,4 +1,4 @@
-"""A Debian package as its archive has it: its source package, and where its copyright file is."""
+"""A Debian package, as in its archive: its source package, and where its copyright file is."""
 
 from __future__ import annotations
 

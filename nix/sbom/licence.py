@@ -64,7 +64,7 @@ def conjunction(expressions: list[str]) -> str:
 
 
 def entries(licence: Licence) -> list[License]:
-    """As CycloneDX 1.6 has it: either one expression, or a list of identifiers and names."""
+    """In the form of CycloneDX 1.6: either one expression, or a list of identifiers and names."""
     said = LicenseAcknowledgement.DECLARED if licence.reason is None else LicenseAcknowledgement.CONCLUDED
     terms = sorted(set(licence.terms), key=lambda term: (term.name, term.url or ""))
     if all(term.known for term in terms) and not (len(terms) == 1 and is_supported_id(terms[0].name)):

@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[Message, list[str]]:
 
 
 def licence(name: str, message: Message, tables: Tables) -> Licence | None:
-    """As unfree.toml or overrides.toml has it, else as METADATA, None where none of them is sure."""
+    """From unfree.toml or overrides.toml, else from METADATA; None if none of them is sure."""
     if name in tables.unfree:
         return tables.unfree[name]
     if name in tables.wheels:

@@ -167,7 +167,7 @@ let
     };
   };
 
-  # What is no error, and what the configuration says of the machine.
+  # What is not an error, and what the configuration says about the machine.
   machine = { isSpark = true; graphics = true; driver = true; };
   heeded = {
     nothing = { main = { }; };
