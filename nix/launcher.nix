@@ -1,4 +1,5 @@
-# `dgx-vllm` as a user calls it: the environment's command, sealed off from the caller's Python and loader settings.
+# `dgx-vllm` as a user calls it: the environment's command, sealed off from the caller's Python and loader settings. Its
+# share/ has the completion for bash, zsh and fish.
 { host, base, environment, cuda, version }:
 let
   inherit (base) sysroot cc;
@@ -28,4 +29,5 @@ base.runCommand "dgx-vllm-${version}" { pname = "dgx-vllm"; inherit version; } '
   EOF
   sed -i "s/^  //; s,@out@,$out," "$out/bin/dgx-vllm"
   chmod +x "$out/bin/dgx-vllm"
+  python3 -B ${environment}/lib/python3.11/site-packages/dgx_vllm/commands/completion_scripts.py "$out/share"
 '' // { meta.mainProgram = "dgx-vllm"; }

@@ -6,8 +6,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.main import get_command
 
-from dgx_vllm.commands import measuring, models, serving, system
+from dgx_vllm.commands import completion, measuring, models, serving, system
 from dgx_vllm.commands.parsing import HELP, Commands
 from dgx_vllm.util.errors import FAILURE, INTERRUPTED, UserError
 from dgx_vllm.util.messages import say
@@ -47,7 +48,9 @@ def main() -> None:
     # Rich would end with status 1 if the reader of the output has gone.
     Console.on_broken_pipe = _raise  # type: ignore[method-assign, assignment]
     try:
-        status: Any = app(standalone_mode=False, prog_name="dgx-vllm")
+        command = get_command(app)
+        completion.register()
+        status: Any = command(standalone_mode=False, prog_name="dgx-vllm")
         if sys.stdout is not None:  # closed from the start, as `>&-` does
             sys.stdout.flush()  # here, where a reader that is gone is caught
     except UserError as error:

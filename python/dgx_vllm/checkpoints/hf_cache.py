@@ -82,6 +82,11 @@ def models(hub: Path) -> tuple[CachedModel, ...]:
     return tuple(_model(folder, contents, users) for folder, contents in held.items())
 
 
+def names(hub: Path) -> list[str]:
+    """The names of the models in a cache, without a look at their files."""
+    return sorted(_name(path) for path in hub.glob(f"{_PREFIX}*") if path.is_dir())
+
+
 def size(hub: Path) -> int:
     """Bytes of all models' content, what they share counted once."""
     found = {key: each for folder in hub.glob(f"{_PREFIX}*") for key, each in _contents(folder).items()}
@@ -107,6 +112,10 @@ def remove(model: CachedModel) -> None:
     ).execute()
     if model.folder.exists():  # huggingface_hub only logs what it cannot remove
         raise OSError(f"{model.folder} cannot be removed")
+
+
+def _name(folder: Path) -> str:
+    return folder.name.removeprefix(_PREFIX).replace("--", "/")
 
 
 def folder(hub: Path, name: str) -> Path:
@@ -150,7 +159,7 @@ def _model(
     found = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())
     here = {path.name for path in found}
     return CachedModel(
-        name=folder.name.removeprefix(_PREFIX).replace("--", "/"),
+        name=_name(folder),
         folder=folder,
         size=sum(each.size for each in contents.values()),
         freed=sum(each.size for each in contents.values() if users[each.identity] == 1),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dgx_vllm.commands import completion
 from dgx_vllm.commands.parsing import PASS_ON, PassOn
 from dgx_vllm.formats.dense_dtype import Dtype
 
@@ -21,7 +22,11 @@ def bench_decode(
     context: typer.Context,
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A model as for serve; with --dummy also qwen3-next-80b-a3b."),
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=completion.known_models,
+            help="A model as for serve; with --dummy also qwen3-next-80b-a3b.",
+        ),
     ],
     variant: Annotated[
         list[str] | None,
@@ -105,7 +110,12 @@ def bench_kernels(
 @app.command(name="eval", rich_help_panel=_PANEL)
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A directory, a profile or the id of a downloaded model.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=completion.known_models,
+            help="A directory, a profile or the id of a downloaded model.",
+        ),
     ],
     dense_dtype: Annotated[Dtype, typer.Option(help="The option to measure, as for serve.")] = "bf16",
     against: Annotated[
@@ -139,16 +149,27 @@ def evaluate(
 def prune(
     model: Annotated[
         str,
-        typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or the id of a downloaded model."),
+        typer.Argument(
+            metavar="CHECKPOINT",
+            autocompletion=completion.known_models,
+            help="A directory, a profile or the id of a downloaded model.",
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write, or to resume.")],
     method: Annotated[
-        str, typer.Option(metavar="magnitude|activation", help="How to choose the weights to zero.")
+        str,
+        typer.Option(
+            metavar="magnitude|activation",
+            autocompletion=completion.one_of("magnitude", "activation"),
+            help="How to choose the weights to zero.",
+        ),
     ] = "activation",
     pattern: Annotated[
         str,
         typer.Option(
-            metavar="2:4|4:8-pairs", help="Zero two of every four values, or two of every four pairs."
+            metavar="2:4|4:8-pairs",
+            autocompletion=completion.one_of("2:4", "4:8-pairs"),
+            help="Zero two of every four values, or two of every four pairs.",
         ),
     ] = "2:4",
     calibration: Annotated[
@@ -179,7 +200,11 @@ def prune(
 def calibrate(
     model: Annotated[
         str,
-        typer.Argument(metavar="CHECKPOINT", help="A directory, a profile or the id of a downloaded model."),
+        typer.Argument(
+            metavar="CHECKPOINT",
+            autocompletion=completion.known_models,
+            help="A directory, a profile or the id of a downloaded model.",
+        ),
     ],
     text: Annotated[
         Path, typer.Argument(metavar="TEXT", help="Sample text like the text the model will process.")
@@ -195,7 +220,14 @@ def calibrate(
 
 @app.command(rich_help_panel=_PANEL)
 def eval_prune(
-    model: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="The checkpoint that was pruned.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            autocompletion=completion.known_models,
+            help="The checkpoint that was pruned.",
+        ),
+    ],
     pruned: Annotated[
         str, typer.Argument(metavar="PRUNED", help="The directory that `dgx-vllm prune` wrote.")
     ],

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dgx_vllm.commands import completion
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.util.errors import UserError
 
@@ -33,7 +34,12 @@ def list_models(
 @app.command(rich_help_panel=_PANEL)
 def rm(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Hugging Face ids or profile names.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            autocompletion=completion.downloaded_models,
+            help="Hugging Face ids or profile names.",
+        ),
     ],
     cache: _Cache = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
@@ -65,7 +71,11 @@ def profiles(
 def plan(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A directory, a config.json, a profile or a Hugging Face id."),
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=completion.known_models,
+            help="A directory, a config.json, a profile or a Hugging Face id.",
+        ),
     ],
     memory: Annotated[
         str | None,
@@ -144,7 +154,14 @@ def plan(
 
 @app.command(rich_help_panel=_PANEL)
 def download(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Hugging Face id or a profile name.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=completion.known_models,
+            help="A Hugging Face id or a profile name.",
+        ),
+    ],
     revision: Annotated[
         str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit (default: main).")
     ] = None,

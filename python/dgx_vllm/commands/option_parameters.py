@@ -7,6 +7,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
+from dgx_vllm.commands import completion
 from dgx_vllm.launch.settings.option_table import Option
 from dgx_vllm.launch.settings.options import Options
 
@@ -46,6 +47,7 @@ def _parameter(option: Option, whole_seconds: bool) -> inspect.Parameter:
         option.flag,
         metavar=option.metavar,
         help=option.described,
+        autocompletion=completion.profile_names if option.type == "profile" else None,
         min=0 if option.type == "seconds" else None,
         show_default=False,
     )

@@ -11,6 +11,7 @@ from dgx_vllm.util.errors import UserError
 #: is not declared: in `-sc.method` and `-dph` it would be found as one of several short options.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
 HELP = {"help_option_names": ["-h", "--help"]}
+_WORDS = "dgx_vllm.words"
 
 _display_type = TyperOption.display_type_rich
 
@@ -46,6 +47,9 @@ class PassOn(TyperCommand):
     """A command that takes its own options and vLLM's flags, and shows help on both."""
 
     def parse_args(self, context: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        context.meta[_WORDS] = tuple(args)
+        if context.resilient_parsing:  # the words of a line that is being completed
+            return super().parse_args(context, args)
         own = args[: args.index("--")] if "--" in args else args
         if "-h" in own:
             args = ["--help"]
@@ -65,13 +69,9 @@ class PassOn(TyperCommand):
         super().format_help(context, formatter)
 
     def shell_complete(self, context: typer.Context, incomplete: str) -> list[Any]:  # type: ignore[override]
-        """The command's own options, then vLLM's flags."""
-        from typer._click.shell_completion import CompletionItem
+        """The value of the flag in front, else the command's own options, vLLM's flags and models."""
+        from dgx_vllm.commands import completion
 
-        from dgx_vllm.vllm_flags import flags
-
-        found = super().shell_complete(context, incomplete)
-        if not incomplete.startswith("--"):
-            return found
-        names = (name for flag in flags.load().flags for name in flag.names if name.startswith(incomplete))
-        return [*found, *(CompletionItem(name) for name in names)]
+        return completion.pass_on(
+            context.meta[_WORDS], context.args, incomplete, super().shell_complete(context, incomplete)
+        )

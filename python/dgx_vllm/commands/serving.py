@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dgx_vllm.commands import completion
 from dgx_vllm.commands.option_parameters import own_options
 from dgx_vllm.commands.parsing import PASS_ON, PassOn
 from dgx_vllm.launch.settings import option_table
@@ -46,7 +47,9 @@ def chat(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="A name from `ps` or a model (default: the only running server)."
+            metavar="MODEL",
+            autocompletion=completion.running_servers,
+            help="A name from `ps` or a model (default: the only running server).",
         ),
     ] = None,
     url: Annotated[
@@ -107,7 +110,9 @@ def ps(
 _Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME", help="A name from `ps`, a port or a model (default: the only running server)."
+        metavar="NAME",
+        autocompletion=completion.all_servers,
+        help="A name from `ps`, a port or a model (default: the only running server).",
     ),
 ]
 
@@ -116,7 +121,11 @@ _Name = Annotated[
 def status(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A name from `ps`, a port or a model (default: all)."),
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=completion.all_servers,
+            help="A name from `ps`, a port or a model (default: all).",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
@@ -141,7 +150,16 @@ def logs(
 
 
 @app.command(rich_help_panel=_PANEL)
-def stop(name: _Name = None) -> None:
+def stop(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=completion.running_servers,
+            help="A name from `ps`, a port or a model (default: the only running server).",
+        ),
+    ] = None,
+) -> None:
     """Stop a server or service, and wait until it has ended."""
     from dgx_vllm.running import command
 

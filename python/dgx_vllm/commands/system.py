@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import dgx_vllm
+from dgx_vllm.commands import completion
 from dgx_vllm.commands.option_parameters import own_options
 from dgx_vllm.commands.parsing import HELP, PASS_ON, PassOn
 from dgx_vllm.launch.settings import option_table
@@ -176,11 +177,20 @@ def version() -> None:
 def show_help(
     context: typer.Context,
     command: Annotated[
-        str | None, typer.Argument(metavar="COMMAND", help="A command (default: list all of them).")
+        str | None,
+        typer.Argument(
+            metavar="COMMAND",
+            autocompletion=completion.command_names,
+            help="A command (default: list all of them).",
+        ),
     ] = None,
     topic: Annotated[
         str | None,
-        typer.Argument(metavar="all|listgroup|GROUP|FLAG", help="For serve: as in `serve --help=GROUP`."),
+        typer.Argument(
+            metavar="all|listgroup|GROUP|FLAG",
+            autocompletion=completion.help_topics,
+            help="For serve: as in `serve --help=GROUP`.",
+        ),
     ] = None,
 ) -> None:
     """Show help on COMMAND."""
