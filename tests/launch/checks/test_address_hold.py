@@ -299,10 +299,10 @@ def test_a_path_where_no_socket_can_be_is_refused(place: Path, path: str, said: 
 def test_a_program_that_waits_for_the_lock_gets_a_lock_that_counts(place: Path) -> None:
     """The first one removes the lock file that the second one has opened."""
     code = (
-        "import sys, time; from dgx_vllm.launch import hold\n"
+        "import sys, time; from dgx_vllm.launch.checks import address_hold\n"
         "from dgx_vllm.util.errors import UserError\n"
         "for _ in range(200):\n"
-        "    try: held = hold.path('s')\n"
+        "    try: held = address_hold.path('s')\n"
         "    except UserError: continue\n"
         "    mark = open('mark', 'x'); mark.close()\n"
         "    import os; os.unlink('mark'); held.release()\n"
