@@ -23,6 +23,7 @@ from dgx_vllm.evaluation import divergence, quantized_view
 from dgx_vllm.evaluation.divergence import Subject
 from dgx_vllm.formats.nvfp4 import dequantize, quantize
 from helpers.processes import await_end, written
+from helpers.text_fixtures import Command
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -213,24 +214,11 @@ def test_an_engine_ends_with_a_command_that_is_killed(engine: tuple[Path, Path],
     await_end(started)
 
 
-TEXT = "1 2 3 4 5 6 7 8 9 10<|endoftext|>a b c d e f g h i j k l m n o p<|endoftext|>" * 8
-
-
 @pytest.mark.engine
 def test_the_demo_in_fp8(
-    session_environment: dict[str, str],
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    command: Command, demo_text: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    text = tmp_path / "text"
-    text.write_text(TEXT)
-    words = ("eval", CHECKPOINT, "--dense-dtype", "fp8", "--text", text, "--json")
-    done = subprocess.run(
-        [sys.executable, "-m", "dgx_vllm.cli", *map(str, words)],
-        env={**session_environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = command("eval", CHECKPOINT, "--dense-dtype", "fp8", "--text", demo_text, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["text"]
     record_property("fp8", told)
@@ -243,19 +231,11 @@ def test_the_demo_in_fp8(
 
 @pytest.mark.engine
 def test_a_model_that_vllm_does_not_run(
-    session_environment: dict[str, str], tmp_path: Path, quantized: dict[str, torch.Tensor]
+    command: Command, demo_text: Path, tmp_path: Path, quantized: dict[str, torch.Tensor]
 ) -> None:
     """One line, with vLLM's reason."""
-    text = tmp_path / "text"
-    text.write_text(TEXT)
     directory = write(tmp_path / "model", quantized)
-    words = ("eval", directory, "--dense-dtype", "fp8", "--text", text)
-    done = subprocess.run(
-        [sys.executable, "-m", "dgx_vllm.cli", *map(str, words)],
-        env={**session_environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = command("eval", directory, "--dense-dtype", "fp8", "--text", demo_text)
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

@@ -92,12 +92,10 @@ def test_a_written_choice_is_rounded_weights_and_nothing_else(drawn: Path, tmp_p
         assert torch.equal(old, new), name
 
 
-TEXT = "1 2 3 4 5 6 7 8 9 10<|endoftext|>a b c d e f g h i j k l m n o p<|endoftext|>" * 8
-
-
 @pytest.mark.engine
 def test_fp8_costs_less_than_nvfp4_in_predictions_too(
     drawn: Path,
+    demo_text: Path,
     session_environment: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -105,13 +103,11 @@ def test_fp8_costs_less_than_nvfp4_in_predictions_too(
 ) -> None:
     for name, value in {**session_environment, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
-    text = tmp_path / "text"
-    text.write_text(TEXT)
-    before = divergence.score(Subject(drawn), text, tmp_path / "before", 512, "BF16")
+    before = divergence.score(Subject(drawn), demo_text, tmp_path / "before", 512, "BF16")
     kl = {}
     for name in ("FP8, fitted", "NVFP4, absmax"):
         out = study.write(drawn, study.CHOICES[name], tmp_path / name)
-        after = divergence.score(Subject(out), text, tmp_path / f"{name}.scores", 512, name)
+        after = divergence.score(Subject(out), demo_text, tmp_path / f"{name}.scores", 512, name)
         told = divergence.compare(before, after)
         record_property(name, told)
         kl[name] = told.kl

@@ -5,35 +5,16 @@ import torch
 
 pytest.importorskip("vllm")
 
-from transformers import Qwen3NextConfig
 from vllm.config import ModelConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.linear import ColumnParallelLinear, LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
-from vllm.model_executor.layers.quantization.modelopt import ModelOptNvFp4Config
 from vllm.model_executor.model_loader.utils import configure_quant_config
 from vllm.model_executor.models.qwen3_next import Qwen3NextForCausalLM
 from vllm.model_executor.models.qwen3_next_mtp import Qwen3NextMTP
 
-pytestmark = pytest.mark.usefixtures("process_group")
+from helpers import tiny_qwen3_next
 
-# One layer of each kind is enough: three of linear attention, then one of full attention.
-TINY = {
-    "vocab_size": 128,
-    "hidden_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "moe_intermediate_size": 64,
-    "shared_expert_intermediate_size": 64,
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "max_position_embeddings": 128,
-}
+pytestmark = pytest.mark.usefixtures("process_group")
 
 
 class Recording(QuantizationConfig):
@@ -70,13 +51,7 @@ class Recording(QuantizationConfig):
 
 @pytest.fixture(scope="module")
 def model_config(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
-    directory = str(tmp_path_factory.mktemp("model"))
-    config = Qwen3NextConfig(**TINY)
-    config.architectures = ["Qwen3NextForCausalLM"]
-    config.save_pretrained(directory)
-    return ModelConfig(
-        model=directory, tokenizer=directory, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=128
-    )
+    return tiny_qwen3_next.model_config(tmp_path_factory.mktemp("model"))
 
 
 def built(
@@ -105,21 +80,11 @@ def test_draft_layers_hold_no_nvfp4_where_modelopt_excludes_only_layer_0(model_c
     from dgx_vllm.plugin import register
 
     register()
-    quantization = ModelOptNvFp4Config.from_config(
-        {
-            "producer": {"name": "modelopt"},
-            "quantization": {
-                "quant_algo": "NVFP4",
-                "kv_cache_quant_algo": None,
-                "group_size": 16,
-                "exclude_modules": ["lm_head", "mtp.layers.0*"],
-            },
-        }
-    )
+    quantization = tiny_qwen3_next.nvfp4("lm_head", "mtp.layers.0*")
     configure_quant_config(quantization, Qwen3NextMTP)
     model = built(Qwen3NextMTP, model_config, quantization)
     shapes = {name: (parameter.dtype, *parameter.shape) for name, parameter in model.named_parameters()}
-    width = TINY["hidden_size"]
+    width = tiny_qwen3_next.HIDDEN
     floating = shapes["model.embed_tokens.weight"][0]
     assert shapes["model.fc.weight"] == (floating, width, 2 * width)
     assert {dtype for dtype, *_ in shapes.values()} == {floating}

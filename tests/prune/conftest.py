@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from dgx_vllm.formats.nvfp4 import quantize
+from helpers.text_fixtures import command, demo_text
+
+__all__ = ["calibration", "checkpoint", "command", "demo_text"]
 
 HIDDEN, INNER, EXPERTS = 64, 32, 10
 

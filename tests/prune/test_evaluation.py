@@ -4,8 +4,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +13,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from sparse_reference import read, values
+from sparse_reference import values
 
 from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.evaluation import engine
 from dgx_vllm.evaluation.divergence import compare
+from helpers.checkpoint_reader import read_tensors
 from helpers.doctoring import install_driver
+from helpers.text_fixtures import Command
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 def expert(directory: Path, index: int) -> list[np.ndarray]:
-    held = {k: v for path in directory.glob("*.safetensors") for k, v in read(path).items()}
+    held = {k: v for path in directory.glob("*.safetensors") for k, v in read_tensors(path).items()}
     parts = ("weight", "weight_scale", "weight_scale_2")
     names = [f"model.layers.0.mlp.experts.{index}.{leaf}_proj" for leaf in ("gate", "up", "down")]
     return [values(*(held[f"{name}.{part}"] for part in parts)) for name in names]
@@ -190,38 +190,29 @@ def test_calibrate_says_why_vllm_does_not_run_the_model(
     assert not list(tmp_path.glob("c*.part"))
 
 
-TEXT = "1 2 3 4 5 6 7 8 9 10<|endoftext|>a b c d e f g h i j k l m n o p<|endoftext|>" * 12
-
-
 @pytest.mark.engine
 def test_the_demo_pruned_two_ways(
-    session_environment: dict[str, str],
+    command: Command,
+    demo_text: Path,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    environment = {**session_environment, "OMP_NUM_THREADS": "1"}
-
-    def command(*words: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "dgx_vllm.cli", *map(str, words)],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+    def printed(*words: object) -> str:
+        done = command(*words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    text, calibration = tmp_path / "text", tmp_path / "calibration"
-    text.write_text(TEXT)
-    command("calibrate", CHECKPOINT, text, calibration)
+    calibration = tmp_path / "calibration"
+    printed("calibrate", CHECKPOINT, demo_text, calibration)
     assert set(load_file(calibration)) == {f"layers.{i}.mlp.experts" for i in range(4)}
     kl = {}
     for way, more in (
         ("magnitude", ("--method", "magnitude")),
         ("calibrated", ("--calibration", calibration)),
     ):
-        command("prune", CHECKPOINT, tmp_path / way, *more)
-        told = json.loads(command("eval-prune", CHECKPOINT, tmp_path / way, "--text", text, "--json"))["text"]
+        printed("prune", CHECKPOINT, tmp_path / way, *more)
+        report = printed("eval-prune", CHECKPOINT, tmp_path / way, "--text", demo_text, "--json")
+        told = json.loads(report)["text"]
         record_property(way, told)
         assert told["exact"]
         assert told["tokens"] > 400

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sparse_reference import read, values, zeros_fit
+from sparse_reference import values, zeros_fit
 
 from dgx_vllm.checkpoints import sparsity
 from dgx_vllm.formats.nvfp4.sparsity_pattern import PATTERNS
 from dgx_vllm.prune import destination, shard
 from dgx_vllm.prune.method import Method
+from helpers.checkpoint_reader import read_tensors
 
 Run = Callable[..., tuple[int, str, str]]
 PREFIX = "model.layers.0.mlp"
@@ -26,7 +27,7 @@ def tensors(directory: Path) -> dict[str, np.ndarray]:
     return {
         name: tensor
         for path in sorted(directory.glob("*.safetensors"))
-        for name, tensor in read(path).items()
+        for name, tensor in read_tensors(path).items()
     }
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from checkpoint_reader import read_tensors
 from engine import Engine
 from reference_model import Reference
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dgx_vllm.demo import CHECKPOINT
+from helpers.checkpoint_reader import read_tensors
 from helpers.transcripts import Transcript, transcripts
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from checkpoint_reader import read_weights
 from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
+
+from helpers.checkpoint_reader import read_weights
 
 
 def _stack_experts(weights: dict[str, np.ndarray], layers: int, experts: int) -> dict[str, np.ndarray]:

@@ -19,17 +19,14 @@ from helpers.live_tensors import Live
 
 pytest.importorskip("vllm")
 
-from transformers import Qwen3NextConfig
 from vllm import platforms
-from vllm.config import KernelConfig, ModelConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.fused_moe import UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpertsFp4
-from vllm.model_executor.layers.quantization.modelopt import ModelOptNvFp4Config, ModelOptNvFp4FusedMoE
+from vllm.model_executor.layers.quantization.modelopt import ModelOptNvFp4FusedMoE
 from vllm.model_executor.layers.quantization.utils.nvfp4_utils import swizzle_blockscale
 from vllm.model_executor.model_loader.base_loader import _has_online_quant
 from vllm.model_executor.model_loader.reload import finalize_layerwise_processing
-from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 from vllm.platforms.interface import DeviceCapability
 
 from dgx_vllm import plugin
@@ -40,25 +37,12 @@ from dgx_vllm.kernels.limits import MAX_TOKENS
 from dgx_vllm.plugin.draft_experts.method import INPUT_SCALE, Nvfp4DraftMethod, RoundingMethod
 from dgx_vllm.plugin.moe import select
 from dgx_vllm.plugin.moe.experts import DecodeExperts, SlicedExperts
+from helpers import tiny_qwen3_next
+from helpers.tiny_qwen3_next import EXPERTS, HIDDEN, INTERMEDIATE, TOP_K
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin")
 
-HIDDEN, INTERMEDIATE, EXPERTS, TOP_K = 128, 64, 4, 2
-SIZES = {
-    "vocab_size": 128,
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "moe_intermediate_size": INTERMEDIATE,
-    "shared_expert_intermediate_size": 0,
-    "num_experts": EXPERTS,
-    "num_experts_per_tok": TOP_K,
-    "max_position_embeddings": 128,
-}
 BF16 = ["mtp*", "model.layers.3*"]
-QUANTIZED = {"quant_algo": "NVFP4", "kv_cache_quant_algo": None, "group_size": 16, "exclude_modules": BF16}
 DRAFT = "mtp.layers.0.mlp"
 
 
@@ -75,25 +59,15 @@ def make(tmp_path: Path) -> Make:
     """The routed experts of a layer as Qwen3-Next's model makes it, nothing loaded."""
 
     def routed(prefix: str = DRAFT, moe_backend: str = "dgx", dense_dtype: Any = "fp8", **sizes: int) -> Any:
-        config = Qwen3NextConfig(**{**SIZES, **sizes}, architectures=["Qwen3NextForCausalLM"])
-        config.save_pretrained(tmp_path)
-        name = str(tmp_path)
-        model = ModelConfig(
-            model=name, tokenizer=name, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=128
+        block = tiny_qwen3_next.moe_block(
+            tmp_path,
+            prefix,
+            tiny_qwen3_next.nvfp4(*BF16),
+            {"moe_backend": moe_backend},
+            additional_config(dense_dtype),
+            **{"shared_expert_intermediate_size": 0, **sizes},
         )
-        whole = VllmConfig(
-            model_config=model,
-            kernel_config=KernelConfig(moe_backend=moe_backend),  # type: ignore[arg-type]
-            additional_config=additional_config(dense_dtype) or {},
-        )
-        whole.quant_config = ModelOptNvFp4Config.from_config({"quantization": QUANTIZED})
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        try:
-            with set_current_vllm_config(whole):
-                return Qwen3NextSparseMoeBlock(whole, prefix=prefix).experts.routed_experts
-        finally:
-            torch.set_default_dtype(before)
+        return block.experts.routed_experts
 
     return routed
 

@@ -16,12 +16,9 @@ from torch.nn import functional
 
 pytest.importorskip("vllm")
 
-from transformers import Qwen3NextConfig
-from vllm.config import KernelConfig, ModelConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.kernels.linear import CutlassNvFp4LinearKernel
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.layers.fused_moe.experts.cutlass_moe import CutlassExpertsFp4
-from vllm.model_executor.layers.quantization.modelopt import ModelOptNvFp4Config
 from vllm.model_executor.models.qwen3_next import Qwen3NextSparseMoeBlock
 
 from dgx_vllm import plugin
@@ -32,24 +29,12 @@ from dgx_vllm.plugin.moe import runner
 from dgx_vllm.plugin.moe.experts import DecodeExperts
 from dgx_vllm.plugin.moe.experts_24 import SparseDecodeExperts
 from dgx_vllm.plugin.moe.shared_slot import refusals
+from helpers import tiny_qwen3_next
+from helpers.tiny_qwen3_next import EXPERTS, HIDDEN, TOP_K
 
 pytestmark = pytest.mark.usefixtures("logged", "process_group", "plugin", "gb10")
 
-HIDDEN, EXPERTS, TOP_K = 128, 4, 2
-SIZES = {
-    "vocab_size": 128,
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "moe_intermediate_size": 64,
-    "shared_expert_intermediate_size": 192,
-    "num_experts": EXPERTS,
-    "num_experts_per_tok": TOP_K,
-    "max_position_embeddings": 128,
-}
-QUANTIZED = {"quant_algo": "NVFP4", "kv_cache_quant_algo": None, "group_size": 16, "exclude_modules": []}
+SHARED = 192
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,22 +54,13 @@ def make(tmp_path: Path) -> Make:
     def block(
         moe_backend: str = "dgx", linear_backend: str = "auto", **sizes: int
     ) -> Qwen3NextSparseMoeBlock:
-        config = Qwen3NextConfig(**{**SIZES, **sizes}, architectures=["Qwen3NextForCausalLM"])
-        config.save_pretrained(tmp_path)
-        name = str(tmp_path)
-        model = ModelConfig(
-            model=name, tokenizer=name, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=128
+        return tiny_qwen3_next.moe_block(
+            tmp_path,
+            "model.layers.0.mlp",
+            tiny_qwen3_next.nvfp4(),
+            {"moe_backend": moe_backend, "linear_backend": linear_backend},
+            **{"shared_expert_intermediate_size": SHARED, **sizes},
         )
-        backends: Any = {"moe_backend": moe_backend, "linear_backend": linear_backend}
-        whole = VllmConfig(model_config=model, kernel_config=KernelConfig(**backends))
-        whole.quant_config = ModelOptNvFp4Config.from_config({"quantization": QUANTIZED})
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        try:
-            with set_current_vllm_config(whole):
-                return Qwen3NextSparseMoeBlock(whole, prefix="model.layers.0.mlp")
-        finally:
-            torch.set_default_dtype(before)
 
     return block
 

@@ -1,4 +1,4 @@
-"""A checkpoint read with numpy and ml_dtypes alone: the independent half of the comparison.
+"""A checkpoint read with numpy and ml_dtypes alone: the independent half of a comparison.
 
 Nothing of dgx_vllm, safetensors' own loaders or vLLM is used here, so that no mistake can be shared.
 """
@@ -30,13 +30,18 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     return out
 
 
-def dequantize(packed: np.ndarray, scale: np.ndarray, scale_2: np.ndarray) -> np.ndarray:
-    """uint8 [rows, columns / 2], E4M3 [rows, columns / 16] and a scalar -> float32 [rows, columns]."""
-    nibbles = np.empty((packed.shape[0], packed.shape[1] * 2), np.uint8)
-    nibbles[:, 0::2] = packed & 15
-    nibbles[:, 1::2] = packed >> 4
-    values = nibbles.view(ml_dtypes.float4_e2m1fn).astype(np.float32)
-    return values * np.repeat(scale.astype(np.float32), 16, axis=1) * scale_2.astype(np.float32)
+def dequantize(packed: np.ndarray, scale: np.ndarray, scale_2: np.ndarray, dtype: Any = np.float32) -> Any:
+    """What the three tensors of NVFP4 matrices mean, in the dtype's arithmetic.
+
+    Args:
+        packed: uint8 [..., columns / 2].
+        scale: E4M3 [..., columns / 16].
+        scale_2: a scalar.
+        dtype: of the result, [..., columns].
+    """
+    nibbles = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:-1], -1)
+    values = nibbles.view(ml_dtypes.float4_e2m1fn).astype(dtype)
+    return values * np.repeat(scale.astype(dtype), 16, axis=-1) * scale_2.astype(dtype)
 
 
 def read_weights(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
