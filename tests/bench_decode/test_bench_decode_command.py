@@ -56,7 +56,9 @@ Run = Callable[..., tuple[int, str, str]]
         (["demo", "--tokens", "1"], "Invalid value for '--tokens'"),
     ],
 )
-def test_refusals(run: Run, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_one_line_with_status_2(
+    run: Run, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(command, "_run", lambda *_: pytest.fail("it was started"))
     status, out, err = run(*words)
     assert (status, out) == (2, "")

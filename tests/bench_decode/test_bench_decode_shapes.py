@@ -41,7 +41,7 @@ def test_what_is_left_in_bf16() -> None:
 
 
 @pytest.mark.parametrize("layers", [None, 4, 48])
-def test_writing(layers: int | None, tmp_path: Path) -> None:
+def test_a_written_config_has_the_layers_asked_for(layers: int | None, tmp_path: Path) -> None:
     config = json_object(model_configs.write(tmp_path, NAME, layers) / "config.json")
     count = layers or 48
     assert config["num_hidden_layers"] == len(config["layer_types"]) == count

@@ -60,11 +60,11 @@ def test_a_trace_without_steps_is_none() -> None:
         ("Memcpy DtoD (Device -> Device)", "norms and small ones"),
     ],
 )
-def test_parts(kernel: str, part: str) -> None:
+def test_a_kernel_belongs_to_a_part_by_its_name(kernel: str, part: str) -> None:
     assert trace._part(kernel, trace.parts()) == part
 
 
-def test_reading(tmp_path: Path) -> None:
+def test_kernels_are_read_in_order_from_plain_and_packed_traces(tmp_path: Path) -> None:
     events = [
         {"cat": "kernel", "name": "b", "ts": 5, "dur": 1},
         {"cat": "kernel", "name": "a", "ts": 1, "dur": 2.5},

@@ -24,7 +24,7 @@ def test_options_of_ones_own() -> None:
     assert variant.parse(f"again={found.options}") == Variant("again", found.words, "fp8")
 
 
-def test_by_default() -> None:
+def test_default_variants_depend_on_the_platform() -> None:
     assert [each.name for each in variant.chosen((), "cuda")] == ["marlin", "stock", "dgx", "dgx-fp8"]
     assert [each.name for each in variant.chosen((), "cpu")] == ["stock"]
 
@@ -41,6 +41,6 @@ def test_by_default() -> None:
         (["dgx", "dgx=--seed 1"], "--variant dgx is given twice"),
     ],
 )
-def test_refusals(texts: list[str], said: str) -> None:
+def test_variants_that_do_not_exist_are_refused(texts: list[str], said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
         variant.chosen(texts, "cuda")

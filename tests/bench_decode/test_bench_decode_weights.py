@@ -34,7 +34,7 @@ def test_outputs_are_of_their_inputs_size() -> None:
         assert 0.5 < (x @ each.T).std() < 2
 
 
-def test_they_are_the_same_each_time() -> None:
+def test_random_weights_are_the_same_each_time() -> None:
     assert torch.equal(nvfp4(32, 64), nvfp4(32, 64))
 
 

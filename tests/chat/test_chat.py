@@ -165,7 +165,7 @@ def test_nobody_there_is_one_line(alone: dict[str, str], words: tuple[str, ...],
     assert said in err
 
 
-def test_an_empty_question(talker: Talker, alone: dict[str, str]) -> None:
+def test_an_empty_question_is_refused(talker: Talker, alone: dict[str, str]) -> None:
     assert (
         piped(alone, " \n", "--url", talker.url)[2]
         == "dgx-vllm: there is no question: standard input is empty\n"
@@ -214,7 +214,7 @@ def test_an_answer_that_fails_midway(talker: Talker, alone: dict[str, str], even
     assert err == f"dgx-vllm: {said}\n"
 
 
-def test_what_an_answer_took(talker: Talker, alone: dict[str, str]) -> None:
+def test_verbose_tells_an_answers_tokens_and_time(talker: Talker, alone: dict[str, str]) -> None:
     talker.answers.append(["a", "b", "c"])
     err = piped(alone, "hi", "--url", talker.url, "-v")[2]
     assert re.fullmatch(r"dgx-vllm: 3 tokens, the first in \d+\.\d\d s(, [\d.]+ tokens/s)?\n", err)
@@ -286,7 +286,7 @@ def terminal(talker: Talker, alone: dict[str, str]) -> Iterator[Terminal]:
         yield found
 
 
-def test_a_conversation_remembers(talker: Talker, terminal: Terminal) -> None:
+def test_a_conversation_sends_its_earlier_turns(talker: Talker, terminal: Terminal) -> None:
     talker.answers += [["Hello ", "you"], ["Fine"], ["Who?"]]
     terminal.type("hi\n")
     terminal.await_("Hello you")

@@ -102,7 +102,7 @@ def test_last_use_is_the_last_reading_or_writing(hub: Path) -> None:
     assert hf_cache.models(hub)[0].used == 2_000_000_000
 
 
-def test_parts_count(hub: Path) -> None:
+def test_incomplete_files_count_into_a_models_size(hub: Path) -> None:
     put(hub, "org/a", "config.json", b"{}")
     (hub / "models--org--a" / "blobs" / f"{'0' * 64}.incomplete").write_bytes(b"z" * 70)
     (model,) = hf_cache.models(hub)

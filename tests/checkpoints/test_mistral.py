@@ -93,5 +93,5 @@ def test_a_mamba_is_not_taken_for_a_model_with_attention(tmp_path: Path) -> None
         ("vision_encoder.transformer.layers.0.attention.wq.weight", Part.VISION),
     ],
 )
-def test_its_tensors_are_told_by_their_names(name: str, part: Part) -> None:
+def test_the_role_of_a_mistral_tensor_is_told_by_its_name(name: str, part: Part) -> None:
     assert tensor_roles.of(name) is part

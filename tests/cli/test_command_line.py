@@ -42,7 +42,7 @@ def test_without_a_command_there_is_help_in_groups(run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [["--version"], ["-V"], ["version"]])
-def test_versions(run: Run, words: list[str]) -> None:
+def test_version_names_the_package_and_vllm(run: Run, words: list[str]) -> None:
     status, out, _ = run(*words)
     assert status == 0
     assert out.startswith("dgx-vllm 0.")

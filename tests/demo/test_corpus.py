@@ -41,7 +41,7 @@ def test_names_follow_the_calendar_and_the_alphabet() -> None:
         assert items[-1] == names[-1]
 
 
-def test_neighbours_are_neighbours() -> None:
+def test_neighbours_in_answers_are_neighbours_in_the_list() -> None:
     rng = random.Random(2)
     answers = {turn(rng).assistant for _ in range(5000)}
     claims = [a.rstrip(".").split() for a in answers if " comes " in a]

@@ -270,7 +270,7 @@ def test_service_links_are_not_amiss(spark: Place) -> None:
 
 
 @pytest.mark.parametrize("name", AMISS)
-def test_amiss(spark: Place, name: str) -> None:
+def test_a_fault_has_a_status_and_a_remedy(spark: Place, name: str) -> None:
     change, subject, status, value, remedy = AMISS[name]
     finding = look(change(spark), subject)
     assert finding.status is status
@@ -278,7 +278,7 @@ def test_amiss(spark: Place, name: str) -> None:
     assert remedy in (finding.remedy or "")
 
 
-def test_spark_in_order(spark: Place) -> None:
+def test_a_spark_in_order_serves(spark: Place) -> None:
     examined = examine(spark)
     assert examined.serves
     assert examined.gpu
@@ -348,7 +348,7 @@ def test_a_machine_in_order_has_nothing_to_improve(spark: Place) -> None:
     )
 
 
-def test_discrete_gpu(spark: Place) -> None:
+def test_a_discrete_gpu_has_memory_of_its_own(spark: Place) -> None:
     place = nvml(Memory=80 * 2**30)(spark)
     assert look(place, "memory").value.endswith("the GPU has 80.0 GiB of its own")
     limit_memory(place.root, str(8 * 2**30))
@@ -402,7 +402,7 @@ def test_nvcc_is_looked_for_as_flashinfer_does(tmp_path: Path) -> None:
     assert backends.nvcc({"CUDA_HOME": str(tmp_path / "other"), "PATH": str(tool.parent)}) is None
 
 
-def test_port_in_use(spark: Place) -> None:
+def test_a_port_in_use_is_a_warning(spark: Place) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -412,7 +412,7 @@ def test_port_in_use(spark: Place) -> None:
     assert "--port" in (finding.remedy or "")
 
 
-def test_cache_is_counted(spark: Place) -> None:
+def test_models_and_bytes_of_the_cache_are_counted(spark: Place) -> None:
     blobs = Path(spark.environ["HOME"]) / ".cache/huggingface/hub/models--a--b/blobs"
     blobs.mkdir(parents=True)
     (blobs / "weights").write_bytes(bytes(2**20))
@@ -453,7 +453,9 @@ def test_a_model_that_is_not_whole_any_more(spark: Place, main: str, said: str) 
 
 
 @pytest.mark.parametrize(("free", "status"), [(2**20, Status.WARN), (2**40, Status.OK)])
-def test_disk(spark: Place, monkeypatch: pytest.MonkeyPatch, free: int, status: Status) -> None:
+def test_free_disk_decides_the_status_of_the_caches(
+    spark: Place, monkeypatch: pytest.MonkeyPatch, free: int, status: Status
+) -> None:
     from dgx_vllm.host import disk_space
 
     usage = type("Usage", (), {"free": free})
@@ -469,7 +471,7 @@ def test_cache_that_cannot_be_written(spark: Place) -> None:
     assert look(spark, "vLLM's cache").status is Status.FAIL
 
 
-def test_no_home(spark: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_home_fails_the_caches(spark: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
     finding = look(replace(spark, environ={}), "caches")
     assert finding.status is Status.FAIL
@@ -485,7 +487,7 @@ def test_many_ignored_variables_are_few_lines(spark: Place) -> None:
     assert settings[-1].value.startswith("16 more: VLLM_NO_SUCH_")
 
 
-def test_machine_without_gpu(spark: Place) -> None:
+def test_a_machine_without_gpu_can_serve_the_demo(spark: Place) -> None:
     examined = examine(laptop(spark))
     assert examined.serves
     assert not examined.gpu
@@ -536,7 +538,7 @@ def test_finding_without_remedy_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMINED)
-def test_one_screen(spark: Place, name: str) -> None:
+def test_the_report_fits_one_screen(spark: Place, name: str) -> None:
     lines = rendered(examine(EXAMINED[name](spark))).splitlines()
     assert len(lines) <= LINES
     assert max(len(line) for line in lines) <= WIDTH
@@ -576,7 +578,7 @@ FINDING: dict[str, type | tuple[type, ...]] = {
 
 
 @pytest.mark.parametrize("name", EXAMINED)
-def test_json(spark: Place, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_report_has_its_schema(spark: Place, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     examined = examine(EXAMINED[name](spark))
     report.dump(examined)
     shown = json.loads(capsys.readouterr().out)
@@ -599,7 +601,9 @@ def test_what_cannot_be_read_costs_one_area(spark: Place, monkeypatch: pytest.Mo
     assert look(spark, "GPU").status is Status.OK
 
 
-def test_vllm_is_asked(spark: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backends_are_asked_of_vllm_with_the_drivers_libraries(
+    spark: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = {
         "linear": {
             "backend": "CutlassNvFp4LinearKernel",
@@ -644,7 +648,7 @@ def test_nothing_heavy_is_imported(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("serves", "status"), [(True, 0), (False, 1)])
-def test_exit_status(
+def test_exit_status_tells_whether_the_machine_serves(
     spark: Place,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

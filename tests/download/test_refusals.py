@@ -83,14 +83,14 @@ def test_without_a_token_the_line_asks_for_one(
     assert hub.tokens == {None}
 
 
-def test_an_unknown_revision(download: Run, hub: Hub) -> None:
+def test_an_unknown_revision_is_refused(download: Run, hub: Hub) -> None:
     refused(download(revision="nope"), "org/model has no revision 'nope'", status=2)
     hub.listing = [NO_REVISION]
     refused(download(), "no revision 'main'", status=2)
 
 
 @pytest.mark.parametrize("model", ["a/b/c", "-model", "two words", "org/..model"])
-def test_what_is_no_model(download: Run, hub: Hub, model: str) -> None:
+def test_a_name_that_is_not_a_model_is_refused(download: Run, hub: Hub, model: str) -> None:
     refused(download(model), f"{model!r} is neither a profile", status=2)
     assert hub.listings == 0
 
@@ -100,7 +100,7 @@ def test_a_hub_without_hashes(download: Run, hub: Hub, monkeypatch: pytest.Monke
     refused(download(), "states neither size nor hash", status=1)
 
 
-def test_an_empty_repository(download: Run, hub: Hub) -> None:
+def test_an_empty_repository_is_refused(download: Run, hub: Hub) -> None:
     hub.files.clear()
     refused(download(), "org/model has no files", status=2)
 

@@ -15,7 +15,9 @@ from helpers.fakehub import BUSY, COMMIT, DOWN, FORBIDDEN, MODEL, TOKEN, WRONG_T
 WEIGHTS = "model.safetensors"
 
 
-def test_a_whole_download(download: Run, hub: Hub, cache: Cache, environment: dict[str, str]) -> None:
+def test_a_download_brings_every_file_once(
+    download: Run, hub: Hub, cache: Cache, environment: dict[str, str]
+) -> None:
     outcome = download()
     assert outcome.status == 0
     assert outcome.out == f"dgx-vllm: {MODEL} is here: 3 files, 0.0003 GB, in {cache.placed('')}\n"
@@ -37,7 +39,7 @@ def test_a_second_one_fetches_nothing(download: Run, hub: Hub, cache: Cache) -> 
     assert outcome.err == ""
 
 
-def test_it_goes_on_where_the_connection_broke(download: Run, hub: Hub, cache: Cache) -> None:
+def test_a_download_continues_where_the_connection_broke(download: Run, hub: Hub, cache: Cache) -> None:
     hub.fails(WEIGHTS, Behaviour(sent=100_001), Behaviour(sent=50_000))
     outcome = download()
     assert outcome.status == 0
@@ -97,7 +99,7 @@ def test_a_page_of_somebody_else_is_no_listing(download: Run, hub: Hub, cache: C
     assert outcome.slept == [5]
 
 
-def test_it_gives_up_after_ten_attempts_without_a_byte(download: Run, hub: Hub, cache: Cache) -> None:
+def test_a_download_ends_after_ten_attempts_without_a_byte(download: Run, hub: Hub, cache: Cache) -> None:
     hub.fails(WEIGHTS, Behaviour(sent=1000), *[Behaviour(DOWN)] * ATTEMPTS)
     outcome = download()
     assert outcome.status == 1
@@ -223,7 +225,7 @@ def test_two_names_of_one_content_are_fetched_once(download: Run, hub: Hub, cach
     assert cache.is_whole()
 
 
-def test_an_empty_file(download: Run, hub: Hub, cache: Cache) -> None:
+def test_an_empty_file_is_downloaded(download: Run, hub: Hub, cache: Cache) -> None:
     hub.files["empty.txt"] = b""
     assert download().status == 0
     assert cache.is_whole()
@@ -272,7 +274,9 @@ def test_a_profile_by_its_name(download: Run, cache: Cache, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("model", ["demo", ".", "s3://bucket/model"])
-def test_nothing_to_download(download: Run, hub: Hub, cache: Cache, model: str) -> None:
+def test_a_model_that_is_not_on_the_hub_needs_no_download(
+    download: Run, hub: Hub, cache: Cache, model: str
+) -> None:
     outcome = download(model)
     assert outcome.status == 0
     assert outcome.out == f"dgx-vllm: {model} is not on the Hugging Face hub: nothing to download\n"

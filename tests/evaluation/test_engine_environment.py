@@ -31,7 +31,9 @@ def checkpoint(tmp_path: Path) -> Path:
     return directory
 
 
-def test_it_reaches_the_driver(environ: dict[str, str], checkpoint: Path, tmp_path: Path) -> None:
+def test_the_engines_environment_reaches_the_driver(
+    environ: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
     found = engine_environment.prepared(environ, checkpoint)
     links = Path(found["LD_LIBRARY_PATH"])
     assert (links / "libcuda.so.1").resolve().parent == tmp_path / "driver"

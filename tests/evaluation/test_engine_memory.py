@@ -42,7 +42,7 @@ def test_a_model_that_is_known_needs_its_activations_too(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("needed", "share"), [(12 * GB, 0.1), (13 * GB, 0.11), (130 * GB, 1.0)])
-def test_the_share(needed: int, share: float) -> None:
+def test_the_share_of_memory_is_what_is_needed_rounded_up(needed: int, share: float) -> None:
     assert engine_memory.share(needed, 120 * GB) == share
 
 

@@ -133,7 +133,7 @@ def test_against_another_checkpoint_experts_count_as_one(
     assert set(both) == {*IGNORED, "model.layers.0.mlp.experts.*.up_proj"}
 
 
-def test_the_table(run: Run) -> None:
+def test_the_table_names_the_models_and_their_projections(run: Run) -> None:
     status, out, _ = run("eval", "demo", "--dense-dtype", "fp8")
     assert status == 0
     assert out.startswith("demo --dense-dtype fp8, against itself without it\n")
@@ -148,7 +148,7 @@ def refused(outcome: tuple[int, str, str], *said: str) -> None:
         assert words in line
 
 
-def test_refusals(
+def test_models_that_cannot_be_compared_are_refused(
     run: Run, tmp_path: Path, plain: dict[str, torch.Tensor], quantized: dict[str, torch.Tensor]
 ) -> None:
     whole, small = write(tmp_path / "bf16", plain), write(tmp_path / "nvfp4", quantized)
@@ -215,7 +215,7 @@ def test_an_engine_ends_with_a_command_that_is_killed(engine: tuple[Path, Path],
 
 
 @pytest.mark.engine
-def test_the_demo_in_fp8(
+def test_the_demo_in_fp8_nearly_agrees_with_itself(
     command: Command, demo_text: Path, record_property: Callable[[str, object], None]
 ) -> None:
     done = command("eval", CHECKPOINT, "--dense-dtype", "fp8", "--text", demo_text, "--json")
@@ -230,7 +230,7 @@ def test_the_demo_in_fp8(
 
 
 @pytest.mark.engine
-def test_a_model_that_vllm_does_not_run(
+def test_a_model_that_vllm_does_not_run_is_one_line_with_the_reason(
     command: Command, demo_text: Path, tmp_path: Path, quantized: dict[str, torch.Tensor]
 ) -> None:
     """One line, with vLLM's reason."""

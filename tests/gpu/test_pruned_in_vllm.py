@@ -33,7 +33,7 @@ def test_experts_are_kept_compressed(engines: Engines) -> None:
     assert "moe_decode_24 on compressed weights of 2:4" in engines.log("pruned")
 
 
-def test_it_decodes(engines: Engines) -> None:
+def test_a_pruned_model_decodes(engines: Engines) -> None:
     ((generated,),) = engines.answer("pruned").batches
     assert 0 < len(generated.tokens) <= DECODED
     assert all(each <= 0 for each in generated.logprobs)

@@ -77,7 +77,7 @@ def test_nothing_but_the_driver_is_linked(tmp_path: Path, layout: str) -> None:
     "directory",
     ["usr/lib64", "usr/local/nvidia/lib64", "usr/lib/wsl/lib", "usr/lib", "opt/toolkit/lib"],
 )
-def test_other_places(tmp_path: Path, directory: str) -> None:
+def test_the_driver_is_found_in_other_systems_directories(tmp_path: Path, directory: str) -> None:
     configuration = tmp_path / "etc/ld.so.conf.d/nvcr-1.conf"
     configuration.parent.mkdir(parents=True)
     configuration.write_text("# added by the toolkit\n/opt/toolkit/lib\n")
@@ -111,7 +111,7 @@ def test_other_architecture_is_no_driver(tmp_path: Path) -> None:
     assert driver.find({}, tmp_path, "aarch64") is None
 
 
-def test_no_driver(tmp_path: Path) -> None:
+def test_a_machine_without_driver_passes(tmp_path: Path) -> None:
     assert driver.find({}, tmp_path, "aarch64") is None
     assert driver.kernel_version(tmp_path) is None
     driver.check(None, tmp_path)
@@ -134,7 +134,7 @@ def test_variable_names_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("libraries", [True, False])
-def test_too_old(tmp_path: Path, libraries: bool) -> None:
+def test_a_driver_that_is_too_old_is_refused(tmp_path: Path, libraries: bool) -> None:
     if libraries:
         install_driver(tmp_path / "usr/lib64", version="575.57.08")
     load_module(tmp_path, "575.57.08")
@@ -146,7 +146,7 @@ def test_too_old(tmp_path: Path, libraries: bool) -> None:
     assert raised.value.status == 1
 
 
-def test_half_updated(tmp_path: Path) -> None:
+def test_a_driver_updated_by_half_asks_for_a_restart(tmp_path: Path) -> None:
     install_driver(tmp_path / "usr/lib64", version="580.142")
     load_module(tmp_path)
     with pytest.raises(UserError, match=r"libraries are 580\.142, its kernel module is 580\.95\.05; restart"):
@@ -187,7 +187,7 @@ def test_links_that_are_not_finished_leave_nothing(
     assert not list(driver.place(found, environ).parent.iterdir())
 
 
-def test_variables(tmp_path: Path) -> None:
+def test_a_process_gets_the_drivers_directory_in_three_variables(tmp_path: Path) -> None:
     dgx_os(tmp_path)
     found = driver.find({}, tmp_path, "aarch64")
     assert found is not None

@@ -63,7 +63,7 @@ def test_it_is_not_root_and_cannot_write_its_root(server: tuple[Container, str, 
     assert shell.stderr.count("Read-only file system") == 2
 
 
-def test_it_stops_cleanly(server: tuple[Container, str, Path]) -> None:
+def test_a_stopped_container_ends_with_status_0(server: tuple[Container, str, Path]) -> None:
     container, url, log = server
     assert container.stop() == 0, log.read_text()[-2000:]
     with pytest.raises(httpx.ConnectError):

@@ -44,7 +44,9 @@ def test_conversion_is_ml_dtypes_but_for_nan(emulated: ctypes.CDLL) -> None:
 @pytest.mark.parametrize("swizzled", [False, True])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 32), (3, 64), (5, 80), (130, 48)])
-def test_quantizer(emulated: ctypes.CDLL, swizzled: bool, kind: str, rows: int, columns: int) -> None:
+def test_the_kernel_quantizes_as_the_reference(
+    emulated: ctypes.CDLL, swizzled: bool, kind: str, rows: int, columns: int
+) -> None:
     rng = np.random.default_rng(rows * columns)
     values = rng.standard_normal((rows, columns)) * np.exp(rng.standard_normal((rows, columns)))
     values[0, :16] = 0

@@ -58,12 +58,12 @@ def test_library_without_gpu_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a library", b"\x7fELF\x02\x01", b"x"])
-def test_no_library(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_library_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"ELF|cut off"):
         read(tmp_path, content)
 
 
-def test_cut_off(tmp_path: Path) -> None:
+def test_a_truncated_library_is_refused(tmp_path: Path) -> None:
     whole = library(cubin("sm_120"))
     with pytest.raises(ValueError, match="cut off"):
         read(tmp_path, whole[:-64])
@@ -89,7 +89,7 @@ def test_damage_never_surprises(tmp_path_factory: pytest.TempPathFactory, tail: 
         ((10, 0), []),
     ],
 )
-def test_what_runs(capability: tuple[int, int], runs: list[str]) -> None:
+def test_a_gpu_runs_cubins_of_its_family_and_older_ptx(capability: tuple[int, int], runs: list[str]) -> None:
     held = Architectures()
     held.cubins.update(["sm_80", "sm_90a", "sm_120", "sm_120a", "sm_120f", "sm_121a"])
     held.ptx.update(["compute_80", "compute_130"])

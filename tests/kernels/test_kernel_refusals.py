@@ -312,11 +312,11 @@ def test_quantization_is_taken() -> None:
         ({"global_scale": Claimed((2,), FLOAT32)}, "global_scale must hold one value, not 2"),
     ],
 )
-def test_quantization_refuses(changes: dict[str, Any], message: str) -> None:
+def test_quantization_refuses_wrong_arguments(changes: dict[str, Any], message: str) -> None:
     refused(quantization(), message, **changes)
 
 
-def test_conversion_refuses() -> None:
+def test_conversion_refuses_wrong_arguments() -> None:
     refused(conversion(4), r"codes must have shape \[5\]")
     refused(conversion(5, BFLOAT16), "x must be float32")
 

@@ -41,7 +41,9 @@ def run(
     ("tokens", "rows", "k", "biased"),
     [(1, 128, 512, False), (2, 48, 192, True), (3, 32, 64, False), (8, 256, 1088, True), (16, 16, 768, False), (11, 32, 4416, False)],  # noqa: E501
 )  # fmt: skip
-def test_nvfp4(emulated: ctypes.CDLL, swizzled: bool, tokens: int, rows: int, k: int, biased: bool) -> None:
+def test_linear_decode_in_nvfp4_matches_float64(
+    emulated: ctypes.CDLL, swizzled: bool, tokens: int, rows: int, k: int, biased: bool
+) -> None:
     rng = np.random.default_rng(k)
     weight = rng.integers(0, 256, (rows, k // 2), np.uint8)
     scale = rng.integers(0, 0x7F, (rows, k // 16), np.uint8)
@@ -67,7 +69,7 @@ def test_nvfp4(emulated: ctypes.CDLL, swizzled: bool, tokens: int, rows: int, k:
 @pytest.mark.parametrize(("tokens", "k"), [(1, 320), (2, 512), (5, 576), (9, 768), (16, 1024), (3, 2304)])
 def test_nvfp4_scales_of_several_stages(emulated: ctypes.CDLL, tokens: int, rows: int, k: int) -> None:
     """Swizzled, in whole blocks of 128 rows, and longer than the 256 values that a stage copies."""
-    test_nvfp4(emulated, True, tokens, rows, k, False)
+    test_linear_decode_in_nvfp4_matches_float64(emulated, True, tokens, rows, k, False)
 
 
 @pytest.mark.parametrize("kind", [TENSOR, CHANNEL, BLOCK])
@@ -83,7 +85,9 @@ def test_nvfp4_scales_of_several_stages(emulated: ctypes.CDLL, tokens: int, rows
         (9, 784, 4096, False),  # more tiles than blocks
     ],
 )
-def test_fp8(emulated: ctypes.CDLL, kind: int, tokens: int, rows: int, k: int, biased: bool) -> None:
+def test_linear_decode_in_fp8_matches_float64(
+    emulated: ctypes.CDLL, kind: int, tokens: int, rows: int, k: int, biased: bool
+) -> None:
     rng = np.random.default_rng(k + kind)
     weight = rng.integers(0, 256, (rows, k), np.uint8)
     weight[(weight & 0x7F) == 0x7F] = 0  # NaN is no weight

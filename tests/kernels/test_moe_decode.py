@@ -291,7 +291,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_against_float64(emulated: ctypes.CDLL, case: Case) -> None:
+def test_moe_decode_matches_float64(emulated: ctypes.CDLL, case: Case) -> None:
     assert_close(*run(emulated, case))
 
 
@@ -342,7 +342,7 @@ def test_plan_of_a_larger_chip_gives_the_same(emulated: ctypes.CDLL) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_shapes(emulated: ctypes.CDLL, seed: int) -> None:
+def test_moe_decode_of_random_shapes_matches_float64(emulated: ctypes.CDLL, seed: int) -> None:
     rng = np.random.default_rng(1000 + seed)
     experts = int(rng.integers(2, 9))
     case = Case(

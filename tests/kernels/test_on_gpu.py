@@ -112,7 +112,7 @@ def test_e2m1_of_every_float(kernels, software):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("swizzled", [False, True])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2048), (130, 2880), (1000, 512)])
-def test_quantize_nvfp4(kernels, dtype, swizzled, rows, columns):
+def test_quantize_nvfp4_on_a_gpu_matches_the_reference(kernels, dtype, swizzled, rows, columns):
     x = (torch.randn(rows, columns, device="cuda") * torch.randn(rows, 1, device="cuda").exp()).to(dtype)
     scale = (448 * 6 / x.abs().max().float()).reshape(1)
     packed = torch.full((rows, columns // 2), 0xAA, dtype=torch.uint8, device="cuda")
@@ -138,7 +138,7 @@ def test_quantize_nvfp4(kernels, dtype, swizzled, rows, columns):
 
 @pytest.mark.parametrize("tokens", [1, 2, 5, 8, 9, 16])
 @pytest.mark.parametrize(("rows", "k"), [(2048, 4096), (512, 2048), (2880, 2880), (16, 64)])
-def test_linear_nvfp4(kernels, tokens, rows, k):
+def test_linear_nvfp4_on_a_gpu_matches_the_reference(kernels, tokens, rows, k):
     x = torch.randn(tokens, k, device="cuda").bfloat16()
     weight, scale = codes(rows, k // 2), block_scales(rows, k // 16)
     global_scale = torch.tensor([0.01], device="cuda")
@@ -164,7 +164,7 @@ def test_linear_nvfp4(kernels, tokens, rows, k):
 @pytest.mark.parametrize("tokens", [1, 3, 8, 16])
 @pytest.mark.parametrize(("rows", "k"), [(12288, 2048), (2048, 4096), (528, 720)])
 @pytest.mark.parametrize("kind", ["tensor", "channel", "block"])
-def test_linear_fp8(kernels, tokens, rows, k, kind):
+def test_linear_fp8_on_a_gpu_matches_the_reference(kernels, tokens, rows, k, kind):
     x = torch.randn(tokens, k, device="cuda").bfloat16()
     weight = torch.randn(rows, k, device="cuda").to(torch.float8_e4m3fn)
     shape = {"tensor": (1,), "channel": (rows, 1), "block": (-(-rows // 128), -(-k // 128))}[kind]
@@ -414,7 +414,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_moe_refuses(kernels, name):
+def test_moe_on_a_gpu_refuses_wrong_arguments(kernels, name):
     layer = Moe(2, 192, 64, 5, 3, 0, swizzled=False)
     refused(kernels, layer, *REFUSALS[name])
 
@@ -448,7 +448,7 @@ def test_sparse_moe_refuses(kernels, name):
     [((2, 120, 128), "number of rows must be a positive multiple of 128, not 120"),
      ((2, 128, 96), "k must be a positive multiple of 256, not 192"), ((128, 128), "packed must have shape")],
 )  # fmt: skip
-def test_compression_refuses(kernels, shape, message):
+def test_compression_refuses_wrong_arguments(kernels, shape, message):
     packed = codes(*shape)
     call = abi.compress_24(
         codes(1), torch.zeros(1, dtype=torch.int32, device="cuda"), packed, codes(1), halves=False

@@ -11,7 +11,7 @@ from dgx_vllm.profiles import profile
 from helpers.launching import Run
 
 
-def test_a_dry_run(dgx_vllm: Run, checkpoint: Path) -> None:
+def test_a_dry_run_in_json_has_what_the_text_says(dgx_vllm: Run, checkpoint: Path) -> None:
     words = ("serve", str(checkpoint), "--max-model-len", "4096", "--dry-run")
     outcome = dgx_vllm(*words, "--json", environ={"MAX_MODEL_LEN": "512"})
     assert (outcome.status, outcome.err) == (0, "")
@@ -39,7 +39,7 @@ def test_json_without_a_dry_run(dgx_vllm: Run, checkpoint: Path) -> None:
     assert "--json is for --dry-run" in outcome.err
 
 
-def test_profiles(dgx_vllm: Run, spark: Machine, laptop: Machine) -> None:
+def test_profiles_in_json_tell_which_fit(dgx_vllm: Run, spark: Machine, laptop: Machine) -> None:
     on_spark = msgspec.json.decode(dgx_vllm("profiles", "--json", on=spark).out, type=list[as_json.Listed])
     assert [(each.name, each.model, each.fits) for each in on_spark] == [
         (each.name, each.model, True) for each in profile.builtin()

@@ -130,7 +130,7 @@ def test_a_model_that_is_not_whole(run: Run, hub: Path) -> None:
     assert listed(run) == {}
 
 
-def test_what_others_share_stays(run: Run, hub: Path) -> None:
+def test_a_file_that_other_models_share_stays(run: Run, hub: Path) -> None:
     digest = "ab" * 32
     put(hub, "org/a", 1000, shared=digest)
     put(hub, "org/b", 1000, shared=digest)
@@ -147,7 +147,9 @@ def test_what_others_share_stays(run: Run, hub: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "gone"), [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("", False)]
 )
-def test_it_asks(run: Run, hub: Path, monkeypatch: pytest.MonkeyPatch, typed: str, gone: bool) -> None:
+def test_rm_asks_before_it_removes(
+    run: Run, hub: Path, monkeypatch: pytest.MonkeyPatch, typed: str, gone: bool
+) -> None:
     folder = put(hub, "org/a", 1000)
     monkeypatch.setattr(sys, "stdin", Answer(typed))
     status, out, _ = run("rm", "org/a")
@@ -198,7 +200,7 @@ def test_what_is_being_downloaded_stays(run: Run, hub: Path) -> None:
     assert not lock.parent.exists()
 
 
-def test_a_misspelt_name(run: Run, hub: Path) -> None:
+def test_a_misspelt_name_gets_a_suggestion(run: Run, hub: Path) -> None:
     put(hub, "org/model", 10)
     assert "did you mean org/model?" in run("rm", "org/modle", "--yes")[2]
 

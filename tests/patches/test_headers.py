@@ -14,7 +14,7 @@ def test_there_are_patches_to_look_at() -> None:
 
 
 @pytest.mark.parametrize("path", PATCHES, ids=lambda path: path.name)
-def test_header(path: Path) -> None:
+def test_a_patchs_header_has_its_fields(path: Path) -> None:
     header = path.read_text().split("\n--- a/", 1)[0]
     assert re.fullmatch(r"\d{4}-[a-z0-9-]+\.patch", path.name)
     assert header.splitlines()[0].strip()

@@ -26,5 +26,5 @@ from pinning.plan import Request, parse
         ("--version", Request("", ())),
     ],
 )
-def test_parse(line: str, request_: Request) -> None:
+def test_a_request_is_read_from_a_command_line(line: str, request_: Request) -> None:
     assert parse(line.split()) == request_

@@ -112,7 +112,9 @@ def by_vllm(shape: Architecture, options: Options, context: int, block: int) -> 
 )
 @pytest.mark.parametrize("cache_dtype", ["auto", "fp8"])
 @pytest.mark.parametrize("prefix_caching", [True, False])
-def test_vllm_agrees(name: str, drafts: int, cache_dtype: str, prefix_caching: bool) -> None:
+def test_vllm_agrees_on_the_bytes_of_a_cache(
+    name: str, drafts: int, cache_dtype: str, prefix_caching: bool
+) -> None:
     options = Options(cache_dtype, drafts=drafts, prefix_caching=prefix_caching)
     kept = cache.of(architecture(name), options)
     block = next(group.tokens for group in kept.groups if group.tokens)

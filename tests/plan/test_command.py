@@ -36,7 +36,7 @@ def write(tmp_path: Path, config: dict[str, Any]) -> str:
     return str(path)
 
 
-def test_the_tables(plan: Run, config_file: Path) -> None:
+def test_the_tables_hold_the_published_figures(plan: Run, config_file: Path) -> None:
     status, out, err = plan(str(config_file), "--kv-cache-dtype", "fp8")
     assert (status, err) == (0, "")
     rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()]
@@ -106,13 +106,13 @@ def test_what_does_not_fit_is_said(plan: Run, config_file: Path) -> None:
     assert "sequences that fit" not in out
 
 
-def test_the_demo(plan: Run) -> None:
+def test_the_demo_is_planned_by_its_files_headers(plan: Run) -> None:
     status, out, err = plan("demo")
     assert (status, err) == (0, "")
     assert "Weights by the files' headers" in out
 
 
-def test_pictures(plan: Run, config_file: Path, tmp_path: Path) -> None:
+def test_a_plan_is_drawn_as_svg_and_png(plan: Run, config_file: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     for name in ("plan.svg", "plan.png"):
@@ -203,7 +203,7 @@ def test_more_drafts_than_are_safe_are_planned_with_the_risk(plan: Run, config_f
     assert out
 
 
-def test_damaged_files(plan: Run, tmp_path: Path) -> None:
+def test_damaged_files_are_refused(plan: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     assert "truncated" in plan(str(tmp_path))[2]
     write(tmp_path, QWEN3_NEXT_NVFP4)

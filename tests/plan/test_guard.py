@@ -183,7 +183,7 @@ def test_a_busy_spark(spark: Machine, qwen: Subject) -> None:
     assert ("0.7", share) in [(each.loser.text, each.winner) for each in launch.overruled]
 
 
-def test_a_full_spark(spark: Machine, qwen: Subject) -> None:
+def test_a_model_beyond_the_available_memory_is_refused(spark: Machine, qwen: Subject) -> None:
     launch = planned(spark, 50 * GB, qwen)
     assert launch.refusal is not None
     assert launch.refusal.startswith("the model does not fit: it needs ")

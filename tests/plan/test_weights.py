@@ -220,7 +220,7 @@ def test_mxfp4_experts() -> None:
         ("model.visual", "model.visual.blocks.0.attn.qkv", True),
     ],
 )
-def test_what_is_excluded(pattern: str, module: str, plain: bool) -> None:
+def test_modules_of_the_exclude_list_are_in_bf16(pattern: str, module: str, plain: bool) -> None:
     config = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": [pattern]}
     read = quantization.read("model", "bfloat16", {"quantization_config": config}, None)
     assert (read.of(module, linear=True).name == "BF16") is plain

@@ -64,7 +64,7 @@ def test_the_figures_are_those_of_numpy(
     assert told["text"] is None
 
 
-def test_the_table(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_table_names_the_layers_and_their_error(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     run("prune", checkpoint, tmp_path / "out")
     status, said, _ = run("eval-prune", checkpoint, tmp_path / "out")
     assert status == 0
@@ -86,7 +86,7 @@ def scores(logits: np.ndarray, known: list[list[int]], token: list[int]) -> dict
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(deadline=None)
-def test_divergence(seed: int) -> None:
+def test_divergence_matches_numpys(seed: int) -> None:
     rng = np.random.default_rng(seed)
     vocabulary, count = 12, 5
     p, q = 2 * rng.normal(size=(2, count, vocabulary))
@@ -130,7 +130,7 @@ def test_a_checkpoint_is_no_distance_from_itself(run: Run, checkpoint: Path, tmp
     assert block["cosine"] == pytest.approx(1)
 
 
-def test_refusals(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_checkpoints_that_cannot_be_compared_are_refused(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("prune", checkpoint, out)
     refused(run("eval-prune", checkpoint, checkpoint), "is not marked as pruned")
@@ -191,7 +191,7 @@ def test_calibrate_says_why_vllm_does_not_run_the_model(
 
 
 @pytest.mark.engine
-def test_the_demo_pruned_two_ways(
+def test_calibrated_pruning_of_the_demo_beats_magnitude(
     command: Command,
     demo_text: Path,
     tmp_path: Path,

@@ -45,7 +45,7 @@ SHARED = modules("shared_expert")
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("way", ["magnitude", "activation", "calibrated"])
-def test_what_is_written(
+def test_a_pruned_checkpoint_holds_the_pattern_and_the_rest_unchanged(
     run: Run, checkpoint: Path, calibration: Path, tmp_path: Path, pattern: str, way: str
 ) -> None:
     out = tmp_path / "out"
@@ -161,7 +161,9 @@ def refused(outcome: tuple[int, str, str], *said: str, status: int = 2) -> None:
         assert words in line
 
 
-def test_refused_words(run: Run, checkpoint: Path, calibration: Path, tmp_path: Path) -> None:
+def test_unknown_methods_and_patterns_are_refused(
+    run: Run, checkpoint: Path, calibration: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     refused(run("prune", checkpoint, out, "--method", "luck"), "'luck'", "magnitude or activation")
     refused(run("prune", checkpoint, out, "--pattern", "1:4"), "'1:4'", "2:4, 4:8-pairs")
@@ -171,7 +173,7 @@ def test_refused_words(run: Run, checkpoint: Path, calibration: Path, tmp_path: 
     assert not out.exists()
 
 
-def test_refused_places(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_an_output_in_a_place_that_is_taken_is_refused(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     refused(run("prune", checkpoint, checkpoint), "the checkpoint itself")
     refused(run("prune", checkpoint, checkpoint / "pruned"), "the checkpoint itself or in it")
     refused(run("prune", checkpoint, tmp_path), "lies in OUT", "give a separate OUT")
@@ -207,7 +209,7 @@ def rewritten(checkpoint: Path, change: Callable[[dict[str, torch.Tensor]], None
     save_file(held, path)
 
 
-def test_refused_checkpoints(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_checkpoints_that_cannot_be_pruned_are_refused(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     down = f"{PREFIX}.experts.0.down_proj"
 
@@ -243,7 +245,7 @@ def test_refused_checkpoints(run: Run, checkpoint: Path, tmp_path: Path) -> None
     assert not out.exists()
 
 
-def test_refused_calibrations(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_calibrations_that_do_not_fit_are_refused(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "calibration"
 
     def outcome(tensor: torch.Tensor, name: str = "layers.0.mlp.experts") -> tuple[int, str, str]:
@@ -260,7 +262,9 @@ def test_refused_calibrations(run: Run, checkpoint: Path, tmp_path: Path) -> Non
     refused(run(*words), "is not a calibration file", "dgx-vllm calibrate")
 
 
-def test_a_full_disk(run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused_and_leaves_nothing(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:

@@ -59,7 +59,7 @@ def components(document: str) -> dict[str, Any]:
     return {each["name"]: each for each in json.loads(document)["components"]}
 
 
-def test_it_is_valid_and_the_same_each_time(manifest: Manifest, known: tables.Tables) -> None:
+def test_a_bill_is_valid_and_the_same_each_time(manifest: Manifest, known: tables.Tables) -> None:
     first, second = bom.make(manifest, known), bom.make(manifest, known)
     assert first == second
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(first) is None
@@ -95,7 +95,9 @@ def test_each_pin_is_a_component_with_its_hash(manifest: Manifest, known: tables
     assert made["engine"]["purl"] == "pkg:pypi/engine@1.0?file_name=engine-1.0-py3-none-any.whl"
 
 
-def test_licences(manifest: Manifest, known: tables.Tables) -> None:
+def test_licences_say_whether_they_are_declared_or_concluded(
+    manifest: Manifest, known: tables.Tables
+) -> None:
     made = components(bom.make(manifest, known))
     declared = {"license": {"id": "GPL-2.0-or-later", "acknowledgement": "declared"}}
     assert made["libone"]["licenses"] == made["libtwo"]["licenses"] == [declared]

@@ -77,7 +77,7 @@ def test_prose_is_not_read(text: str) -> None:
         ("ISC or GPL-2, and Zlib", "(ISC OR GPL-2.0-only) AND Zlib"),
     ],
 )
-def test_sure_names(name: str, expression: str) -> None:
+def test_a_sure_name_is_an_spdx_expression(name: str, expression: str) -> None:
     assert copyright.term(name) == copyright.Term(expression)
     assert spdx(expression) == expression
 

@@ -15,7 +15,7 @@ def said(licence: Licence) -> list[tuple[str, str]]:
     return found
 
 
-def test_one_identifier() -> None:
+def test_one_identifier_is_an_id() -> None:
     assert said(Licence((Term("MIT"),))) == [("id", "MIT")]
 
 

@@ -35,7 +35,7 @@ def declared(lines: str) -> Term | None:
         (f"License: MIT OR Apache-2.0\nClassifier: {MIT}\nClassifier: {APACHE}", "MIT OR Apache-2.0"),
     ],
 )
-def test_sure(lines: str, licence: str) -> None:
+def test_clear_metadata_declares_a_licence(lines: str, licence: str) -> None:
     assert declared(lines) == Term(licence)
 
 
@@ -55,7 +55,7 @@ def test_sure(lines: str, licence: str) -> None:
         "License: " + "All rights reserved. " * 20,
     ],
 )
-def test_unsure(lines: str) -> None:
+def test_unclear_metadata_declares_nothing(lines: str) -> None:
     assert declared(lines) is None
 
 
@@ -69,7 +69,7 @@ def test_unsure(lines: str) -> None:
         ("", False),
     ],
 )
-def test_proprietary(lines: str, proprietary: bool) -> None:
+def test_proprietary_metadata_is_recognized(lines: str, proprietary: bool) -> None:
     assert metadata.proprietary(email.message_from_string(f"Name: example\n{lines}\n")) == proprietary
 
 

@@ -47,7 +47,7 @@ def every(system: str) -> list[dict[str, Any]]:
 
 
 @each_platform
-def test_it_validates(system: str) -> None:
+def test_the_products_bill_validates(system: str) -> None:
     text = Path(DOCUMENTS[system]).read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 

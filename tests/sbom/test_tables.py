@@ -14,7 +14,7 @@ def table(name: str) -> dict:
     return tomllib.loads((FOLDER / f"{name}.toml").read_text())
 
 
-def test_they_are_read() -> None:
+def test_every_table_is_read() -> None:
     read = tables.read()
     assert read.wheels
     assert read.unfree

@@ -23,7 +23,7 @@ def run(environment: dict[str, str], *words: str, typed: str = "") -> str:
     return done.stdout
 
 
-def test_it_is_found_and_answers(server: Server, session_environment: dict[str, str]) -> None:
+def test_a_server_is_listed_and_answers_status(server: Server, session_environment: dict[str, str]) -> None:
     listed = json.loads(run(session_environment, "ps", "--json"))
     (found,) = [each for each in listed if each["pid"] == server.process.pid]
     assert (found["state"], found["url"], found["model"]) == ("ready", server.url, "demo")

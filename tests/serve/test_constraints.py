@@ -51,7 +51,7 @@ def completion(server: Server, stream: bool, asked: dict[str, Any]) -> httpx.Res
 
 @pytest.mark.parametrize(("asked", "reason"), REFUSED, ids=str)
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_cannot_be_honoured_is_400(
+def test_a_structured_output_that_cannot_be_honoured_is_400(
     server: Server, asked: dict[str, Any], reason: str, stream: bool
 ) -> None:
     answer = completion(server, stream, asked)

@@ -26,7 +26,7 @@ def complete(client: openai.OpenAI, model: str, prompt: str, **options: object) 
     )
 
 
-def test_lists_models(client: openai.OpenAI, server: Server) -> None:
+def test_the_client_lists_the_served_model(client: openai.OpenAI, server: Server) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
     assert server.model == "demo"
 
@@ -48,7 +48,7 @@ def test_streams_a_chat_completion(client: openai.OpenAI, server: Server) -> Non
     assert chunks[-1].usage == whole.usage
 
 
-def test_usage_adds_up(client: openai.OpenAI, server: Server) -> None:
+def test_usage_counts_prompt_and_completion_tokens(client: openai.OpenAI, server: Server) -> None:
     short = complete(client, server.model, PROMPT, max_tokens=3, extra_body={"ignore_eos": True}).usage
     longer = complete(
         client, server.model, f"{PROMPT} 5 6 7 8", max_tokens=5, extra_body={"ignore_eos": True}
@@ -80,7 +80,7 @@ def test_the_demo_continues_sequences(client: openai.OpenAI, server: Server, row
 # --- bad requests ---------------------------------------------------------------------------------------
 
 
-def test_an_unknown_model(client: openai.OpenAI) -> None:
+def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="no-such-model"):
         complete(client, "no-such-model", PROMPT)
 
@@ -116,7 +116,7 @@ def test_a_path_that_is_not_there(server: Server) -> None:
     assert httpx.get(f"{server.url}/v1/no-such-thing", timeout=PATIENCE).status_code == 404
 
 
-def test_it_still_serves_afterwards(client: openai.OpenAI, server: Server) -> None:
+def test_the_server_still_serves_after_refusals(client: openai.OpenAI, server: Server) -> None:
     assert complete(client, server.model, PROMPT).choices[0].text
 
 

@@ -200,7 +200,7 @@ def test_no_secret_is_to_be_read(service: Service) -> None:
     ("role", "number"),
     [*itertools.product(("engine", "API server", "launcher"), (signal.SIGKILL, signal.SIGSTOP))],
 )
-def test_it_comes_back(
+def test_a_killed_service_comes_back(
     service: Service,
     role: str,
     number: signal.Signals,

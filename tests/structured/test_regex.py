@@ -53,7 +53,7 @@ TEXTS = ["", "a", "b", "ab", "ba", "aa", "bb", "aab", "1", "1a", ".", "a\n", "\n
         r"\0\x41[\x00-\x1f]",
     ],
 )
-def test_what_is_read_right_passes(pattern: str) -> None:
+def test_a_pattern_that_is_read_right_passes(pattern: str) -> None:
     assert misread(pattern) is None
 
 
@@ -82,7 +82,7 @@ def test_what_is_read_right_passes(pattern: str) -> None:
         (r"[\x4]", r"\x"),
     ],
 )
-def test_what_would_be_misread_is_named(pattern: str, reason: str) -> None:
+def test_a_pattern_that_would_be_misread_is_named(pattern: str, reason: str) -> None:
     assert reason in (misread(pattern) or "")
 
 

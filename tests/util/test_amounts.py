@@ -17,12 +17,12 @@ from dgx_vllm.util.errors import UserError
         ("0", 0),
     ],
 )
-def test_an_amount(text: str, count: int) -> None:
+def test_an_amount_is_read_as_bytes(text: str, count: int) -> None:
     assert parse(text, "--memory-reserve") == count
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1GB", "8 apples", "1e9", "8GBs"])
-def test_what_is_none_is_refused(text: str) -> None:
+def test_text_that_is_not_an_amount_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is not an amount of memory"):
         parse(text, "--memory-reserve")
 

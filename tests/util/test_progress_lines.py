@@ -55,5 +55,5 @@ def test_a_terminal_gets_more(terminal: bool, lines: int, monkeypatch: pytest.Mo
     ("seconds", "said"),
     [(0.4, "0 s"), (59.0, "59 s"), (60.0, "1 min"), (300.0, "5 min"), (3900.0, "1 h 05 min")],
 )
-def test_durations(seconds: float, said: str) -> None:
+def test_durations_are_rounded_to_readable_units(seconds: float, said: str) -> None:
     assert duration(seconds) == said

@@ -110,7 +110,7 @@ def test_the_model_may_stand_anywhere() -> None:
         ),
     ],
 )
-def test_spellings(words: list[str], found: dict[str, Value]) -> None:
+def test_every_spelling_of_a_flag_is_read_alike(words: list[str], found: dict[str, Value]) -> None:
     assert TABLE.parse(words) == ([], found)
     whole = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in found.items()}
     written = [word for name, value in whole.items() for word in TABLE.require(name, "").words(value)]

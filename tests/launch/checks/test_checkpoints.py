@@ -66,12 +66,12 @@ def test_what_the_flags_ask_for_must_be_there(
     refused(dgx_vllm("serve", str(own), "--dry-run", *words), *said)
 
 
-def test_its_length_is_known(dgx_vllm: Run, own: Path) -> None:
+def test_the_length_of_a_mistral_checkpoint_is_known(dgx_vllm: Run, own: Path) -> None:
     outcome = dgx_vllm("serve", str(own), "--dry-run", "--max-model-len", "8192")
     refused(outcome, "--max-model-len 8192", "4096")
 
 
-def test_its_weights_are_guarded(dgx_vllm: Run, own: Path, spark: Machine) -> None:
+def test_the_weights_of_a_mistral_checkpoint_are_guarded(dgx_vllm: Run, own: Path, spark: Machine) -> None:
     assert "weights 1e-06 GB" in dgx_vllm("serve", str(own), "--dry-run", on=spark).out
     # Of two copies of the weights the one that is loaded counts.
     (own / "config.json").write_text(json.dumps(LLAMA_8B))
@@ -111,7 +111,7 @@ def test_json_that_vllm_does_not_read_is_not_looked_at(dgx_vllm: Run, checkpoint
     assert dgx_vllm("serve", str(checkpoint), "--dry-run").status == 0
 
 
-def test_a_config_from_elsewhere(dgx_vllm: Run, checkpoint: Path) -> None:
+def test_a_config_from_elsewhere_passes(dgx_vllm: Run, checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
     words = ["--hf-config-path", "org/other"]
     assert dgx_vllm("serve", str(checkpoint), "--dry-run", *words).status == 0
@@ -202,7 +202,7 @@ def test_gguf_for_something_else_than_the_model(dgx_vllm: Run, checkpoint: Path,
 
 
 @pytest.mark.parametrize("config", [True, False])
-def test_a_directory_of_gguf(dgx_vllm: Run, checkpoint: Path, config: bool) -> None:
+def test_a_directory_of_gguf_is_refused(dgx_vllm: Run, checkpoint: Path, config: bool) -> None:
     (checkpoint / "model.safetensors").rename(checkpoint / "model-Q4_K_M.gguf")
     if not config:
         (checkpoint / "config.json").unlink()
@@ -411,7 +411,7 @@ def test_a_plan_is_of_the_verifier_and_its_drafter(dgx_vllm: Run, tmp_path: Path
     assert found == {False: 1_000_000_000, True: 500_000_000}
 
 
-def test_a_verifier_in_gguf(dgx_vllm: Run, tmp_path: Path) -> None:
+def test_a_verifier_in_gguf_is_refused(dgx_vllm: Run, tmp_path: Path) -> None:
     drafter = speculator(tmp_path / "drafter", "org/name:Q4_K_M")
     said = [f"org/name:Q4_K_M, for which {drafter} drafts", file_formats.NO_GGUF]
     refused(dgx_vllm("serve", str(drafter), "--dry-run"), *said)

@@ -48,7 +48,7 @@ def test_it_is_served_from_the_cache(dgx_vllm: Run, hub: Path, reference: str | 
         assert f"{named} is not in {hub} and HF_HUB_OFFLINE forbids fetching it" in outcome.err
 
 
-def test_its_own_config_counts(dgx_vllm: Run, hub: Path, tmp_path: Path) -> None:
+def test_a_revisions_own_config_counts(dgx_vllm: Run, hub: Path, tmp_path: Path) -> None:
     hold(hub, MAIN, "main", 1024)
     hold(hub, COMMIT, "v1", 4096)
     words = ["serve", MODEL, "--dry-run", "--max-model-len", "2k"]

@@ -36,5 +36,5 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "a.py", line 1, in f'
     ],
     ids=str,
 )
-def test_the_cause(lines: list[str], said: str | None) -> None:
+def test_the_cause_of_death_is_read_from_the_logs_end(lines: list[str], said: str | None) -> None:
     assert cause(lines) == said

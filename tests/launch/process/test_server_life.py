@@ -84,13 +84,13 @@ def test_the_printed_curl_line_works(
     assert key is None or key not in line
 
 
-def test_a_model_without_text(start: Start) -> None:
+def test_a_model_without_text_is_ready_by_health_alone(start: Start) -> None:
     server = start(text=False)
     server.await_ready()
     assert "no completion endpoint; ready only means that /health answers" in server.end(signal.SIGTERM).out
 
 
-def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
+def test_a_server_on_a_unix_socket_gets_ready_and_ends(start: Start, tmp_path: Path) -> None:
     # A socket's path may have 107 characters; pytest's directories may take more than that.
     path = Path(os.path.relpath(tmp_path / "s", tmp_path))
     server = start("--uds", str(path))
@@ -101,7 +101,7 @@ def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::1", "localhost"])
-def test_other_addresses(start: Start, host: str) -> None:
+def test_a_servers_url_is_one_that_clients_reach(start: Start, host: str) -> None:
     if host == "::1" and not _has_ipv6():
         pytest.skip("no IPv6 here")
     server = start("--host", host)
@@ -186,7 +186,9 @@ def heard() -> Iterator[None]:
     [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0), (signal.SIGQUIT, 0)],
 )
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "starting"])
-def test_a_signal_stops_it(start: Start, number: signal.Signals, status: int, ready: bool) -> None:
+def test_a_signal_stops_the_server_and_its_children(
+    start: Start, number: signal.Signals, status: int, ready: bool
+) -> None:
     server = start(child=True, health_after=0 if ready else 60)
     server.await_file(server.record / "child.json")
     if ready:
@@ -331,7 +333,9 @@ def test_the_server_does_not_outlive_a_killed_launcher(start: Start) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "starting"])
-def test_a_server_that_dies(start: Start, behaviour: dict[str, int], status: int, ready: bool) -> None:
+def test_a_server_that_dies_ends_the_launcher_with_its_status(
+    start: Start, behaviour: dict[str, int], status: int, ready: bool
+) -> None:
     server = start(exit_after=3.0 if ready else 0.2, health_after=0 if ready else 60, child=True, **behaviour)
     if ready:
         server.await_ready()

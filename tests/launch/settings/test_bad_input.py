@@ -264,7 +264,7 @@ def test_a_misspelt_model_where_no_hub_answers(fake_environment: dict[str, str])
     assert last.endswith("did you mean nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4?")
 
 
-def test_no_tokenizer(dgx_vllm: Run, checkpoint: Path) -> None:
+def test_a_checkpoint_without_tokenizer_is_refused(dgx_vllm: Run, checkpoint: Path) -> None:
     (checkpoint / "tokenizer.json").unlink()
     refused(dgx_vllm("serve", str(checkpoint), "--dry-run"), "has no tokenizer", "fetch the checkpoint again")
     assert dgx_vllm("serve", str(checkpoint), "--dry-run", "--tokenizer", "owner/name").status == 0
@@ -274,7 +274,7 @@ def test_a_file_instead_of_a_directory(dgx_vllm: Run, checkpoint: Path) -> None:
     refused(dgx_vllm("serve", str(checkpoint / "config.json")), "is a file", "directory")
 
 
-def test_no_config(dgx_vllm: Run, checkpoint: Path) -> None:
+def test_a_checkpoint_without_config_is_refused(dgx_vllm: Run, checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
     refused(dgx_vllm("serve", str(checkpoint)), "has no config.json")
 
@@ -334,14 +334,14 @@ def test_dummy_weights_are_not_looked_at(dgx_vllm: Run, checkpoint: Path) -> Non
     assert dgx_vllm("serve", str(checkpoint), "--load-format", "dummy", "--dry-run").status == 0
 
 
-def test_a_git_lfs_pointer(dgx_vllm: Run, checkpoint: Path) -> None:
+def test_a_git_lfs_pointer_is_refused(dgx_vllm: Run, checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     )
     refused(dgx_vllm("serve", str(checkpoint)), "Git LFS pointer", "git lfs pull")
 
 
-def test_no_weights(dgx_vllm: Run, checkpoint: Path) -> None:
+def test_a_checkpoint_without_weights_is_refused(dgx_vllm: Run, checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").unlink()
     refused(dgx_vllm("serve", str(checkpoint)), "has no weights")
 
@@ -425,7 +425,7 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_port_in_use(dgx_vllm: Run, checkpoint: Path, taken: int) -> None:
+def test_a_port_in_use_is_refused(dgx_vllm: Run, checkpoint: Path, taken: int) -> None:
     outcome = dgx_vllm("serve", str(checkpoint), "--port", str(taken))
     refused(outcome, f"port {taken} on 127.0.0.1 is in use", "choose another with --port or PORT", status=1)
     outcome = dgx_vllm("serve", str(checkpoint), environ={"PORT": str(taken)})
@@ -467,7 +467,7 @@ def test_a_cuda_build_without_a_gpu(dgx_vllm: Run, checkpoint: Path, spark: Mach
     assert "for a machine that has one" in planned.out
 
 
-def test_a_full_disk(dgx_vllm: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused(dgx_vllm: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_space, "_free", lambda path: 100 * 2**20)
     outcome = dgx_vllm("serve", str(checkpoint))
     refused(outcome, "the disk is too full", "0.54 GB", "0.1 GB are free", "VLLM_CACHE_ROOT", status=1)

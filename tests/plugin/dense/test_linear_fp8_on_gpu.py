@@ -96,7 +96,7 @@ def test_without_our_kernel_vllms_takes_few_tokens_too(tokens: int, monkeypatch:
 
 
 @pytest.mark.parametrize("tokens", [1, 8, MAX_TOKENS, MAX_TOKENS + 1, 256])
-def test_a_graph_replays_it(tokens: int) -> None:
+def test_a_cuda_graph_replays_linear_fp8(tokens: int) -> None:
     held = layer(12288, 2048)
     x = activations(tokens, 2048)
     linear_fp8(x, *held)

@@ -47,7 +47,7 @@ def apart(got: torch.Tensor, x: torch.Tensor, held: tuple[torch.Tensor, ...]) ->
 
 
 @pytest.mark.parametrize("tokens", [1, 3, MAX_TOKENS, MAX_TOKENS + 1, 100])
-def test_it_is_the_product(tokens: int, held: tuple[torch.Tensor, ...]) -> None:
+def test_linear_nvfp4_is_the_product(tokens: int, held: tuple[torch.Tensor, ...]) -> None:
     x = draw(tokens)
     exact = tokens <= MAX_TOKENS or nvfp4_linear.slices()
     got = linear_nvfp4(x, *held, None, None)
@@ -67,7 +67,7 @@ def test_a_bias_is_added(held: tuple[torch.Tensor, ...]) -> None:
 
 
 @pytest.mark.parametrize("tokens", [2, MAX_TOKENS + 1])
-def test_a_graph_repeats_it(tokens: int, held: tuple[torch.Tensor, ...]) -> None:
+def test_a_cuda_graph_replays_linear_nvfp4(tokens: int, held: tuple[torch.Tensor, ...]) -> None:
     x = draw(tokens)
     expected = linear_nvfp4(x, *held, None, None)
     graph = torch.cuda.CUDAGraph()

@@ -154,7 +154,7 @@ def test_without_its_library_it_stays_out(library: Path, logged: list[str]) -> N
 @pytest.mark.parametrize(
     ("capability", "expected"), [((9, 0), SlicedExperts), ((12, 0), None), ((10, 0), None)]
 )
-def test_other_gpus(
+def test_only_gpus_of_the_kernels_get_their_experts(
     capability: tuple[int, int], expected: type | None, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     of_gpu(monkeypatch, *capability)
