@@ -18,7 +18,7 @@
       devShells = each "devShells";
       formatter = each "formatter";
 
-      # services.dgx-vllm.instances.<name>: docs/service.md.
+      # services.dgx-vllm.instances.<name>: docs/guides/service.md.
       nixosModules = rec {
         dgx-vllm = import ./nix/service/module.nix { inherit (self) packages; };
         default = dgx-vllm;
@@ -26,15 +26,26 @@
 
       overlays.default = final: prev: { dgx-vllm = import ./nix/host-package.nix self.packages prev.stdenv; };
 
-      templates.default = {
-        path = ./templates/spark;
-        description = "A DGX Spark with NixOS that serves a model";
-        welcomeText = ''
-          Next, in flake.nix: say where dgx-vllm is. Then, on the Spark:
+      templates = rec {
+        default = spark;
+        spark = {
+          path = ./templates/spark;
+          description = "A DGX Spark with NixOS that serves a model";
+          welcomeText = ''
+            Next, in flake.nix: say where dgx-vllm is. Then, on the Spark:
 
-              nixos-generate-config --show-hardware-config > hardware-configuration.nix
-              nixos-rebuild switch --flake .#spark
-        '';
+                nixos-generate-config --show-hardware-config > hardware-configuration.nix
+                nixos-rebuild switch --flake .#spark
+          '';
+        };
+        compose = {
+          path = ./templates/compose;
+          description = "One model in a container, with docker compose";
+        };
+        profile = {
+          path = ./templates/profile;
+          description = "A profile for a model of your own";
+        };
       };
     };
 }

@@ -1,5 +1,5 @@
 # What `nix flake check` builds.
-{ base, fetch, host, launcher, image, sboms, kernels, gb10, outputs, described
+{ base, fetch, host, launcher, image, sboms, kernels, site, gb10, outputs, described
 , testEnvironment, sbomTestEnvironment, sassTools, umoci, curl }:
 let
   inherit (import ./source.nix) source;
@@ -51,7 +51,7 @@ in
     cp ${../flake.nix} flake.nix
     cp ${../CONTRIBUTING.md} CONTRIBUTING.md
     pytest -p no:cacheprovider tests/contributing
-    ruff check --no-cache --config python/pyproject.toml python tests nix kernels
+    ruff check --no-cache --config python/pyproject.toml python tests nix kernels docs
     ruff format --check --no-cache --config python/pyproject.toml .
     (cd python && mypy --cache-dir=/dev/null)
     (cd python && lint-imports --no-cache)
@@ -70,9 +70,23 @@ in
   '';
 
   # Without those that have a check of their own.
+  docs = check "docs" "The pages' commands, links and generated parts, and the templates" { DOCS = source ../docs; } ''
+    mkdir kernels
+    cp -r ${source ../kernels/results} kernels/results
+    cp ${../kernels/README.md} kernels/README.md
+    cp -r ${source ../templates} templates
+    cp -r ${source ../findings} findings
+    cp ${../README.md} README.md
+    cp ${../CONTRIBUTING.md} CONTRIBUTING.md
+    cp ${../LICENSE} LICENSE
+    pytest -p no:cacheprovider tests/docs tests/templates
+    python docs/generator/sentences.py
+    [ -d ${site} ]
+  '';
+
   unit = pytest "unit" "The tests that start no engine" { DOCS = source ../docs; }
     ("-m 'not engine and not container' --ignore tests/pinning --ignore tests/sbom --ignore tests/kernels "
-      + "--ignore tests/flake --ignore tests/contributing tests");
+      + "--ignore tests/flake --ignore tests/contributing --ignore tests/docs --ignore tests/templates tests");
 
   service = pytest "service" "The service's units in Nix and in Python, and what their assertions refuse"
     {

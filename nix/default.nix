@@ -53,7 +53,7 @@ let
       "The dgx-vllm command: serve, plan, doctor, profiles, download, install-service"
       (product.launcher // {
         meta = product.launcher.meta // {
-          # docs/licences.md has the rest.
+          # docs/reference/licences.md has the rest.
           license = [ { spdxId = "Apache-2.0"; fullName = "Apache License 2.0"; free = true; } ]
             ++ (if product.host.system == "aarch64-linux" then [ product.cuda.meta.license ] else [ ]);
         };
@@ -98,7 +98,10 @@ let
   shown = builtins.mapAttrs (_: package: { inherit (package) name; inherit (package.meta) description; });
 in
 rec {
-  packages = packagesOf native // assembled;
+  packages = packagesOf native // assembled // {
+    docs = named "documents" "The documents as a site, with their links checked"
+      (import ./docs { inherit base python fetch system; });
+  };
 
   apps = import ./apps.nix {
     inherit base python fetch host launcher testEnvironment debianSystem;
@@ -116,14 +119,16 @@ rec {
         (_: template: {
           inherit (template) description;
           files = builtins.attrNames (builtins.readDir template.path);
-          # What it asks of nixpkgs.
-          machines = ((import (template.path + "/flake.nix")).outputs {
-            nixpkgs.lib.nixosSystem = asked: { inherit (asked) system; modules = builtins.length asked.modules; };
-            dgx-vllm = self;
-          }).nixosConfigurations;
+          # What a template that is a flake asks of nixpkgs.
+          machines = if !builtins.pathExists (template.path + "/flake.nix") then { } else
+            ((import (template.path + "/flake.nix")).outputs {
+              nixpkgs.lib.nixosSystem = asked: { inherit (asked) system; modules = builtins.length asked.modules; };
+              dgx-vllm = self;
+            }).nixosConfigurations;
         })
         self.templates;
     };
+    site = packages.docs;
     inherit base fetch host launcher umoci curl described testEnvironment sbomTestEnvironment sassTools;
     inherit (packages) image;
     sboms = builtins.listToAttrs

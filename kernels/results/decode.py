@@ -1,4 +1,4 @@
-"""What `dgx-vllm bench-decode --json FILE` measured, condensed, and the tables of docs/decode.md out of it.
+"""What `dgx-vllm bench-decode --json FILE` measured, condensed, and the documents' tables from it.
 
     python kernels/results/decode.py FILE... [--note TEXT] > kernels/results/decode-h100.json
 

@@ -1,4 +1,4 @@
-"""The tables of docs/kernels.md, kernels/README.md and docs/decode.md, and the plot, out of the results here.
+"""The tables and charts of the documents, made from the results in this folder.
 
     python kernels/results/document.py [--check]
 
@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import chart
 import decode
 from tables import NOTHING, said, table, with_tables
 
 RESULTS = Path(__file__).resolve().parent
 ROOT = RESULTS.parents[1]
-#: The shape that docs/kernels.md and the plot show.
+#: The shape that docs/dev/kernels.md and the plot show.
 SHAPE = "qwen3-next"
 
 ROUTED, SHARED, OVERLAPPING = "routed", "routed + shared", "routed, overlapping"
@@ -187,9 +188,21 @@ def files(results: Results, decoding: decode.Results, root: Path) -> dict[Path, 
         **{name: partial(each, decoding) for name, each in decode.TABLES.items()},
         "decode_saved": partial(decode.saved, decoding, results.head["read_gbps"], results.row),
     }
-    documents = [root / name for name in ("docs/kernels.md", "docs/decode.md", "kernels/README.md")]
+    documents = [
+        root / name
+        for name in (
+            "docs/dev/kernels.md",
+            "docs/dev/decoding.md",
+            "docs/guides/faster-decoding.md",
+            "kernels/README.md",
+        )
+    ]
     written = {path: with_tables(path.read_text(encoding="utf-8"), made) for path in documents}
-    return {**written, root / "kernels/results/h100.svg": plot(results)}
+    charts = {
+        root / f"docs/images/decode-{theme}.svg": chart.decode_speed(decoding, theme)
+        for theme in chart.THEMES
+    }
+    return {**written, **charts, root / "kernels/results/h100.svg": plot(results)}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@
 
   services.dgx-vllm.instances.main = {
     model = "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4";
-    settings.max-model-len = 32768; # any vLLM flag; docs/nixos-options.md lists the options
+    settings.max-model-len = 32768; # any vLLM flag; docs/reference/nixos-options.md lists the options
 
     # For others on your network:
     # host = "0.0.0.0";

@@ -54,9 +54,16 @@ def test_the_module_has_its_own_name_too(outputs: Any) -> None:
     assert outputs["modules"] == ["default", "dgx-vllm"]
 
 
-def test_a_template_is_a_flake_with_a_configuration(outputs: Any) -> None:
-    assert set(outputs["templates"]) == {"default"}
-    assert {"flake.nix", "configuration.nix"} <= set(outputs["templates"]["default"]["files"])
-    assert outputs["templates"]["default"]["description"]
-    machines = outputs["templates"]["default"]["machines"]
-    assert machines == {"spark": {"system": "aarch64-linux", "modules": 3}}
+def test_templates_are_described_and_the_default_is_the_spark(outputs: Any) -> None:
+    templates = outputs["templates"]
+    assert set(templates) == {"compose", "default", "profile", "spark"}
+    assert templates["default"] == templates["spark"]
+    assert all(template["description"] for template in templates.values())
+    assert templates["compose"]["files"] == ["compose.yaml"]
+    assert templates["profile"]["files"] == ["profile.toml"]
+
+
+def test_template_of_a_spark_is_a_flake_with_a_configuration(outputs: Any) -> None:
+    template = outputs["templates"]["spark"]
+    assert {"flake.nix", "configuration.nix"} <= set(template["files"])
+    assert template["machines"] == {"spark": {"system": "aarch64-linux", "modules": 3}}
