@@ -1,5 +1,5 @@
 # The module's options. Those of an instance have the names of python/dgx_vllm/service/instance.py, and of the
-# launcher's own options. docs/nixos-options.md is made of them (reference.nix).
+# launcher's own options. docs/reference/nixos-options.md is made of them (reference.nix).
 #
 # `package`: this machine's. `json`: the type of a JSON value.
 { lib, package, json, cfg }:

@@ -1,6 +1,6 @@
-# The module's options for a reader: docs/nixos-options.md is `text`, and the check `service` holds it so.
+# The module's options for a reader: docs/reference/nixos-options.md is `text`, and the check `service` holds it so.
 #
-#   nix eval --raw --file nix/service/reference.nix text > docs/nixos-options.md
+#   nix eval --raw --file nix/service/reference.nix text > docs/reference/nixos-options.md
 #
 # `options`: [ { name; description; type; default; example; } ], as nixpkgs' lib.optionAttrSetToDocList has them, which
 # agreement.nix holds against it.
@@ -65,11 +65,11 @@ in
   text = ''
     # Options of the NixOS module
 
-    Every option of `nixosModules.default`. [service.md](service.md#nixos) has a configuration.
+    Every option of `nixosModules.default`. [service.md](../guides/service.md#on-nixos) has a configuration.
     This page is made from `nix/service/options.nix`, `nix/service/flags.nix` and, for the launcher's own options,
     `python/dgx_vllm/launch/settings/options.toml`:
 
-        nix eval --raw --file nix/service/reference.nix text > docs/nixos-options.md
+        nix eval --raw --file nix/service/reference.nix text > docs/reference/nixos-options.md
 
   '' + "\n" + builtins.concatStringsSep "" (map section options);
 }

@@ -1,4 +1,4 @@
-"""docs/patches.md, from published.toml and the headers in patches/; run as a program, writes it."""
+"""docs/dev/patches.md, from published.toml and the headers in patches/; run as a program, writes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TREE = HERE.parents[1]
-PAGE = TREE / "docs/patches.md"
+PAGE = TREE / "docs/dev/patches.md"
 VERDICTS = {
     "upstream": "mended upstream",
     "moot": "moot",

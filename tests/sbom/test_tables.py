@@ -70,7 +70,7 @@ def test_patterns_are_the_shells(pattern: str, text: str, matches: bool) -> None
 
 
 def test_the_page_on_licences_names_every_unfree_wheel() -> None:
-    page = FOLDER.parents[1] / "docs/licences.md"
+    page = FOLDER.parents[1] / "docs/reference/licences.md"
     if not page.exists():
         pytest.skip("the pages are not here")
     text = page.read_text()

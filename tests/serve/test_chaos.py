@@ -1,4 +1,4 @@
-"""The real server when things go wrong: what is promised is in docs/service.md, row by row.
+"""The real server when things go wrong: what is promised is in docs/guides/service.md, row by row.
 
 Each test starts from a healthy server of the demo model, breaks one thing, and looks at what clients and the
 service manager see.

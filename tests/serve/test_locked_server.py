@@ -17,7 +17,7 @@ from helpers.processes import PATIENCE
 pytestmark = pytest.mark.engine
 
 KEY = "sk-not-for-anybodys-eyes"
-#: As the table in docs/service.md has them.
+#: As the table in docs/guides/service.md has them.
 OPEN = {("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

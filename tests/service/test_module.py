@@ -17,7 +17,7 @@ import pytest
 from dgx_vllm.launch.settings import config_file, option_table
 from dgx_vllm.service.instance import Instance
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/nixos-options.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/reference/nixos-options.md"
 needs_matrix = pytest.mark.skipif("SERVICE_MATRIX" not in os.environ, reason="SERVICE_MATRIX names no file")
 needs_options = pytest.mark.skipif(
     "SERVICE_OPTIONS" not in os.environ, reason="SERVICE_OPTIONS names no file"
@@ -99,7 +99,7 @@ def test_a_platform_gets_its_package_and_a_spark_that_is_cross_built_the_assembl
 
 @needs_options
 def test_the_page_of_options_is_the_modules(reference: Any) -> None:
-    """`nix eval --raw --file nix/service/reference.nix text > docs/nixos-options.md` makes it anew."""
+    """The page's first lines say how to make it again."""
     assert DOCUMENT.read_text(encoding="utf-8") == reference["text"]
 
 

@@ -1,4 +1,4 @@
-"""The units under a real systemd: what docs/service.md promises, row by row.
+"""The units under a real systemd: what docs/guides/service.md promises, row by row.
 
 The system is Debian 12's (systemd 252) in namespaces of its own; `nix run .#integration` sets what it asks of
 the environment.

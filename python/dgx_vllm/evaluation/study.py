@@ -1,4 +1,4 @@
-"""The study behind docs/decode.md: what each choice of a precision for excluded layers costs.
+"""The study behind docs/dev/decoding.md: what each choice of a precision for excluded layers costs.
 
     dgx-vllm exec python -m dgx_vllm.evaluation.study              the weights: a row for a model and choice
     dgx-vllm exec python -m dgx_vllm.evaluation.study --text FILE  and what becomes of predictions: 16 runs

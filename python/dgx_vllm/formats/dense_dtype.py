@@ -3,7 +3,7 @@
 At batch 1 a token costs the bytes of its weights, and two thirds of them are these: of Qwen3-Next-80B, GDN's
 in_proj_qkvz, lm_head, and attention's q, k and v. Not wanted: routers and gates, whose few bytes decide which
 experts are read; in_proj_ba and Mamba's in_proj, which set how fast a state decays; convolutions and norms;
-embeddings, of which a token reads a row; vision. `plugin.dense_method` does it; docs/decode.md says how.
+embeddings, of which a token reads a row; vision. `plugin.dense.method` does it. See docs/dev/decoding.md.
 """
 
 from typing import Any, Literal, cast, get_args

@@ -13,7 +13,7 @@ from dgx_vllm.util.errors import FAILURE, UserError
 KINDS = (".svg", ".png")
 
 # rich's own template loads fonts from the network; the reader's monospaced font serves.
-_SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
+SVG_FORMAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
 <style>.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px;
 line-height: {line_height}px; font-variant-east-asian: full-width; }}
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
@@ -60,7 +60,7 @@ def draw(outlook: Outlook, path: Path) -> None:
 def _svg(outlook: Outlook) -> bytes:
     console = Console(record=True, file=io.StringIO(), width=112, force_terminal=True, legacy_windows=False)
     report.show(outlook, console)
-    return console.export_svg(title=f"dgx-vllm plan {outlook.model.name}", code_format=_SVG).encode()
+    return console.export_svg(title=f"dgx-vllm plan {outlook.model.name}", code_format=SVG_FORMAT).encode()
 
 
 def _png(outlook: Outlook) -> bytes:

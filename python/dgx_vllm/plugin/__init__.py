@@ -9,7 +9,7 @@
 | hub_timeout.py | a time limit for what vLLM asks the hub without one |
 
 Experts and linear kernel come in by entry points of their own. vLLM as we patch it asks them when
-`--moe-backend dgx` or `--linear-backend dgx` is given; docs/kernels.md says why. The other layers come in by
+`--moe-backend dgx` or `--linear-backend dgx` is given; docs/dev/kernels.md says why. The other layers use
 vLLM's registry for layers from outside. They are vLLM's own until a flag or `--dense-dtype` asks for them.
 The rest of this page is about the CPU, where the reference path serves every NVFP4 layer.
 

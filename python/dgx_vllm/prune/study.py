@@ -1,4 +1,4 @@
-"""The study behind docs/pruning.md, on weights and inputs that are drawn.
+"""The study behind docs/guides/pruning.md, on weights and inputs that are drawn.
 
     dgx-vllm exec python -m dgx_vllm.prune.study            the table
     dgx-vllm exec python -m dgx_vllm.prune.study --text N   documents of the demo's corpus, from seed N

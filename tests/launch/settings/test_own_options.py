@@ -16,7 +16,7 @@ from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.service import passed_options, units
 from dgx_vllm.service.instance import Instance
 
-PAGE = Path(__file__).resolve().parents[3] / "docs/serve-options.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/reference/serve-options.md"
 TABLE = option_table.load()
 OF_INSTANCE = option_table.of("nixos")
 

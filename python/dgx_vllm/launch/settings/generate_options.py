@@ -1,6 +1,6 @@
 """Writes what is made from options.toml: `python -m dgx_vllm.launch.settings.generate_options` in a checkout.
 
-options.py is the class that mypy knows, docs/serve-options.md the page for readers.
+options.py is the class that mypy knows, docs/reference/serve-options.md the page for readers.
 tests/launch/settings/test_own_options.py fails when one of them does not match the table.
 """
 
@@ -13,7 +13,7 @@ from dgx_vllm.launch.settings import option_table
 from dgx_vllm.launch.settings.option_table import Option
 
 MODULE = Path(__file__).parent / "options.py"
-PAGE = Path(__file__).parents[4] / "docs/serve-options.md"
+PAGE = Path(__file__).parents[4] / "docs/reference/serve-options.md"
 _COMMAND = "python -m dgx_vllm.launch.settings.generate_options"
 _WIDTH = 110
 _TYPES = {
@@ -70,7 +70,7 @@ class Options:
 
 
 def page(options: Iterable[Option]) -> str:
-    """The text of docs/serve-options.md."""
+    """The text of docs/reference/serve-options.md."""
     sections = "".join(_section(option) for option in options)
     return f"""# Options of serve
 
