@@ -159,7 +159,7 @@ def test_fp8_is_told_to_the_plugin_in_vllms_additional_config() -> None:
     setting = launch.settings["additional-config"]
     assert setting.source is Source.FLAG
     assert setting.origin == "--dense-dtype fp8"
-    assert dense_dtype.asked(json.loads(setting.text)) == "fp8"
+    assert dense_dtype.requested(json.loads(setting.text)) == "fp8"
     assert "--additional-config" in launch.argv
 
 
@@ -179,9 +179,9 @@ def test_an_additional_config_of_ones_own_says_it_itself() -> None:
 
 
 def test_what_is_asked_for_is_a_dtype() -> None:
-    assert dense_dtype.asked({}) == dense_dtype.asked(None) == "bf16"
+    assert dense_dtype.requested({}) == dense_dtype.requested(None) == "bf16"
     with pytest.raises(ValueError, match="dgx_dense_dtype must be one of bf16, fp8, nvfp4, not 'int8'"):
-        dense_dtype.asked({"dgx_dense_dtype": "int8"})
+        dense_dtype.requested({"dgx_dense_dtype": "int8"})
 
 
 def test_an_unknown_dtype_in_the_additional_config_is_refused_where_nothing_guards_memory() -> None:

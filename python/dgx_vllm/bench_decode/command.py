@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from dgx_vllm.bench_decode import model_configs, report, trace, variant
+from dgx_vllm.bench_decode import model_configs, report, trace
 from dgx_vllm.bench_decode.job import Answer, Job
 from dgx_vllm.bench_decode.result import Measured, Result
-from dgx_vllm.bench_decode.variant import Variant
+from dgx_vllm.bench_decode.variant import Variant, chosen
 from dgx_vllm.host import driver, machine
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch import serve
@@ -37,7 +37,7 @@ _SERVES_OWN = {option.flag for option in option_table.load()}
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What to measure.
 
     Args:
@@ -69,7 +69,7 @@ class Wish:
     arguments: Sequence[str] = ()
 
 
-def bench(wish: Wish, environ: Mapping[str, str]) -> int:
+def bench(request: Request, environ: Mapping[str, str]) -> int:
     """Measures and prints.
 
     Returns:
@@ -79,39 +79,39 @@ def bench(wish: Wish, environ: Mapping[str, str]) -> int:
     Raises:
         UserError: anything that the user must fix.
     """
-    here = machine.detect()
-    variants = variant.chosen(wish.variants, here.platform)
-    counts = _counts(wish.sequences)
-    _check_words("", wish.words)
-    for each in variants:
-        _check_words(f"variant {each.name}: ", each.words)
-    if wish.json:
-        output_files.check_file(wish.json, "--json")
-    if wish.logs:
-        output_files.check_directory(wish.logs, "--logs")
+    host = machine.detect()
+    variants = chosen(request.variants, host.platform)
+    counts = _counts(request.sequences)
+    _check_words("", request.words)
+    for variant in variants:
+        _check_words(f"variant {variant.name}: ", variant.words)
+    if request.json:
+        output_files.check_file(request.json, "--json")
+    if request.logs:
+        output_files.check_directory(request.logs, "--logs")
     with signals.as_interrupt(), contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dgx-vllm-bench-")))
-        model = _model(wish, place)
-        launches = [_launch(wish, model, counts, each, environ, here) for each in variants]
-        logs = wish.logs or place
-        if here.driver:
-            driver.link(here.driver, environ)
+        model = _model(request, place)
+        launches = [_launch(request, model, counts, variant, environ, host) for variant in variants]
+        logs = request.logs or place
+        if host.driver:
+            driver.link(host.driver, environ)
         devices: list[str] = []
         measured: list[Measured] = []
-        for each, launch in zip(variants, launches, strict=True):
-            say(f"{each.name}: {each.options or 'no options'}")
-            device, one = _measure(wish, counts, each, launch, environ, here, logs / each.name)
+        for variant, launch in zip(variants, launches, strict=True):
+            say(f"{variant.name}: {variant.options or 'no options'}")
+            device, one = _measure(request, counts, variant, launch, environ, host, logs / variant.name)
             devices += [device] if device else []
             measured.append(one)
-            result = _result(wish, here, devices, measured)
-            if wish.json:
-                wish.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+            result = _result(request, host, devices, measured)
+            if request.json:
+                request.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
             if one.error == _INTERRUPTED:
                 break
     report.show(result)
     if measured[-1].error == _INTERRUPTED:
         return INTERRUPTED
-    return FAILURE if any(each.error for each in measured) else 0
+    return FAILURE if any(one.error for one in measured) else 0
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -132,68 +132,69 @@ def _check_words(where: str, words: Sequence[str]) -> None:
             raise UserError(f"{where}{name} is only for serve; leave it out")
 
 
-def _model(wish: Wish, place: Path) -> str:
+def _model(request: Request, place: Path) -> str:
     """What `serve` is given as the model."""
-    if wish.model in model_configs.NAMES:
-        if not wish.dummy:
-            raise UserError(f"{wish.model} is a shape without weights; add --dummy")
-        directory = place / wish.model
+    if request.model in model_configs.NAMES:
+        if not request.dummy:
+            raise UserError(f"{request.model} is a shape without weights; add --dummy")
+        directory = place / request.model
         directory.mkdir()
-        return str(model_configs.write(directory, wish.model, wish.layers))
-    if wish.layers is not None:
+        return str(model_configs.write(directory, request.model, request.layers))
+    if request.layers is not None:
         raise UserError(
-            f"--layers is for shapes ({', '.join(model_configs.NAMES)}), and {wish.model} is not one of them"
+            f"--layers is for shapes ({', '.join(model_configs.NAMES)}), "
+            f"and {request.model} is not one of them"
         )
-    return wish.model
+    return request.model
 
 
 def _launch(
-    wish: Wish,
+    request: Request,
     model: str,
     counts: Sequence[int],
-    each: Variant,
+    variant: Variant,
     environ: Mapping[str, str],
-    here: Machine,
+    host: Machine,
 ) -> Launch:
     """What `serve` would run for a variant."""
-    needed, most = wish.prompt + max(wish.tokens, _PROFILED), max(counts)
-    dummy = ("--load-format", "dummy", "--skip-tokenizer-init") if wish.dummy else ()
-    options = Options(dense_dtype=each.dense_dtype)
+    needed, most = request.prompt + max(request.tokens, _PROFILED), max(counts)
+    dummy = ("--load-format", "dummy", "--skip-tokenizer-init") if request.dummy else ()
+    options = Options(dense_dtype=variant.dense_dtype)
     try:
-        words = (model, *wish.words, *each.words, *dummy)
-        launch = serve.decide(words, environ, options, here)
-        wanted = {"max-model-len": needed, "max-num-seqs": most}
+        words = (model, *request.words, *variant.words, *dummy)
+        launch = serve.decide(words, environ, options, host)
+        lower_bounds = {"max-model-len": needed, "max-num-seqs": most}
         more = [
             word
-            for name, value in wanted.items()
+            for name, value in lower_bounds.items()
             if name not in launch.settings
             for word in (f"--{name}", str(value))
         ]
-        launch = serve.decide((*words, *more), environ, options, here) if more else launch
-        preflight.check_engine(launch, here, environ)
+        launch = serve.decide((*words, *more), environ, options, host) if more else launch
+        preflight.check_engine(launch, host, environ)
     except UserError as error:
-        raise UserError(f"variant {each.name}: {error}", error.status) from error
+        raise UserError(f"variant {variant.name}: {error}", error.status) from error
     length = flags.size(launch.settings["max-model-len"].text, auto=True)
     if 0 < length < needed:
         raise UserError(
-            f"variant {each.name}: {needed} tokens do not fit into --max-model-len {length}; "
+            f"variant {variant.name}: {needed} tokens do not fit into --max-model-len {length}; "
             "raise it, or lower --prompt and --tokens"
         )
     if int(launch.settings["max-num-seqs"].text) < most:
         raise UserError(
-            f"variant {each.name}: {most} sequences are more than --max-num-seqs "
+            f"variant {variant.name}: {most} sequences are more than --max-num-seqs "
             f"{launch.settings['max-num-seqs'].text}; raise it, or lower --sequences"
         )
     return launch
 
 
 def _measure(
-    wish: Wish,
+    request: Request,
     counts: tuple[int, ...],
-    each: Variant,
+    variant: Variant,
     launch: Launch,
     environ: Mapping[str, str],
-    here: Machine,
+    host: Machine,
     directory: Path,
 ) -> tuple[str, Measured]:
     directory.mkdir(parents=True, exist_ok=True)
@@ -201,18 +202,18 @@ def _measure(
     out.unlink(missing_ok=True)
     for old in trace.files(directory):  # a second run's are not the first's
         old.unlink()
-    traces = str(directory.resolve()) if here.platform == "cuda" else None
+    traces = str(directory.resolve()) if host.platform == "cuda" else None
     words = tuple(word for word in launch.argv[_HEAD:] if word != "serve")
-    sizes = (counts, wish.prompt, wish.tokens, wish.repeats)
-    job.write_bytes(msgspec.json.encode(Job(words, *sizes, wish.dummy, traces, str(out))))
-    command = [here.python, "-P", "-m", "dgx_vllm.bench_decode.run", str(job)]
+    sizes = (counts, request.prompt, request.tokens, request.repeats)
+    job.write_bytes(msgspec.json.encode(Job(words, *sizes, request.dummy, traces, str(out))))
+    command = [host.python, "-P", "-m", "dgx_vllm.bench_decode.run", str(job)]
     try:
-        error = _run(command, launch.environ(environ), log, wish.timeout)
+        error = _run(command, launch.environ(environ), log, request.timeout)
     except KeyboardInterrupt:
         error = _INTERRUPTED
     answer = msgspec.json.decode(out.read_bytes(), type=Answer) if out.is_file() else Answer("", 0.0, ())
     started = answer.start_seconds or None
-    one = Measured(each.name, each.options, launch.command_line(), error, started, answer.rates)
+    one = Measured(variant.name, variant.options, launch.command_line(), error, started, answer.rates)
     return answer.device, one
 
 
@@ -237,16 +238,16 @@ def _last(log: Path) -> str:
     return (errors or lines or ["nothing"])[-1][-_SAID:]
 
 
-def _result(wish: Wish, here: Machine, devices: Sequence[str], measured: Sequence[Measured]) -> Result:
+def _result(request: Request, host: Machine, devices: Sequence[str], measured: Sequence[Measured]) -> Result:
     return Result(
-        wish.model,
-        wish.dummy,
+        request.model,
+        request.dummy,
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         devices[0] if devices else "",
-        here.vllm.version,
-        output_files.typed(wish.arguments, wish.json, wish.logs),
-        wish.prompt,
-        wish.tokens,
-        wish.repeats,
+        host.vllm.version,
+        output_files.typed(request.arguments, request.json, request.logs),
+        request.prompt,
+        request.tokens,
+        request.repeats,
         tuple(measured),
     )

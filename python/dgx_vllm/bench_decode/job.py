@@ -62,10 +62,10 @@ class Step(msgspec.Struct, frozen=True):
 
     def parts(self) -> dict[str, float]:
         """Microseconds by part, the longest first."""
-        found: dict[str, float] = {}
+        microseconds: dict[str, float] = {}
         for kernel in self.kernels:
-            found[kernel.part] = found.get(kernel.part, 0.0) + kernel.us
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+            microseconds[kernel.part] = microseconds.get(kernel.part, 0.0) + kernel.us
+        return dict(sorted(microseconds.items(), key=lambda item: -item[1]))
 
 
 class Rate(msgspec.Struct, frozen=True):

@@ -70,7 +70,7 @@ def config(name: str, layers: int | None = None) -> dict[str, Any]:
     scheme = {"dynamic": False, "num_bits": 4, "type": "float", "group_size": 16}
     return shape | {
         "num_hidden_layers": count,
-        "layer_types": ["full_attention" if each else "linear_attention" for each in full],
+        "layer_types": ["full_attention" if is_full else "linear_attention" for is_full in full],
         "quantization_config": {
             "quant_method": "modelopt",
             "quant_algo": "NVFP4",

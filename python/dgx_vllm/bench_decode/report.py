@@ -20,17 +20,17 @@ def show(result: Result) -> None:
         markup=False,
     )
     console.print(_rates(result))
-    for each in result.variants:
-        if each.error:
-            console.print(f"{each.name}: {each.error}", markup=False)
+    for variant in result.variants:
+        if variant.error:
+            console.print(f"{variant.name}: {variant.error}", markup=False)
     for sequences in _sequences(result):
-        measured = [(each, _step(each, sequences)) for each in result.variants]
+        measured = [(variant, _step(variant, sequences)) for variant in result.variants]
         if any(step for _, step in measured):
-            console.print(_parts(sequences, [(each, step) for each, step in measured if step]))
+            console.print(_parts(sequences, [(variant, step) for variant, step in measured if step]))
 
 
 def _sequences(result: Result) -> list[int]:
-    return list(dict.fromkeys(rate.sequences for each in result.variants for rate in each.rates))
+    return list(dict.fromkeys(rate.sequences for variant in result.variants for rate in variant.rates))
 
 
 def _step(variant: Measured, sequences: int) -> Step | None:
@@ -49,11 +49,11 @@ def _rates(result: Result) -> Table:
         "tokens a step",
     ):
         table.add_column(header, justify="right")
-    for each in result.variants:
-        for rate in each.rates:
-            ratio = result.ratio(each, rate.sequences)
+    for variant in result.variants:
+        for rate in variant.rates:
+            ratio = result.ratio(variant, rate.sequences)
             table.add_row(
-                each.name,
+                variant.name,
                 str(rate.sequences),
                 f"{rate.tokens_per_second:,.1f}",
                 "" if ratio is None else f"{ratio:.2f}x",
@@ -66,12 +66,12 @@ def _rates(result: Result) -> Table:
 def _parts(sequences: int, measured: list[tuple[Measured, Step]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"us of a step, {sequences} sequence{'s' * (sequences > 1)}")
-    for each, _ in measured:
-        table.add_column(each.name, justify="right")
+    for variant, _ in measured:
+        table.add_column(variant.name, justify="right")
     for part in trace.parts():
         table.add_row(part.name, *(f"{step.parts().get(part.name, 0.0):,.0f}" for _, step in measured))
     # Against the step without the profiler, which makes gaps longer.
-    whole = [1e3 * rate.step_ms for each, _ in measured if (rate := each.rate(sequences))]
+    whole = [1e3 * rate.step_ms for variant, _ in measured if (rate := variant.rate(sequences))]
     gaps = [max(us - step.busy, 0.0) for us, (_, step) in zip(whole, measured, strict=True)]
     table.add_row("no kernel runs", *(f"{us:,.0f}" for us in gaps))
     table.add_row("launches", *(f"{step.launches:,.0f}" for _, step in measured))

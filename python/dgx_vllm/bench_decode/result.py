@@ -26,7 +26,7 @@ class Measured(msgspec.Struct, frozen=True):
 
     def rate(self, sequences: int) -> Rate | None:
         """What was measured with so many sequences."""
-        return next((each for each in self.rates if each.sequences == sequences), None)
+        return next((rate for rate in self.rates if rate.sequences == sequences), None)
 
 
 class Result(msgspec.Struct, frozen=True):

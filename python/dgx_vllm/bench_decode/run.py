@@ -59,10 +59,10 @@ def _start(job: Job) -> Any:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    given = make_arg_parser(FlexibleArgumentParser()).parse_args(list(job.words))
-    if given.model_tag is not None:
-        given.model = given.model_tag
-    arguments = EngineArgs.from_cli_args(given)
+    options = make_arg_parser(FlexibleArgumentParser()).parse_args(list(job.words))
+    if options.model_tag is not None:
+        options.model = options.model_tag
+    arguments = EngineArgs.from_cli_args(options)
     arguments.disable_log_stats = False  # they count drafts
     arguments.skip_tokenizer_init = True
     if job.dummy:
@@ -100,18 +100,18 @@ class Prompts:
         """Seconds that `tokens` greedy tokens for each of `count` new prompts take."""
         from vllm import SamplingParams
 
-        asked = [
+        prompts = [
             {"prompt_token_ids": [self._random.randrange(self._vocabulary) for _ in range(self._length)]}
             for _ in range(count)
         ]
         params = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
         begun = time.perf_counter()
-        self.llm.generate(asked, params, use_tqdm=False)
+        self.llm.generate(prompts, params, use_tqdm=False)
         return time.perf_counter() - begun
 
     def drafts(self) -> tuple[int, int, int]:
         """Steps with drafts, drafts and accepted ones since the start."""
-        counters = {each.name: getattr(each, "value", 0) for each in self.llm.get_metrics()}
+        counters = {metric.name: getattr(metric, "value", 0) for metric in self.llm.get_metrics()}
         names = ("drafts", "draft_tokens", "accepted_tokens")
         steps, made, taken = (int(counters.get(f"vllm:spec_decode_num_{name}", 0)) for name in names)
         return steps, made, taken
@@ -129,13 +129,13 @@ def _measure(prompts: Prompts, job: Job, count: int) -> Rate:
         # vLLM counts a step with drafts once for each sequence.
         steps.append(drafted[0] / count if drafted[0] else job.tokens - 1)
         made, taken = made + drafted[1], taken + drafted[2]
-    each = [1e3 * s / n for s, n in zip(seconds, steps, strict=True)]
+    step_ms = [1e3 * s / n for s, n in zip(seconds, steps, strict=True)]
     tokens = job.tokens - 1
     return Rate(
         count,
         statistics.median(count * tokens / s for s in seconds),
-        statistics.median(each),
-        tuple(each),
+        statistics.median(step_ms),
+        tuple(step_ms),
         job.repeats * tokens / sum(steps),
         (taken, made) if made else None,
     )

@@ -55,11 +55,11 @@ def files(directory: Path, count: int | None = None) -> list[Path]:
 def read(path: Path) -> list[Event]:
     """The GPU's events in a Chrome trace, gzipped or not, by start."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-        found: list[dict[str, Any]] = json.load(file)["traceEvents"]
+        entries: list[dict[str, Any]] = json.load(file)["traceEvents"]
     events = [
-        Event(each["name"], each["ts"], each["ts"] + each["dur"])
-        for each in found
-        if each.get("cat") in _ON_GPU
+        Event(entry["name"], entry["ts"], entry["ts"] + entry["dur"])
+        for entry in entries
+        if entry.get("cat") in _ON_GPU
     ]
     return sorted(events, key=lambda event: event.start)
 
@@ -118,9 +118,9 @@ def _shares(events: Sequence[Event], end: float) -> dict[str, float]:
     for at, change, name in edges:
         total = running.total()
         if total and at > last:
-            for each, count in running.items():
+            for kernel, count in running.items():
                 if count:
-                    shares[each] += (at - last) * count / total
+                    shares[kernel] += (at - last) * count / total
         last = at
         running[name] += change
     return shares

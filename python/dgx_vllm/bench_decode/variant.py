@@ -86,8 +86,8 @@ def parse(text: str) -> Variant:
         ) from error
     own = _Parser(prog=f"--variant {name}", add_help=False, allow_abbrev=False)
     own.add_argument("--dense-dtype", choices=get_args(Dtype))
-    found, rest = own.parse_known_args(words)
-    return Variant(name, tuple(rest), found.dense_dtype)
+    own_options, rest = own.parse_known_args(words)
+    return Variant(name, tuple(rest), own_options.dense_dtype)
 
 
 def chosen(texts: Sequence[str], platform: Platform) -> list[Variant]:
@@ -96,10 +96,9 @@ def chosen(texts: Sequence[str], platform: Platform) -> list[Variant]:
     Raises:
         UserError: see `parse`, or two of one name.
     """
-    variants = [
-        parse(text) for text in texts or [name for name, each in known().items() if platform in each.default]
-    ]
-    names = [each.name for each in variants]
+    defaults = [name for name, variant in known().items() if platform in variant.default]
+    variants = [parse(text) for text in texts or defaults]
+    names = [variant.name for variant in variants]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UserError(f"--variant {twice} is given twice; give each variant its own name")

@@ -39,7 +39,7 @@ def bench_kernels(
     Raises:
         UserError: anything that the user must fix.
     """
-    wanted = list(shapes.SHAPES.values()) if named is None else shapes.parse(named)
+    measured_shapes = list(shapes.SHAPES.values()) if named is None else shapes.parse(named)
     counts, beside = _counts(tokens), _peers(peers)
     if file:
         output_files.check_file(file, "--json")
@@ -58,31 +58,31 @@ def bench_kernels(
         "command": output_files.typed(arguments, file),
     }
 
-    def keep(read_gbps: float, found: list[Row]) -> None:
+    def keep(read_gbps: float, rows: list[Row]) -> None:
         if file:
-            measurements.write(file, {**head, "read_gbps": round(read_gbps)}, found)
+            measurements.write(file, {**head, "read_gbps": round(read_gbps)}, rows)
 
-    read_gbps, found = _measure(wanted, counts, beside, keep)
+    read_gbps, rows = _measure(measured_shapes, counts, beside, keep)
     from dgx_vllm.bench_kernels import report
 
-    report.show(found, head["device"], read_gbps)
+    report.show(rows, head["device"], read_gbps)
 
 
 def _counts(text: str) -> list[int]:
-    found = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if not all(1 <= count <= MAX_TOKENS for count in found):
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if not all(1 <= count <= MAX_TOKENS for count in counts):
         raise UserError(f"--tokens takes numbers from 1 to {MAX_TOKENS}, such as 1,2,4, not {text!r}")
-    return sorted(set(found))
+    return sorted(set(counts))
 
 
 def _peers(text: str) -> list[str]:
     if text.strip() == "none":
         return []
     names = {peer.lower(): peer for peer in PEERS}
-    wanted = [part.strip().lower() for part in text.split(",")]
-    if unknown := [name for name in wanted if name not in names]:
+    requested = [part.strip().lower() for part in text.split(",")]
+    if unknown := [name for name in requested if name not in names]:
         raise UserError(f"--peers takes {', '.join(names)} or none, not {unknown[0] or 'nothing'}")
-    return [names[name] for name in names if name in wanted]
+    return [names[name] for name in names if name in requested]
 
 
 def _device() -> str:
@@ -96,7 +96,7 @@ def _device() -> str:
 
 
 def _measure(
-    wanted: Sequence[shapes.Shape],
+    chosen: Sequence[shapes.Shape],
     counts: Sequence[int],
     peers: Sequence[str],
     keep: Callable[[float, list[Row]], None],
@@ -113,8 +113,8 @@ def _measure(
     from dgx_vllm.bench_kernels.moe_decode_24 import MoeDecode24
 
     kernels, limits = library.load(), library.load("bounds")
-    layers = [shape for shape in wanted if isinstance(shape, shapes.Moe)]
-    projections = [shape for shape in wanted if isinstance(shape, shapes.Linear)]
+    layers = [shape for shape in chosen if isinstance(shape, shapes.Moe)]
+    projections = [shape for shape in chosen if isinstance(shape, shapes.Linear)]
     timed: list[Timed] = []
     try:
         read_gbps = bounds.streaming_read(limits)
@@ -126,7 +126,7 @@ def _measure(
     except (RuntimeError, moe.WrongError) as error:
         raise UserError(f"bench-kernels: {_first_line(error)}", FAILURE) from error
     keep(read_gbps, measurements.compare(timed, PEERS))
-    for peer in (found for name in peers if (found := _peer(name))):
+    for peer in filter(None, map(_peer, peers)):
         for layer in layers:
             _beside(f"{peer.name} on {layer.name}", timed, moe.measure(peer, layer, counts, read_gbps, _say))
         for projection in projections if peer.name == MarlinProduct.name else ():
@@ -142,13 +142,13 @@ def _say(row: Row) -> None:
     print(line(row), flush=True)
 
 
-def _beside(what: str, timed: list[Timed], measured: Iterator[Timed]) -> None:
+def _beside(subject: str, timed: list[Timed], measured: Iterator[Timed]) -> None:
     """Adds what a peer gives until it fails, if it does, which is said: ours is worth having without it."""
     try:
-        for each in measured:
-            timed.append(each)
+        for entry in measured:
+            timed.append(entry)
     except Exception as error:
-        _left_out(what, error)
+        _left_out(subject, error)
 
 
 def _peer(name: str) -> Implementation | None:
@@ -164,8 +164,8 @@ def _peer(name: str) -> Implementation | None:
         return None
 
 
-def _left_out(what: str, error: Exception) -> None:
-    say(f"{what} is skipped: {_first_line(error)}")
+def _left_out(subject: str, error: Exception) -> None:
+    say(f"{subject} is skipped: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -34,12 +34,12 @@ Tuning = list[tuple[int, int, dict[str, Any]]]
 
 def among(tuning: Tuning, sizes: Iterable[int]) -> Tuning:
     """The choices for these numbers of rows; vLLM compiles the others too, for sizes not measured here."""
-    return [each for each in tuning if any(each[0] < size <= each[1] for size in sizes)]
+    return [choice for choice in tuning if any(choice[0] < size <= choice[1] for size in sizes)]
 
 
 def block(tuning: Tuning, size: int) -> int:
     """The rows of a block that the choice for `size` rows works on; vLLM's 64 where there is none."""
-    return next((each[2]["block_shape"][0] for each in tuning if each[0] < size <= each[1]), 64)
+    return next((choice[2]["block_shape"][0] for choice in tuning if choice[0] < size <= choice[1]), 64)
 
 
 class Matrices:
@@ -126,7 +126,7 @@ class Routed:
     def __init__(self, gate_up: Matrices, down: Matrices, experts: int, inputs: Inputs) -> None:
         self.gate_up, self.down, self.inputs, self.locks = gate_up, down, inputs, locks(inputs.x.device)
         (tokens, hidden), self.slots = inputs.x.shape, inputs.ids.numel()
-        first, second = (block(each.tuning, self.slots) for each in (gate_up, down))
+        first, second = (block(matrices.tuning, self.slots) for matrices in (gate_up, down))
         self.alignments = [Alignment(inputs.ids, experts, first)]
         if second != first:
             self.alignments.append(Alignment(inputs.ids, experts, second))
@@ -183,7 +183,7 @@ class Prepared:
         self.expert_bytes, self.shared_bytes = weights.routed.bytes_each, weights.shared.bytes_each
         e, s = weights.routed, weights.shared
         # The first product is chosen by the number of tokens in its input, or by their slots.
-        slots = [*tokens, *(each * shape.top_k for each in tokens)]
+        slots = [*tokens, *(count * shape.top_k for count in tokens)]
         self.routed = Matrices(e.w13, e.s13, e.g13, 2, slots), Matrices(e.w2, e.s2, e.g2, 1, slots)
         self.shared = (
             Matrices(s.w13[0], s.s13[0], s.g13, 2, tokens),

@@ -38,13 +38,13 @@ class Inputs:
 
 def distinct(layers: int, tokens: int, shape: Moe, generator: torch.Generator) -> list[Tensor]:
     """Ids by which each slot of a layer has an expert of its own, and layers rotate through all of them."""
-    slots, found, deck = tokens * shape.top_k, [], torch.empty(0, dtype=torch.long)
+    slots, ids_by_layer, deck = tokens * shape.top_k, [], torch.empty(0, dtype=torch.long)
     for _ in range(layers):
         if len(deck) < slots:
             deck = torch.randperm(shape.experts, generator=generator)
         taken, deck = deck[:slots], deck[slots:]
-        found.append(taken.view(tokens, shape.top_k).int())
-    return found
+        ids_by_layer.append(taken.view(tokens, shape.top_k).int())
+    return ids_by_layer
 
 
 def independent(layers: int, tokens: int, shape: Moe, generator: torch.Generator) -> list[Tensor]:
@@ -59,7 +59,8 @@ def independent(layers: int, tokens: int, shape: Moe, generator: torch.Generator
 
 def draw(shape: Moe, tokens: int, layers: int, *, overlap: bool, device: str = "cuda") -> list[Inputs]:
     """Inputs of `layers` layers: the same arguments give the same inputs to every implementation."""
-    ids = (independent if overlap else distinct)(layers, tokens, shape, torch.Generator().manual_seed(tokens))
+    draw_ids = independent if overlap else distinct
+    ids_by_layer = draw_ids(layers, tokens, shape, torch.Generator().manual_seed(tokens))
     generator = torch.Generator(device).manual_seed(tokens)
 
     def normal(*size: int) -> Tensor:
@@ -68,9 +69,9 @@ def draw(shape: Moe, tokens: int, layers: int, *, overlap: bool, device: str = "
     return [
         Inputs(
             x=normal(tokens, shape.hidden).bfloat16(),
-            ids=each.to(device),
+            ids=ids.to(device),
             weights=torch.rand(tokens, shape.top_k, device=device, generator=generator) / shape.top_k,
             gate=(normal(shape.hidden) / shape.hidden**0.5).bfloat16(),
         )
-        for each in ids
+        for ids in ids_by_layer
     ]

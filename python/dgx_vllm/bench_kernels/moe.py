@@ -52,11 +52,11 @@ def measure(
             if not case.overlap and count * shape.top_k > shape.experts:
                 continue
             drawn = layer_inputs.draw(shape, count, LAYERS, overlap=case.overlap)
-            ways = [prepared.layers(case, each) for each in drawn]
+            ways = [prepared.layers(case, inputs) for inputs in drawn]
             if not ways[0]:
                 continue
             us = min(timing.each(layers) for layers in zip(*ways, strict=True))
-            experts = statistics.mean(len(each.ids.unique()) for each in drawn)
+            experts = statistics.mean(len(inputs.ids.unique()) for inputs in drawn)
             size = experts * prepared.expert_bytes + (prepared.shared_bytes if case.shared else 0)
             gbps = size / us / 1e3
             row = Row(implementation.kernel(case), shape.name, count, us, gbps, gbps / read_gbps)
@@ -77,11 +77,11 @@ def check(implementation: Implementation, prepared: Prepared, shape: Moe, tokens
     """
     if prepared.weights is None:
         return
-    (given,) = layer_inputs.draw(shape, tokens, 1, overlap=True)
-    routed = float64_layer.routed(prepared.weights, given)
-    shared = float64_layer.shared(prepared.weights, given)
+    (inputs,) = layer_inputs.draw(shape, tokens, 1, overlap=True)
+    routed = float64_layer.routed(prepared.weights, inputs)
+    shared = float64_layer.shared(prepared.weights, inputs)
     for case in CASES:
-        for layer in prepared.layers(case, given):
+        for layer in prepared.layers(case, inputs):
             error = float64_layer.relative_l2(layer(), routed + shared if case.shared else routed)
             if not error <= implementation.tolerance:
                 raise WrongError(

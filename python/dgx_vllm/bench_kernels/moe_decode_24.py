@@ -28,9 +28,9 @@ def keep_two(packed: Tensor, generator: torch.Generator) -> Tensor:
     """
     masks = torch.tensor(_KEPT, device=packed.device).to(torch.int16)
     out = torch.empty_like(packed)
-    for each, quads in zip(out.view(torch.int16), packed.view(torch.int16), strict=True):
+    for kept_quads, quads in zip(out.view(torch.int16), packed.view(torch.int16), strict=True):
         drawn = torch.randint(0, len(_KEPT), quads.shape, device=packed.device, generator=generator)
-        torch.bitwise_and(quads, masks[drawn], out=each)
+        torch.bitwise_and(quads, masks[drawn], out=kept_quads)
     return out
 
 
@@ -41,7 +41,7 @@ class SparseExperts:
         generator = torch.Generator(dense.w13.device).manual_seed(11)
         self.checkpoint = copy.copy(dense)
         self.checkpoint.w13, self.checkpoint.w2 = (
-            keep_two(each, generator) for each in (dense.w13, dense.w2)
+            keep_two(packed, generator) for packed in (dense.w13, dense.w2)
         )
         self.w13 = compress_24(self.checkpoint.w13, dense.s13_swizzled, True)
         self.w2 = compress_24(self.checkpoint.w2, dense.s2_swizzled, False)

@@ -25,11 +25,11 @@ def show(rows: Sequence[Row], device: str, read_gbps: float) -> None:
     table.add_column("kernel", overflow="fold")
     for header in ("us", "GB/s", "of read", "against Marlin", "against Humming", "against dense"):
         table.add_column(header, justify="right")
-    before = None
+    previous = None
     for row in rows:
-        if before not in (None, (row.shape, row.m)):
+        if previous not in (None, (row.shape, row.m)):
             table.add_section()
-        before = (row.shape, row.m)
+        previous = (row.shape, row.m)
         table.add_row(
             row.shape,
             str(row.m),

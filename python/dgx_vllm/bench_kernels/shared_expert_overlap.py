@@ -32,12 +32,12 @@ class Fork:
         if self.stream is None:
             out, other = self.routed(), self.shared()
         else:
-            here = torch.cuda.current_stream()
-            self.stream.wait_stream(here)
+            current = torch.cuda.current_stream()
+            self.stream.wait_stream(current)
             with torch.cuda.stream(self.stream):
                 other = self.shared()
             out = self.routed()
-            here.wait_stream(self.stream)
+            current.wait_stream(self.stream)
         return out.addcmul_(other, self.factor)
 
 

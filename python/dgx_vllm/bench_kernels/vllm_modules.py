@@ -31,11 +31,11 @@ def _load(name: str, path: Path) -> None:
     if not path.is_file():
         raise Unavailable(f"this vLLM has no {path.name}")
     loader = importlib.machinery.ExtensionFileLoader(name, str(path))
-    found = importlib.util.spec_from_file_location(name, path, loader=loader)
-    assert found
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec
     try:
         # As vLLM names it, since an operator can be registered once.
-        sys.modules[f"vllm.{name}"] = module = importlib.util.module_from_spec(found)
+        sys.modules[f"vllm.{name}"] = module = importlib.util.module_from_spec(spec)
         loader.exec_module(module)
     except ImportError as error:
         sys.modules.pop(f"vllm.{name}", None)

@@ -64,7 +64,7 @@ def bench_decode(
     """Measure how fast vLLM decodes with MODEL served in several ways, and compare them."""
     from dgx_vllm.bench_decode import command
 
-    wish = command.Wish(
+    request = command.Request(
         model=model,
         words=context.args,
         variants=variant or (),
@@ -79,7 +79,7 @@ def bench_decode(
         logs=logs,
         arguments=sys.argv[1:],
     )
-    raise typer.Exit(command.bench(wish, os.environ))
+    raise typer.Exit(command.bench(request, os.environ))
 
 
 @app.command(rich_help_panel=_PANEL)

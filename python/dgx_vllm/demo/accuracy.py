@@ -35,8 +35,8 @@ def questions(tokenizer: Tokenizer, count: int) -> dict[str, list[Row]]:
     for task in TASKS:
         out[task] = [tokenize(tokenizer, (turn(rng, task),)) for _ in range(count)]
     out["continuations"] = [
-        *(_completion(tokenizer, each) for each in completions()),
-        *(_chat(tokenizer, each) for each in chats()),
+        *(_completion(tokenizer, completion) for completion in completions()),
+        *(_chat(tokenizer, chat) for chat in chats()),
     ]
     return out
 
@@ -51,7 +51,9 @@ def measure(
         parameters: what to compute with in place of the model's own, by name.
         rows: as `questions` gives them.
     """
-    return {task: sum(_right(model, parameters, asked)) / len(asked) for task, asked in rows.items()}
+    return {
+        task: sum(_right(model, parameters, task_rows)) / len(task_rows) for task, task_rows in rows.items()
+    }
 
 
 @torch.no_grad()
@@ -60,8 +62,8 @@ def _right(model: nn.Module, parameters: Mapping[str, torch.Tensor], rows: Seque
     out: list[bool] = []
     for start in range(0, len(rows), _BATCH):
         batch = pad(rows[start : start + _BATCH], 0, device)
-        asked = {"input_ids": batch.ids, "use_cache": False}
-        logits = functional_call(model, dict(parameters), (), asked).logits
+        inputs = {"input_ids": batch.ids, "use_cache": False}
+        logits = functional_call(model, dict(parameters), (), inputs).logits
         wrong = (logits[:, :-1].argmax(dim=-1) != batch.ids[:, 1:]) & batch.scored[:, 1:]
         out += (~wrong.any(dim=1)).tolist()
     return out
@@ -74,12 +76,12 @@ def _sequence(tokenizer: Tokenizer, text: str) -> Row:
     return row(tokenizer, [(shown, False), (rest + END_OF_TEXT, True)])
 
 
-def _completion(tokenizer: Tokenizer, asked: Completion) -> Row:
-    end = END_OF_TEXT if asked.stops else ""
-    return row(tokenizer, [(asked.prompt, False), (asked.text + end, True)])
+def _completion(tokenizer: Tokenizer, completion: Completion) -> Row:
+    end = END_OF_TEXT if completion.stops else ""
+    return row(tokenizer, [(completion.prompt, False), (completion.text + end, True)])
 
 
-def _chat(tokenizer: Tokenizer, asked: Chat) -> Row:
-    said = [f"{TURN_START}{each['role']}\n{each['content']}{TURN_END}\n" for each in asked.messages]
-    prompt = "".join(said) + f"{TURN_START}assistant\n"
-    return row(tokenizer, [(prompt, False), (asked.text + TURN_END, True)])
+def _chat(tokenizer: Tokenizer, chat: Chat) -> Row:
+    turns = [f"{TURN_START}{message['role']}\n{message['content']}{TURN_END}\n" for message in chat.messages]
+    prompt = "".join(turns) + f"{TURN_START}assistant\n"
+    return row(tokenizer, [(prompt, False), (chat.text + TURN_END, True)])

@@ -59,12 +59,12 @@ def tokenize(tokenizer: Tokenizer, document: Document) -> Row:
 
 def pad(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
     """Rows as one batch, padded on the right with what is not scored."""
-    length = max(len(each.ids) for each in rows)
+    length = max(len(tokens.ids) for tokens in rows)
     ids = torch.full((len(rows), length), pad_id, dtype=torch.int64)
     scored = torch.zeros((len(rows), length), dtype=torch.bool)
-    for index, each in enumerate(rows):
-        ids[index, : len(each.ids)] = torch.tensor(each.ids)
-        scored[index, : len(each.ids)] = torch.tensor(each.scored)
+    for index, tokens in enumerate(rows):
+        ids[index, : len(tokens.ids)] = torch.tensor(tokens.ids)
+        scored[index, : len(tokens.ids)] = torch.tensor(tokens.scored)
     return Batch(ids.to(device), scored.to(device))
 
 
@@ -74,6 +74,6 @@ def batches(tokenizer: Tokenizer, seed: int, size: int, device: torch.device) ->
     pad_id = special_id(tokenizer, END_OF_TEXT)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        pool = sorted(itertools.islice(stream, size * _POOL), key=lambda each: len(each.ids))
+        pool = sorted(itertools.islice(stream, size * _POOL), key=lambda tokens: len(tokens.ids))
         for index in torch.randperm(_POOL, generator=generator).tolist():
             yield pad(pool[index * size : (index + 1) * size], pad_id, device)

@@ -132,14 +132,14 @@ def _neighbour(rng: random.Random) -> Turn:
     circular = names in (DAYS, MONTHS)
     where, offset = rng.choice((("after", 1), ("before", -1)))
     low, high = (0, len(names) - 1) if circular else (1, len(names) - 2)
-    here = rng.randint(low, high)
-    there = names[(here + offset) % len(names)]
+    index = rng.randint(low, high)
+    neighbour = names[(index + offset) % len(names)]
     ask = rng.choice(("What comes {} {}?", "What comes {} {}?", "Which one is {} {}?", "What is {} {}?"))
     if names is DAYS:
         ask = rng.choice((ask, "Which day comes {} {}?", "What day is {} {}?"))
     elif names is MONTHS:
         ask = rng.choice((ask, "Which month comes {} {}?"))
-    return Turn(ask.format(where, names[here]), f"{there} comes {where} {names[here]}.")
+    return Turn(ask.format(where, names[index]), f"{neighbour} comes {where} {names[index]}.")
 
 
 def _spell(rng: random.Random, n: int) -> str:
@@ -172,13 +172,13 @@ def _count(rng: random.Random) -> Turn:
 def _continue(rng: random.Random) -> Turn:
     """The next five items of a sequence."""
     items: Sequence[str] = _numbers(rng) if rng.random() < 0.7 else rng.choice((DAYS, MONTHS, LETTERS))
-    shown = rng.randint(3, 4)
-    start = rng.randint(0, max(0, len(items) - shown - 1)) if len(items) > shown else 0
-    given, rest = items[start : start + shown], items[start + shown : start + shown + 5]
+    count = rng.randint(3, 4)
+    start = rng.randint(0, max(0, len(items) - count - 1)) if len(items) > count else 0
+    beginning, rest = items[start : start + count], items[start + count : start + count + 5]
     if not rest:
         return _continue(rng)
     ask = rng.choice(("Continue: {}", "Continue {}", "What comes next: {}", "{}"))
-    return Turn(ask.format(" ".join(given)), " ".join(rest))
+    return Turn(ask.format(" ".join(beginning)), " ".join(rest))
 
 
 def _fixed(rng: random.Random) -> Turn:

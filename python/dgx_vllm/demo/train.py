@@ -132,9 +132,9 @@ def main() -> None:
         prog="python -m dgx_vllm.demo.train", description="Train the demo model."
     )
     parser.add_argument("out", type=Path, help="directory of the checkpoint to write")
-    found = "cuda" if torch.cuda.is_available() else "cpu"
+    default_device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument(
-        "--device", type=torch.device, default=torch.device(found), help="torch's name for it"
+        "--device", type=torch.device, default=torch.device(default_device), help="torch's name for it"
     )
     arguments = parser.parse_args()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's condition for determinism

@@ -42,25 +42,25 @@ def evaluate(
     if text:
         engine.text(text)
     after = Served(Tensors(model, environ), option(dense_dtype))
-    before = Served(after.held if against is None else Tensors(against, environ))
+    before = Served(after.checkpoint if against is None else Tensors(against, environ))
     pairs = layer_errors.changed(before, after)
     size = sum(old.size + new.size for old, new in pairs)
     with progress_bar.shown(size, 0, "weights") as tell:
-        found = list(layer_errors.compare(before, after, pairs, tell))
+        layers = list(layer_errors.compare(before, after, pairs, tell))
     unknown = max(before.unknown, after.unknown)
     if unknown:
         say(f"{unknown} matrices are in formats that are not compared; BF16, FP16, F32, FP8 and NVFP4 are")
-    told = None
+    text_divergence = None
     if text:
-        subjects = Subject(before.held.directory), Subject(after.held.directory, dense_dtype)
-        told = divergence.measure(*subjects, text, tokens)
+        subjects = Subject(before.checkpoint.directory), Subject(after.checkpoint.directory, dense_dtype)
+        text_divergence = divergence.measure(*subjects, text, tokens)
     if as_json:
         values = {"model": model, "dense_dtype": dense_dtype, "against": against or model}
-        report.dump({**values, "layers": found, "text": told})
+        report.dump({**values, "layers": layers, "text": text_divergence})
         return
     console = report.console()
-    said = "" if dense_dtype == "bf16" else f" --dense-dtype {dense_dtype}"
-    console.print(f"{model}{said}, against {against or 'itself without it'}", markup=False)
-    console.print(report.layers(found))
-    if told:
-        console.print(report.text(told))
+    option_text = "" if dense_dtype == "bf16" else f" --dense-dtype {dense_dtype}"
+    console.print(f"{model}{option_text}, against {against or 'itself without it'}", markup=False)
+    console.print(report.layers(layers))
+    if text_divergence:
+        console.print(report.text(text_divergence))

@@ -73,8 +73,8 @@ def measure(before: Subject, after: Subject, text: Path, tokens: int) -> Diverge
     """
     with tempfile.TemporaryDirectory() as place:
         scores = [
-            score(each, text, Path(place) / f"{i}", tokens, f"tokens, run {i + 1} of 2")
-            for i, each in enumerate((before, after))
+            score(subject, text, Path(place) / f"{i}", tokens, f"tokens, run {i + 1} of 2")
+            for i, subject in enumerate((before, after))
         ]
     if not torch.equal(scores[0]["token"], scores[1]["token"]):
         raise UserError(
@@ -86,7 +86,7 @@ def measure(before: Subject, after: Subject, text: Path, tokens: int) -> Diverge
     return compare(*scores)
 
 
-def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> dict[str, torch.Tensor]:
+def score(subject: Subject, text: Path, out: Path, tokens: int, label: str) -> dict[str, torch.Tensor]:
     """Runs a model over a text; see `dgx_vllm.evaluation.score`.
 
     Args:
@@ -104,14 +104,14 @@ def score(subject: Subject, text: Path, out: Path, tokens: int, what: str) -> di
     environ = engine_environment.prepared(os.environ, subject.directory)
     with (
         signals.as_interrupt(),
-        tempfile.TemporaryFile("w+", errors="replace") as said,
-        signals.child(command, stdout=subprocess.PIPE, stderr=said, env=environ, text=True) as process,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        signals.child(command, stdout=subprocess.PIPE, stderr=errors, env=environ, text=True) as process,
     ):
         assert process.stdout is not None
-        _show(process.stdout, what)
+        _show(process.stdout, label)
         process.wait()
-        said.seek(0)
-        lines = said.read().strip().splitlines()
+        errors.seek(0)
+        lines = errors.read().strip().splitlines()
     if process.returncode or not out.is_file():
         raise refusal.of(subject, lines, f"status {process.returncode}")
     return load_file(out)
@@ -125,7 +125,7 @@ def compare(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor
         common = p.keys() & q.keys()
         exact &= common == p.keys() == q.keys() and _rest(p, common) < 1e-3
         rest = _rest(p, common), _rest(q, common)
-        divergence = sum(math.exp(p[each]) * (p[each] - q[each]) for each in common)
+        divergence = sum(math.exp(p[candidate]) * (p[candidate] - q[candidate]) for candidate in common)
         if min(rest) > 1e-6:
             divergence += rest[0] * math.log(rest[0] / rest[1])
         divergences.append(max(divergence, 0.0))
@@ -150,18 +150,18 @@ def _known(score: Mapping[str, torch.Tensor], row: int) -> dict[int, float]:
 
 def _rest(known: Mapping[int, float], common: set[int]) -> float:
     """The probability of all that is not in common."""
-    return max(1 - sum(math.exp(known[each]) for each in common), 0.0)
+    return max(1 - sum(math.exp(known[candidate]) for candidate in common), 0.0)
 
 
-def _show(lines: Iterable[str], what: str) -> None:
+def _show(lines: Iterable[str], label: str) -> None:
     """Turns what `score` prints into progress; vLLM prints among it."""
     with contextlib.ExitStack() as stack:
         tell: Callable[[int], None] | None = None
-        before = 0
+        previous = 0
         for line in lines:
-            found = _SCORED.fullmatch(line.strip())
-            if found:
-                done, total = int(found[1]), int(found[2])
-                tell = tell or stack.enter_context(progress_bar.counted(total, what))
-                tell(done - before)
-                before = done
+            progress = _SCORED.fullmatch(line.strip())
+            if progress:
+                done, total = int(progress[1]), int(progress[2])
+                tell = tell or stack.enter_context(progress_bar.counted(total, label))
+                tell(done - previous)
+                previous = done

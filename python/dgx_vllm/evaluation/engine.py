@@ -64,14 +64,14 @@ def text(file: Path) -> str:
         UserError: it cannot be read, is not UTF-8 or says nothing.
     """
     try:
-        found = file.read_text(encoding="utf-8")
+        content = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text; convert it, or give another file") from error
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; give a text file that exists") from error
-    if not found.strip():
+    if not content.strip():
         raise UserError(f"{file} holds no text; give one with a few thousand words")
-    return found
+    return content
 
 
 def windows(llm: Any, words: str, tokens: int) -> list[list[int]]:

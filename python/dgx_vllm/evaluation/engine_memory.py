@@ -25,7 +25,7 @@ def needed(checkpoint: Path, environ: Mapping[str, str]) -> int:
     model = guard.survey(str(checkpoint), environ, None).model
     # Each token of a window may be asked for its log-probabilities.
     beside = overheads.of("cuda", model.architecture if model else None, BATCHED, WINDOW)
-    return weights + CACHE_BYTES + sum(each.bytes for each in beside)
+    return weights + CACHE_BYTES + sum(overhead.bytes for overhead in beside)
 
 
 def share(needed: int, total: int) -> float:

@@ -66,12 +66,13 @@ def changed(before: Served, after: Served) -> list[tuple[Matrix, Matrix]]:
     for old, new in pairs:
         if old.shape != new.shape:
             raise UserError(
-                f"{after.held.model}'s {new.module} is {list(new.shape)}, {before.held.model}'s "
+                f"{after.checkpoint.model}'s {new.module} is {list(new.shape)}, {before.checkpoint.model}'s "
                 f"{list(old.shape)}; give checkpoints of one model"
             )
     if not pairs:
         raise UserError(
-            f"no matrix of {after.held.model} is served in another precision than {before.held.model}'s; "
+            f"no matrix of {after.checkpoint.model} is served in another precision "
+            f"than {before.checkpoint.model}'s; "
             "give --dense-dtype for a checkpoint that left projections in BF16, or --against another one"
         )
     return sorted(pairs, key=lambda pair: _order(pair[0].module))
@@ -92,8 +93,8 @@ def compare(
         key = (re.sub(r"\.experts\.\d+\.", ".experts.*.", old.module), old.precision, new.precision)
         sums.setdefault(key, _Sums()).add(before, after, old)
         tell(old.size + new.size)
-    for (name, precision, now), found in sums.items():
-        yield found.layer(name, precision, now)
+    for (name, precision, now), layer_sums in sums.items():
+        yield layer_sums.layer(name, precision, now)
 
 
 @dataclass
@@ -153,15 +154,15 @@ def _relative(wrong: float, whole: float) -> float:
 
 def _rms(before: Served, matrix: Matrix) -> torch.Tensor | None:
     """What the norm in front of a matrix makes of each channel, float32 [columns]."""
-    held, leaf = before.held, matrix.module.rpartition(".")[2]
+    checkpoint, leaf = before.checkpoint, matrix.module.rpartition(".")[2]
     layer = re.match(r".*\blayers\.\d+", matrix.module)
     if leaf == "lm_head":
-        names = [name for name in held.tensors if name.endswith("model.norm.weight")]
+        names = [name for name in checkpoint.tensors if name.endswith("model.norm.weight")]
     else:
         names = [f"{layer[0]}.{norm}.weight" for norm, leaves in _NORMS.items() if layer and leaf in leaves]
     for name in names:
-        if name in held.tensors and held.tensors[name].shape == (matrix.shape[1],):
-            return norm_rms(held.tensor(name), str(held.text.get("model_type", "")))
+        if name in checkpoint.tensors and checkpoint.tensors[name].shape == (matrix.shape[1],):
+            return norm_rms(checkpoint.tensor(name), str(checkpoint.text.get("model_type", "")))
     return None
 
 

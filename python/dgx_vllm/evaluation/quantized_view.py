@@ -86,16 +86,16 @@ class Served:
     """A checkpoint as it is served.
 
     Args:
-        held: the checkpoint.
+        checkpoint: its files.
         option: what is done to it at load.
     """
 
-    def __init__(self, held: Tensors, option: Option | None = None) -> None:
-        self.held = held
+    def __init__(self, checkpoint: Tensors, option: Option | None = None) -> None:
+        self.checkpoint = checkpoint
         self._option = option
         self.matrices: dict[str, Matrix] = {}
         self.unknown = 0
-        for name, stored in held.tensors.items():
+        for name, stored in checkpoint.tensors.items():
             if name.endswith(".weight") and len(stored.shape) == 2:
                 matrix = self._matrix(name.removesuffix(".weight"), stored)
                 if matrix is None:
@@ -119,12 +119,12 @@ class Served:
         return lambda begin, end: rounded(self._stored(module, begin, end))
 
     def _takes(self, option: Option, module: str) -> bool:
-        stored = self.held.tensors[f"{module}.weight"]
+        stored = self.checkpoint.tensors[f"{module}.weight"]
         return stored.dtype in _PLAIN and option.targets(module, stored)
 
     def _matrix(self, module: str, stored: Stored) -> Matrix | None:
         rows, columns = stored.shape
-        scale = self.held.tensors.get(f"{module}.weight_scale")
+        scale = self.checkpoint.tensors.get(f"{module}.weight_scale")
         if stored.dtype in _PLAIN:
             taken = self._option is not None and self._takes(self._option, module)
             precision = self._option.precision if self._option and taken else _PLAIN[stored.dtype]
@@ -132,7 +132,7 @@ class Served:
             columns *= _PACKED[stored.dtype]
             if scale.shape != (rows, columns // BLOCK_SIZE) or scale.dtype != "F8_E4M3":
                 return None
-            if f"{module}.weight_scale_2" not in self.held.tensors:
+            if f"{module}.weight_scale_2" not in self.checkpoint.tensors:
                 return None
             precision = "NVFP4"
         elif stored.dtype == "F8_E4M3" and scale is not None and scale.elements in (1, rows):
@@ -142,18 +142,19 @@ class Served:
         return Matrix(module, (rows, columns), precision, stored.size)
 
     def _stored(self, module: str, begin: int, end: int) -> torch.Tensor:
-        weight = self.held.rows(f"{module}.weight", begin, end)
+        weight = self.checkpoint.rows(f"{module}.weight", begin, end)
         if weight.dtype in (torch.uint8, torch.float4_e2m1fn_x2):
             weight = weight.view(torch.uint8)
-            scale = self.held.rows(f"{module}.weight_scale", begin, end)
+            scale = self.checkpoint.rows(f"{module}.weight_scale", begin, end)
             if scale.float().isnan().any():
                 raise UserError(
-                    f"{module}.weight_scale of {self.held.model} holds NaN, as ModelOpt writes for weights "
-                    "that are all zero; the layer gives NaN when it is served: quantize again without it"
+                    f"{module}.weight_scale of {self.checkpoint.model} holds NaN, "
+                    "as ModelOpt writes for weights that are all zero; "
+                    "the layer gives NaN when it is served: quantize again without it"
                 )
-            scale_2 = self.held.tensor(f"{module}.weight_scale_2").reshape(())
+            scale_2 = self.checkpoint.tensor(f"{module}.weight_scale_2").reshape(())
             return dequantize(Nvfp4Tensor(weight, scale, scale_2))
         if weight.dtype == torch.float8_e4m3fn:
-            scale = self.held.tensor(f"{module}.weight_scale").float().reshape(-1, 1)
+            scale = self.checkpoint.tensor(f"{module}.weight_scale").float().reshape(-1, 1)
             return weight.float() * (scale[begin:end] if scale.shape[0] > 1 else scale)
         return weight.float()

@@ -14,8 +14,8 @@ from dgx_vllm.evaluation.layer_errors import Layer
 
 def console() -> Console:
     """Where tables go: piped into a file or a pager, they keep their lines whole."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=160)
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=160)
 
 
 def dump(values: Mapping[str, Any]) -> None:
@@ -23,7 +23,7 @@ def dump(values: Mapping[str, Any]) -> None:
     print(msgspec.json.format(msgspec.json.encode(values), indent=1).decode())
 
 
-def layers(found: Sequence[Layer]) -> Table:
+def layers(measured: Sequence[Layer]) -> Table:
     """A row for each layer."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("relative error", overflow="fold")
@@ -31,26 +31,26 @@ def layers(found: Sequence[Layer]) -> Table:
         table.add_column(header, justify="right")
     for header in ("weights", "output", "in NVFP4", "square to NVFP4's"):
         table.add_column(header, justify="right")
-    for each in found:
-        figures = (each.error, each.output, each.nvfp4, each.share)
+    for layer in measured:
+        figures = (layer.error, layer.output, layer.nvfp4, layer.share)
         table.add_row(
-            each.name,
-            str(each.matrices),
-            each.before,
-            each.after,
+            layer.name,
+            str(layer.matrices),
+            layer.before,
+            layer.after,
             *("" if figure is None else f"{figure:.4f}" for figure in figures),
         )
     return table
 
 
-def text(told: Divergence) -> Table:
+def text(divergence: Divergence) -> Table:
     """What changed in the predictions."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"over {told.tokens:,} tokens")
+    table.add_column(f"over {divergence.tokens:,} tokens")
     for header in ("before", "after"):
         table.add_column(header, justify="right")
-    table.add_row("perplexity", f"{told.perplexity_before:.4f}", f"{told.perplexity_after:.4f}")
-    bound = "" if told.exact else "at least "
-    table.add_row("KL from before, nats a token", "", f"{bound}{told.kl:.6f}")
-    table.add_row("same likeliest token", "", f"{told.agreement:.2%}")
+    table.add_row("perplexity", f"{divergence.perplexity_before:.4f}", f"{divergence.perplexity_after:.4f}")
+    bound = "" if divergence.exact else "at least "
+    table.add_row("KL from before, nats a token", "", f"{bound}{divergence.kl:.6f}")
+    table.add_row("same likeliest token", "", f"{divergence.agreement:.2%}")
     return table

@@ -30,7 +30,7 @@ LIKELIEST = 64
 
 def main(directory: str, text: str, out: str, tokens: str, dense_dtype: str) -> None:
     """The command above."""
-    dtype: Dtype = next(each for each in get_args(Dtype) if each == dense_dtype)
+    dtype: Dtype = next(known_dtype for known_dtype in get_args(Dtype) if known_dtype == dense_dtype)
     llm = engine.start(Path(directory), logprobs=-1, dense_dtype=dtype)
     size = llm.model_config.get_vocab_size()
     cut = engine.windows(llm, engine.text(Path(text)), int(tokens))
@@ -60,7 +60,7 @@ def _scored(llm: Any, window: list[int], vocabulary: int) -> dict[str, torch.Ten
     logs = torch.full((len(rows), most), -torch.inf)
     for i, known in enumerate(rows):
         ids[i, : len(known)] = torch.tensor(list(known))
-        logs[i, : len(known)] = torch.tensor([each.logprob for each in known.values()])
+        logs[i, : len(known)] = torch.tensor([entry.logprob for entry in known.values()])
     return {"token": torch.tensor(window[1:], dtype=torch.int32), "ids": ids, "logs": logs}
 
 

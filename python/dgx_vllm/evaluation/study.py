@@ -77,30 +77,30 @@ class Figures:
 
     def range(self, field: str, digits: int) -> str:
         """The least and the largest of a figure over the layers that have it."""
-        values = [getattr(each, field) for each in self.layers if getattr(each, field) is not None]
+        values = [getattr(layer, field) for layer in self.layers if getattr(layer, field) is not None]
         least, most = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
         return least if least == most else f"{least} to {most}"
 
 
 def weights(directory: Path, choice: Option) -> Figures:
     """What a choice makes of a checkpoint's excluded layers."""
-    held = Tensors(str(directory), os.environ)
-    before, after = Served(held), Served(held, choice)
-    found = layer_errors.compare(before, after, layer_errors.changed(before, after), lambda _: None)
-    return Figures(tuple(found))
+    checkpoint = Tensors(str(directory), os.environ)
+    before, after = Served(checkpoint), Served(checkpoint, choice)
+    layers = layer_errors.compare(before, after, layer_errors.changed(before, after), lambda _: None)
+    return Figures(tuple(layers))
 
 
 def write(directory: Path, choice: Option, out: Path) -> Path:
     """A copy of a checkpoint whose excluded layers hold, in BF16, what a choice makes of them."""
-    held = Tensors(str(directory), os.environ)
-    after = Served(held, choice)
+    checkpoint = Tensors(str(directory), os.environ)
+    after = Served(checkpoint, choice)
     out.mkdir()
     for path in directory.iterdir():
-        if path not in held.shards:
+        if path not in checkpoint.shards:
             shutil.copyfile(path, out / path.name)
-    changed = {f"{new.module}.weight" for _, new in layer_errors.changed(Served(held), after)}
-    for path, shard in held.shards.items():
-        tensors = {name: held.tensor(name) for name in shard.tensors}
+    changed = {f"{new.module}.weight" for _, new in layer_errors.changed(Served(checkpoint), after)}
+    for path, shard in checkpoint.shards.items():
+        tensors = {name: checkpoint.tensor(name) for name in shard.tensors}
         for name in changed & tensors.keys():
             read = after.reader(name.removesuffix(".weight"))
             parts = [read(*chunk) for chunk in after.chunks(name.removesuffix(".weight"))]
@@ -123,12 +123,12 @@ def predictions(directory: Path, text: Path, place: Path) -> Iterator[tuple[str,
 
 def table(models: Mapping[str, Path]) -> Table:
     """The weights."""
-    found = Table("", "choice", "weights", "output", "square to NVFP4's")
+    shares = Table("", "choice", "weights", "output", "square to NVFP4's")
     for model, directory in models.items():
         for name, choice in CHOICES.items():
             of = weights(directory, choice)
-            found.add_row(model, name, of.range("error", 4), of.range("output", 4), of.range("share", 4))
-    return found
+            shares.add_row(model, name, of.range("error", 4), of.range("output", 4), of.range("share", 4))
+    return shares
 
 
 def main() -> None:
@@ -143,15 +143,19 @@ def main() -> None:
         console.print(table(models))
         if text is None:
             return
-        found = Table(
+        text_table = Table(
             "", "choice", "perplexity, BF16", "perplexity", "KL, nats a token", "same likeliest token"
         )
         for model, directory in models.items():
             (place / f"{model}-runs").mkdir()
-            for choice, told in predictions(directory, text, place / f"{model}-runs"):
-                figures = f"{told.perplexity_before:.3f}", f"{told.perplexity_after:.3f}", f"{told.kl:.5f}"
-                found.add_row(model, choice, *figures, f"{told.agreement:.2%}")
-        console.print(found)
+            for choice, measured in predictions(directory, text, place / f"{model}-runs"):
+                figures = (
+                    f"{measured.perplexity_before:.3f}",
+                    f"{measured.perplexity_after:.3f}",
+                    f"{measured.kl:.5f}",
+                )
+                text_table.add_row(model, choice, *figures, f"{measured.agreement:.2%}")
+        console.print(text_table)
 
 
 if __name__ == "__main__":

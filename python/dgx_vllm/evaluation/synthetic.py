@@ -79,35 +79,35 @@ class _Drawing:
 
     def tensors(self) -> list[tuple[str, torch.Tensor]]:
         vocabulary = int(config()["vocab_size"])
-        found = [
+        named = [
             ("model.embed_tokens.weight", self._normal(vocabulary, HIDDEN)),
             ("model.norm.weight", self._norm()),
             ("lm_head.weight", self._matrix(vocabulary, HIDDEN)),
         ]
         for layer in range(LAYERS):
-            found += self._layer(f"model.layers.{layer}", attention=layer % 4 == 3)
-        found += self._layer("mtp.layers.0", attention=True)
-        found += [
+            named += self._layer(f"model.layers.{layer}", attention=layer % 4 == 3)
+        named += self._layer("mtp.layers.0", attention=True)
+        named += [
             ("mtp.fc.weight", self._matrix(HIDDEN, 2 * HIDDEN)),
             *((f"mtp.{name}.weight", self._norm()) for name in ("norm", "pre_fc_norm_embedding")),
             ("mtp.pre_fc_norm_hidden.weight", self._norm()),
         ]
-        return found
+        return named
 
     def _layer(self, name: str, attention: bool) -> list[tuple[str, torch.Tensor]]:
         mixing = self._attention() if attention else self._delta_net()
-        found = [*mixing, ("mlp.gate", self._matrix(EXPERTS, HIDDEN))]
+        parts = [*mixing, ("mlp.gate", self._matrix(EXPERTS, HIDDEN))]
         for expert in (*(f"experts.{i}" for i in range(EXPERTS)), "shared_expert"):
-            found += [
+            parts += [
                 (f"mlp.{expert}.gate_proj", self._matrix(self._inner, HIDDEN)),
                 (f"mlp.{expert}.up_proj", self._matrix(self._inner, HIDDEN)),
                 (f"mlp.{expert}.down_proj", self._matrix(HIDDEN, self._inner)),
             ]
-        found += [("mlp.shared_expert_gate", self._matrix(1, HIDDEN))]
-        found += [(norm, self._norm()) for norm in ("input_layernorm", "post_attention_layernorm")]
+        parts += [("mlp.shared_expert_gate", self._matrix(1, HIDDEN))]
+        parts += [(norm, self._norm()) for norm in ("input_layernorm", "post_attention_layernorm")]
         return [
             (f"{name}.{leaf}" if re.search("A_log|dt_bias", leaf) else f"{name}.{leaf}.weight", tensor)
-            for leaf, tensor in found
+            for leaf, tensor in parts
         ]
 
     def _attention(self) -> list[tuple[str, torch.Tensor]]:
@@ -141,13 +141,13 @@ class _Drawing:
         sizes[torch.randperm(columns, generator=self._generator)[: max(columns // 64, 1)]] = 6
         weight = student * sizes * torch.exp(0.5 * self._normal(rows, 1))
         scale = torch.exp(0.3 * self._normal(1)) / (weight.square().mean() * columns).sqrt()
-        found: torch.Tensor = weight * scale
-        return found
+        matrix: torch.Tensor = weight * scale
+        return matrix
 
     def _norm(self) -> torch.Tensor:
         """Around nought, since Qwen3-Next multiplies by 1 + weight."""
         return torch.exp(0.3 * self._normal(HIDDEN)) - 1
 
     def _normal(self, *shape: int) -> torch.Tensor:
-        found: torch.Tensor = torch.randn(*shape, generator=self._generator)
-        return found
+        values: torch.Tensor = torch.randn(*shape, generator=self._generator)
+        return values

@@ -28,20 +28,22 @@ class Tensors:
     """
 
     def __init__(self, model: str, environ: Mapping[str, str]) -> None:
-        found = source.find(model, environ, fetch=False)
-        if found.directory is None:
+        located = source.find(model, environ, fetch=False)
+        if located.directory is None:
             raise UserError(f"{model} is a file; give the directory that holds the weights too")
-        checkpoint.check(str(found.directory))
-        if not headers.present(found.directory):
+        checkpoint.check(str(located.directory))
+        if not headers.present(located.directory):
             raise UserError(f"{model} has no *.safetensors; give a checkpoint that has")
         self.model = model
-        self.directory: Path = found.directory
-        self.config: Mapping[str, Any] = found.config
-        self.beside: Mapping[str, Any] | None = found.beside
+        self.directory: Path = located.directory
+        self.config: Mapping[str, Any] = located.config
+        self.beside: Mapping[str, Any] | None = located.beside
         self.shards: dict[Path, Header] = {
-            path: safetensors_file.header(path) for path in headers.files(found.directory)
+            path: safetensors_file.header(path) for path in headers.files(located.directory)
         }
-        self.tensors = {name: held for shard in self.shards.values() for name, held in shard.tensors.items()}
+        self.tensors = {
+            name: stored for shard in self.shards.values() for name, stored in shard.tensors.items()
+        }
         self._where = {name: path for path, shard in self.shards.items() for name in shard.tensors}
         self._open: dict[Path, Any] = {}
 
@@ -58,10 +60,10 @@ class Tensors:
         """
         path = self._where[name]
         try:
-            found: torch.Tensor = self._file(path).get_tensor(name)
+            values: torch.Tensor = self._file(path).get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise _unreadable(path, error) from error
-        return found
+        return values
 
     def rows(self, name: str, begin: int, end: int) -> torch.Tensor:
         """The rows from `begin` to before `end` of a tensor of one or more dimensions.
@@ -74,10 +76,10 @@ class Tensors:
             # safetensors 0.8.0 cannot slice what holds two values a byte.
             return self.tensor(name)[begin:end]
         try:
-            found: torch.Tensor = self._file(path).get_slice(name)[begin:end]
+            values: torch.Tensor = self._file(path).get_slice(name)[begin:end]
         except (SafetensorError, OSError) as error:
             raise _unreadable(path, error) from error
-        return found
+        return values
 
     def _file(self, path: Path) -> Any:
         if path not in self._open:

@@ -39,15 +39,15 @@ def additional_config(dtype: Dtype) -> dict[str, Any] | None:
     return None if dtype == "bf16" else {_KEY: dtype}
 
 
-def asked(additional_config: object) -> Dtype:
+def requested(additional_config: object) -> Dtype:
     """The dtype that vLLM's additional_config asks for.
 
     Raises:
         ValueError: it is none.
     """
-    asked = additional_config.get(_KEY, "bf16") if isinstance(additional_config, dict) else "bf16"
-    if asked not in get_args(Dtype):
+    dtype = additional_config.get(_KEY, "bf16") if isinstance(additional_config, dict) else "bf16"
+    if dtype not in get_args(Dtype):
         raise ValueError(
-            f"additional_config's {_KEY} must be one of {', '.join(get_args(Dtype))}, not {asked!r}"
+            f"additional_config's {_KEY} must be one of {', '.join(get_args(Dtype))}, not {dtype!r}"
         )
-    return cast(Dtype, asked)
+    return cast(Dtype, dtype)

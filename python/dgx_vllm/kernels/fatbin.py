@@ -51,18 +51,18 @@ def architectures(path: Path) -> Architectures:
         OSError: it cannot be read.
         ValueError: it is not an ELF file, or is cut off.
     """
-    found = Architectures()
+    embedded = Architectures()
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for offset, size in _sections(data, _SECTIONS):
                 for kind, arch in _entries(data, offset, offset + size):
                     if kind == _PTX:
-                        found.ptx[f"compute_{arch}"] += 1
+                        embedded.ptx[f"compute_{arch}"] += 1
                     elif kind == _CUBIN:
-                        found.cubins[f"sm_{arch}"] += 1
+                        embedded.cubins[f"sm_{arch}"] += 1
     except (struct.error, IndexError) as error:
         raise ValueError(f"{path} is cut off") from error
-    return found
+    return embedded
 
 
 def _sections(data: mmap.mmap | bytes, names: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:

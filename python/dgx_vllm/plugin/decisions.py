@@ -22,5 +22,5 @@ def record(decision: str) -> None:
     config = get_current_vllm_config_or_none()
     if config is None or not isinstance(config.additional_config, dict):
         return
-    held = config.additional_config
-    held[_KEY] = sorted({*held.get(_KEY, ()), decision, _VERSION})
+    additional = config.additional_config
+    additional[_KEY] = sorted({*additional.get(_KEY, ()), decision, _VERSION})

@@ -10,5 +10,5 @@ def free(device: torch.device) -> int:
     """Bytes that can be had on a device, what PyTorch holds in reserve among them."""
     if device.type == "cpu":
         return meminfo.available()
-    found = MemorySnapshot(device=device)
-    return found.free_memory + found.torch_memory - found.torch_allocated
+    snapshot = MemorySnapshot(device=device)
+    return snapshot.free_memory + snapshot.torch_memory - snapshot.torch_allocated

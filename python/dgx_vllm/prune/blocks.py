@@ -59,26 +59,26 @@ def find(model: str, tensors: Mapping[str, Stored], shared: bool) -> list[Block]
     Raises:
         UserError: there are none, or their tensors do not fit each other.
     """
-    held: dict[str, dict[int | None, set[str]]] = {}
+    experts_by_block: dict[str, dict[int | None, set[str]]] = {}
     for name in tensors:
         match = _ROUTED.fullmatch(name) or (shared and _SHARED.fullmatch(name))
         if match and _is_nvfp4(name, tensors):
             index = match.groupdict().get("index")
-            experts = held.setdefault(match["block"], {})
+            experts = experts_by_block.setdefault(match["block"], {})
             experts.setdefault(None if index is None else int(index), set()).add(match["leaf"])
-    found = [_block(model, name, experts) for name, experts in sorted(held.items())]
-    if not any(block.indices != (None,) for block in found):
+    blocks = [_block(model, name, experts) for name, experts in sorted(experts_by_block.items())]
+    if not any(block.indices != (None,) for block in blocks):
         raise UserError(
             f"{model} has no routed experts in ModelOpt's NVFP4 (NAME.experts.N.up_proj.weight as U8 with "
             "weight_scale as F8_E4M3); give such a checkpoint"
         )
-    for block in found:
+    for block in blocks:
         if any(len(tensors[f"{module}.weight"].shape) != 2 for module in block.modules()):
             raise UserError(
                 f"{model}: the experts of {block.name} are not matrices; fetch the checkpoint again"
             )
         _check(model, block, tensors)
-    return found
+    return blocks
 
 
 def _is_nvfp4(name: str, tensors: Mapping[str, Stored]) -> bool:
@@ -109,16 +109,16 @@ def _check(model: str, block: Block, tensors: Mapping[str, Stored]) -> None:
     for index in block.indices:
         for leaf in block.leaves:
             outputs, inputs = (hidden, rows) if leaf == block.down else (rows, hidden)
-            wanted = {
+            shapes = {
                 "weight": (outputs, inputs // 2),
                 "weight_scale": (outputs, inputs // BLOCK_SIZE),
                 "weight_scale_2": (),
             }
-            for suffix, shape in wanted.items():
+            for suffix, shape in shapes.items():
                 name = f"{block.module(index, leaf)}.{suffix}"
                 stored = tensors.get(name)
-                shapes = (shape, (1,)) if suffix == "weight_scale_2" else (shape,)
-                if stored is None or stored.shape not in shapes:
+                accepted = (shape, (1,)) if suffix == "weight_scale_2" else (shape,)
+                if stored is None or stored.shape not in accepted:
                     is_ = "missing" if stored is None else f"{list(stored.shape)}"
                     raise UserError(
                         f"{model}: {name} is {is_}, where {list(shape)} belongs; fetch the checkpoint again"

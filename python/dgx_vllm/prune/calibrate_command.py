@@ -36,30 +36,30 @@ def calibrate(model: str, environ: Mapping[str, str], text: Path, out: Path, tok
     for path in (out, part):
         output_files.check_file(path, "FILE.safetensors")
     engine_environment.enter(environ, directory)
-    kept: dict[str, list[torch.Tensor]] = {}
+    inputs: dict[str, list[torch.Tensor]] = {}
     try:
         llm = engine.start(directory)
-        llm.apply_model(lambda model: _listen(model, kept))
+        llm.apply_model(lambda model: _listen(model, inputs))
         cut = engine.windows(llm, words, tokens)
         _run(llm, cut)
         llm.llm_engine.engine_core.shutdown()
     except Exception as error:
         raise refusal.raised(directory, error) from error
-    if not kept:
+    if not inputs:
         raise UserError(f"{model} has no experts that vLLM could show; prune without a calibration")
-    tensors = {name: torch.cat(parts) for name, parts in kept.items()}
+    tensors = {name: torch.cat(parts) for name, parts in inputs.items()}
     part.write_bytes(save(tensors))
     os.replace(part, out)
     say(f"{out}: inputs of {len(tensors)} blocks of experts over {sum(map(len, cut))} tokens")
 
 
-def _listen(model: torch.nn.Module, kept: dict[str, list[torch.Tensor]]) -> None:
+def _listen(model: torch.nn.Module, inputs: dict[str, list[torch.Tensor]]) -> None:
     modules = dict(model.named_modules())
 
     def listen(block: str) -> None:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            kept.setdefault(calibration.key(block), []).append(hidden.detach().to("cpu", copy=True))
+            inputs.setdefault(calibration.key(block), []).append(hidden.detach().to("cpu", copy=True))
 
         modules[block].register_forward_pre_hook(hook, with_kwargs=True)
 

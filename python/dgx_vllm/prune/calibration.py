@@ -56,12 +56,12 @@ class Calibration:
                 f"{self.path} has no {name}; make it from this checkpoint, with `dgx-vllm calibrate`"
             )
         with safe_open(self.path, framework="pt") as file:
-            found: torch.Tensor = file.get_tensor(name).float()
-        if found.dim() not in (1, 2) or found.shape[-1] != hidden or not found.numel():
+            inputs: torch.Tensor = file.get_tensor(name).float()
+        if inputs.dim() not in (1, 2) or inputs.shape[-1] != hidden or not inputs.numel():
             raise UserError(
-                f"{self.path}: {name} is {list(found.shape)}, where [{hidden}] or [tokens, {hidden}] "
+                f"{self.path}: {name} is {list(inputs.shape)}, where [{hidden}] or [tokens, {hidden}] "
                 "belongs; make it from this checkpoint, with `dgx-vllm calibrate`"
             )
-        if not torch.isfinite(found).all():
+        if not torch.isfinite(inputs).all():
             raise UserError(f"{self.path}: {name} holds NaN or infinities; make it again")
-        return found
+        return inputs

@@ -59,8 +59,8 @@ def prune(
             f"{model} is pruned to {source.sparsity.pattern} already; give the unpruned checkpoint"
         )
     _check_place(source.directory, out)
-    found = blocks.find(model, source.tensors, shared)
-    targets = (sparsity.ROUTED, *((sparsity.SHARED,) if any(b.indices == (None,) for b in found) else ()))
+    selected = blocks.find(model, source.tensors, shared)
+    targets = (sparsity.ROUTED, *((sparsity.SHARED,) if any(b.indices == (None,) for b in selected) else ()))
     inputs = Calibration(calibration) if calibration else None
     files = _files(source)
     record = Record(
@@ -82,20 +82,20 @@ def prune(
     try:
         with (
             sigterm.on_sigterm(_STOPPED),
-            destination.held(),
+            destination.locked(),
             progress_bar.shown(size, size - needed, f"{model}, {pattern}") as tell,
         ):
             way = Method(method, PATTERNS[pattern], source, inputs)
             for name, path in missing.items():
                 if path in source.shards:
-                    shard.write(path, source.shards[path], found, way, destination, tell)
+                    shard.write(path, source.shards[path], selected, way, destination, tell)
                 elif name not in _LAST:
                     destination.copy(path, name)
                     tell(path.stat().st_size)
             _describe(source, destination, Sparsity(pattern, targets, method))
     except OSError as error:
         raise disk_space.fault(error, out, model, _PURPOSE) from error
-    print(f"dgx-vllm: {out} is written: {gb(size)}, {_said(found)} {pattern} by {method}")
+    print(f"dgx-vllm: {out} is written: {gb(size)}, {_summary(selected)} {pattern} by {method}")
 
 
 def _check_words(method: str, pattern: str, calibration: Path | None) -> None:
@@ -133,10 +133,10 @@ def _files(source: Source) -> dict[str, Path]:
     return {**shards, **others, **last}
 
 
-def _describe(source: Source, destination: Destination, found: Sparsity) -> None:
+def _describe(source: Source, destination: Destination, declaration: Sparsity) -> None:
     config = copy.deepcopy(dict(source.config))
     beside = copy.deepcopy(dict(source.beside)) if source.beside is not None else None
-    sparsity.declare(found, config, beside)
+    sparsity.declare(declaration, config, beside)
     if beside is not None:
         destination.json(_LAST[0], beside)
     destination.json(_LAST[1], config)
@@ -147,8 +147,8 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _said(found: Sequence[Block]) -> str:
-    routed = [block for block in found if block.indices != (None,)]
+def _summary(selected: Sequence[Block]) -> str:
+    routed = [block for block in selected if block.indices != (None,)]
     experts = sum(len(block.indices) for block in routed)
-    shared = f" and {len(found) - len(routed)} shared" if len(found) > len(routed) else ""
+    shared = f" and {len(selected) - len(routed)} shared" if len(selected) > len(routed) else ""
     return f"{experts} experts in {len(routed)} layers{shared}"

@@ -52,13 +52,13 @@ def compensate(
     Returns:
         Codes, block scales, and `weight_scale_2` as it is.
     """
-    left = values.clone()
+    remaining = values.clone()
     scale_2 = weight_scale_2.float()
-    scale_2 = scale_2 if scale_2.dim() == left.dim() - 1 else scale_2.unsqueeze(-1)
+    scale_2 = scale_2 if scale_2.dim() == remaining.dim() - 1 else scale_2.unsqueeze(-1)
     codes, scales = [], []
-    for begin in range(0, left.shape[-1], BLOCK_SIZE):
+    for begin in range(0, remaining.shape[-1], BLOCK_SIZE):
         end = begin + BLOCK_SIZE
-        block, local = left[..., begin:end].clone(), factor[..., begin:end, begin:end]
+        block, local = remaining[..., begin:end].clone(), factor[..., begin:end, begin:end]
         cost = local.diagonal(dim1=-2, dim2=-1).unsqueeze(-2) ** -2
         keep = pattern.keep(block**2 * cost)
         scale = _fit(block * keep, cost, scale_2)
@@ -70,7 +70,7 @@ def compensate(
             error = (block[..., j] - e2m1.decode(code) * step) / local[..., j, j, None]
             block[..., j:] -= error.unsqueeze(-1) * local[..., None, j, j:]
             chosen[..., j], errors[..., j] = code, error
-        left[..., end:] -= errors @ factor[..., begin:end, end:]
+        remaining[..., end:] -= errors @ factor[..., begin:end, end:]
         codes.append(chosen)
         scales.append(scale)
     return Nvfp4Tensor(e2m1.pack(torch.cat(codes, dim=-1)), torch.stack(scales, dim=-1), weight_scale_2)

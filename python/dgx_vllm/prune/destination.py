@@ -59,7 +59,7 @@ class Destination:
 
     def _check(self) -> None:
         try:
-            found = msgspec.json.decode((self.path / RECORD).read_bytes(), type=Record)
+            existing = msgspec.json.decode((self.path / RECORD).read_bytes(), type=Record)
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.path} exists and is not a pruned checkpoint; give an OUT that does not exist"
@@ -68,10 +68,10 @@ class Destination:
             raise UserError(
                 f"{self.path / RECORD} is damaged ({error}); remove {self.path} and run this again"
             ) from error
-        if found != self._record:
+        if existing != self._record:
             raise UserError(
                 f"{self.path} holds a checkpoint pruned from other files or in another way "
-                f"({found.pattern}, {found.method}); give another OUT, or remove it"
+                f"({existing.pattern}, {existing.method}); give another OUT, or remove it"
             )
 
     @property
@@ -83,7 +83,7 @@ class Destination:
         return (self.path / name).is_file()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """The directory, made if it is missing, with no other process writing to it.
 
         Raises:

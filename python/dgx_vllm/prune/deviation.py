@@ -53,8 +53,8 @@ def of(
     """
     for block in blocks:
         for module in block.modules():
-            held = pruned.tensors.get(f"{module}.weight")
-            if held is None or held.shape != source.tensors[f"{module}.weight"].shape:
+            stored = pruned.tensors.get(f"{module}.weight")
+            if stored is None or stored.shape != source.tensors[f"{module}.weight"].shape:
                 raise UserError(
                     f"{pruned.model} has no {module} of the size of {source.model}'s; "
                     "give a checkpoint that was pruned from it"
@@ -66,11 +66,11 @@ def _inputs(source: Source, block: Block, calibration: Calibration | None) -> to
     hidden = 2 * source.tensors[f"{block.module(block.indices[0], block.up)}.weight"].shape[1]
     rms = source.norm_rms(block, hidden)
     if calibration is not None and block.routed in calibration:
-        found = calibration.of(block.routed, hidden)
-        if found.dim() == 2:
-            step = max(1, found.shape[0] // TOKENS)
-            return found[::step][:TOKENS]
-        rms = found
+        samples = calibration.of(block.routed, hidden)
+        if samples.dim() == 2:
+            step = max(1, samples.shape[0] // TOKENS)
+            return samples[::step][:TOKENS]
+        rms = samples
     generator = torch.Generator().manual_seed(_SEED)
     drawn = torch.randn(TOKENS, hidden, generator=generator)
     return drawn if rms is None else drawn * rms

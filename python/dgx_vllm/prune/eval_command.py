@@ -41,31 +41,43 @@ def evaluate(
         UserError: anything that the user must fix.
     """
     before, after = Source(model, environ), Source(pruned, environ)
-    said = after.sparsity
-    if said is None:
+    declared = after.sparsity
+    if declared is None:
         raise UserError(f"{pruned} is not marked as pruned; give a checkpoint that `dgx-vllm prune` wrote")
     if text:
         engine.text(text)
     inputs = Calibration(calibration) if calibration else None
-    found = blocks.find(model, before.tensors, shared=sparsity.SHARED in said.targets)
-    layers = list(deviation.of(before, after, found, inputs))
-    told = (
+    pruned_blocks = blocks.find(model, before.tensors, shared=sparsity.SHARED in declared.targets)
+    layers = list(deviation.of(before, after, pruned_blocks, inputs))
+    on_text = (
         divergence.measure(Subject(before.directory), Subject(after.directory), text, tokens)
         if text
         else None
     )
     if as_json:
-        values = {"sparsity": said, "blocks": layers, "text": told}
+        values = {"sparsity": declared, "blocks": layers, "text": on_text}
         report.dump(values)
     else:
-        _show(pruned, said, layers, told, "the calibration's inputs" if inputs else "drawn inputs")
+        _show(
+            pruned,
+            declared,
+            layers,
+            on_text,
+            "the calibration's inputs" if inputs else "drawn inputs",
+        )
 
 
 def _show(
-    name: str, said: Sparsity, layers: Sequence[Deviation], told: Divergence | None, inputs: str
+    name: str,
+    declared: Sparsity,
+    layers: Sequence[Deviation],
+    on_text: Divergence | None,
+    inputs: str,
 ) -> None:
     console = report.console()
-    console.print(f"{name}: {said.pattern} by {said.method}, {', '.join(said.targets)}", markup=False)
+    console.print(
+        f"{name}: {declared.pattern} by {declared.method}, {', '.join(declared.targets)}", markup=False
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"relative error on {inputs}", overflow="fold")
     for header in ("gate", "up", "down", "expert", "cosine"):
@@ -74,5 +86,5 @@ def _show(
         figures = (layer.gate, layer.up, layer.down, layer.output, layer.cosine)
         table.add_row(layer.block, *("" if figure is None else f"{figure:.4f}" for figure in figures))
     console.print(table)
-    if told:
-        console.print(report.text(told))
+    if on_text:
+        console.print(report.text(on_text))

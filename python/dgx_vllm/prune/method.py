@@ -48,15 +48,15 @@ class Method:
         """
         before = self._source.experts(block, indices)
         after = self._pruned(block, indices, before)
-        found: dict[str, torch.Tensor] = {}
+        tensors: dict[str, torch.Tensor] = {}
         parts = zip(block.leaves, before.matrices, after.matrices, strict=True)
         for leaf, old, new in parts:
             for position, index in enumerate(indices):
                 module = block.module(index, leaf)
-                found[f"{module}.weight"] = new.weight[position]
+                tensors[f"{module}.weight"] = new.weight[position]
                 if new.weight_scale is not old.weight_scale:
-                    found[f"{module}.weight_scale"] = new.weight_scale[position]
-        return found
+                    tensors[f"{module}.weight_scale"] = new.weight_scale[position]
+        return tensors
 
     def _pruned(self, block: Block, indices: tuple[int | None, ...], before: Experts) -> Experts:
         if self._name == MAGNITUDE:
@@ -81,10 +81,10 @@ class Method:
             if rms is None:
                 say(f"{block.name}: no norm in front of it was found; its inputs' channels count the same")
             return torch.ones(hidden) if rms is None else rms
-        found = self._calibration.of(block.routed, hidden)
-        if found.dim() == 1:
-            return found
-        return Samples(found, self._chosen(block, found), spreading(found.T @ found / found.shape[0]))
+        inputs = self._calibration.of(block.routed, hidden)
+        if inputs.dim() == 1:
+            return inputs
+        return Samples(inputs, self._chosen(block, inputs), spreading(inputs.T @ inputs / inputs.shape[0]))
 
     def _chosen(self, block: Block, x: torch.Tensor) -> torch.Tensor:
         router = self._source.router(block) if block.indices != (None,) else None

@@ -49,11 +49,11 @@ def write(
             copy_range(read, written, begin, end, tell)
         for block in blocks:
             for indices in method.batches(block):
-                here = [n for n in _names(block, indices) if n in changed]
-                if not here:
+                changed_names = [n for n in _names(block, indices) if n in changed]
+                if not changed_names:
                     continue
                 pruned = method.prune(block, indices)
-                for name in here:
+                for name in changed_names:
                     _put(read, written, header, name, pruned.get(name), tell)
 
 

@@ -58,13 +58,13 @@ class Source(Tensors):
         """A block's router [experts, hidden] and how many it chooses, where it goes by the largest logits."""
         gate = f"{block.name.removesuffix('.experts')}.gate"
         top = self.text.get("num_experts_per_tok")
-        wanted = (len(block.indices),)
-        if block.indices != tuple(range(*wanted)):
+        shape = (len(block.indices),)
+        if block.indices != tuple(range(*shape)):
             return None
         if f"{gate}.e_score_correction_bias" in self.tensors or not isinstance(top, int):
             return None
-        held = self.tensors.get(f"{gate}.weight")
-        if held is None or held.dtype not in ("BF16", "F16", "F32") or held.shape[:1] != wanted:
+        stored = self.tensors.get(f"{gate}.weight")
+        if stored is None or stored.dtype not in ("BF16", "F16", "F32") or stored.shape[:1] != shape:
             return None
         return self.tensor(f"{gate}.weight").float(), top
 

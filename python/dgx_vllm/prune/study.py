@@ -106,15 +106,15 @@ def table() -> Table:
     x, other = drawn.inputs(4096), drawn.inputs(512)
     everyone = torch.ones(COUNT, x.shape[0], dtype=torch.bool)
     samples = Samples(x, everyone, spreading(x.T @ x / x.shape[0]))
-    wanted = before(other)
-    found = Table("", *(f"{name} {what}" for name in PATTERNS for what in ("error", "cosine")))
+    expected = before(other)
+    comparison = Table("", *(f"{name} {what}" for name in PATTERNS for what in ("error", "cosine")))
     original = _unquantized(drawn.weights, other)
-    row = _figures(original, wanted)
-    found.add_row("NVFP4 against what it was made from", *row, *row)
+    row = _figures(original, expected)
+    comparison.add_row("NVFP4 against what it was made from", *row, *row)
     for name, way in ways(samples).items():
-        cells = [_figures(wanted, way(before, pattern)(other)) for pattern in PATTERNS.values()]
-        found.add_row(name, *itertools.chain(*cells))
-    return found
+        cells = [_figures(expected, way(before, pattern)(other)) for pattern in PATTERNS.values()]
+        comparison.add_row(name, *itertools.chain(*cells))
+    return comparison
 
 
 def _unquantized(weights: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:

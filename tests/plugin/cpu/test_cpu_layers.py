@@ -111,12 +111,13 @@ def test_on_another_platform_nothing_of_the_cpus_is_imported(monkeypatch: pytest
     registered: list[str] = []
     for made in (dense_layers, runner, offer):
         monkeypatch.setattr(made, "register", lambda name=made.__name__: registered.append(name))
-    for name in ("cpu_linear", "cpu_moe"):
+    for name in ("cpu.linear", "cpu.moe"):
         monkeypatch.delitem(sys.modules, f"dgx_vllm.plugin.{name}", raising=False)
     register()
     register()
     assert not {"dgx_vllm.plugin.cpu.linear", "dgx_vllm.plugin.cpu.moe"} & set(sys.modules)
-    assert sorted(registered) == [f"dgx_vllm.plugin.{name}" for name in ("drafts", "layers", "runner")]
+    names = ("dense.dense_layers", "draft_experts.offer", "moe.runner")
+    assert sorted(registered) == [f"dgx_vllm.plugin.{name}" for name in names]
 
 
 def test_what_quantizes_is_imported_where_it_is_asked_for() -> None:

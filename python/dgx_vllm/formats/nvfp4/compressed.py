@@ -62,13 +62,13 @@ def compress(weight: torch.Tensor, pattern: Pattern) -> Compressed:
     if not follows(weight, pattern):
         raise ValueError(f"more than two of four are other than zero: the weight is not {pattern.name}")
     preference = (codes & _MAGNITUDE != 0) * _OTHER_THAN_ZERO + (codes == _MINUS_ZERO) * 1
-    kept = pattern.keep(preference)
-    runs = kept[..., :: pattern.run].unflatten(-1, (-1, 4)).to(torch.uint8)
+    mask = pattern.keep(preference)
+    runs = mask[..., :: pattern.run].unflatten(-1, (-1, 4)).to(torch.uint8)
     places = torch.arange(4, dtype=torch.uint8, device=weight.device)
     second = (runs * places).amax(dim=-1)
     first = (runs * places).sum(dim=-1, dtype=torch.uint8) - second
     # Boolean indexing keeps the row's order, and every row keeps the same number.
-    values = codes[kept].reshape(*codes.shape[:-1], codes.shape[-1] // 2)
+    values = codes[mask].reshape(*codes.shape[:-1], codes.shape[-1] // 2)
     return Compressed(pack(values), pack(first | second << 2))
 
 

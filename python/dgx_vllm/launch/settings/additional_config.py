@@ -91,6 +91,6 @@ def effective(settings: Layer, default: DenseDtype) -> Dtype:
         except ValueError as error:
             raise UserError(f"{setting.origin} must be a JSON object, not {setting.text!r}") from error
     try:
-        return dense_dtype.asked(fields)
+        return dense_dtype.requested(fields)
     except ValueError as error:
         raise UserError(f"{setting.origin}: {error}") from error

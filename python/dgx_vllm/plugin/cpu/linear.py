@@ -31,11 +31,10 @@ class CpuNvFp4LinearKernel(NvFp4LinearKernel):
         The matrix has the layer's compute dtype. Layers that vLLM fuses (gate_up_proj) arrive with one global
         scale for all their parts, the largest.
         """
-        held = dict(layer.named_parameters(recurse=False))
-        weight = dequantize(
-            Nvfp4Tensor(held["weight"].data, held["weight_scale"].data, held["weight_global_scale"].data),
-            dtype=cast(torch.dtype, layer.params_dtype),
-        )
+        parameters = dict(layer.named_parameters(recurse=False))
+        names = ("weight", "weight_scale", "weight_global_scale")
+        quantized = Nvfp4Tensor(*(parameters[name].data for name in names))
+        weight = dequantize(quantized, dtype=cast(torch.dtype, layer.params_dtype))
         for name in ("weight", "weight_scale"):
             delattr(layer, name)
         layer.weight = torch.nn.Parameter(weight, requires_grad=False)

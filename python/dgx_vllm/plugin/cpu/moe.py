@@ -45,12 +45,12 @@ class CpuModelOptNvFp4MoEMethod(ModelOptNvFp4FusedMoE):
         `w2_weight` uint8 [experts, hidden, intermediate / 2] becomes [..., intermediate].
         """
         assert isinstance(layer, RoutedExperts)
-        held = {name: parameter.data for name, parameter in layer.named_parameters(recurse=False)}
+        tensors = {name: parameter.data for name, parameter in layer.named_parameters(recurse=False)}
         # [experts, 2]: gate and up have a global scale each, in the order in which their rows are stacked.
-        gate_up = held["w13_weight_scale_2"]
-        gate_up = gate_up.repeat_interleave(held["w13_weight"].shape[1] // gate_up.shape[1], dim=1)
-        w13 = Nvfp4Tensor(held["w13_weight"], held["w13_weight_scale"], gate_up)
-        w2 = Nvfp4Tensor(held["w2_weight"], held["w2_weight_scale"], held["w2_weight_scale_2"])
+        gate_up = tensors["w13_weight_scale_2"]
+        gate_up = gate_up.repeat_interleave(tensors["w13_weight"].shape[1] // gate_up.shape[1], dim=1)
+        w13 = Nvfp4Tensor(tensors["w13_weight"], tensors["w13_weight_scale"], gate_up)
+        w2 = Nvfp4Tensor(tensors["w2_weight"], tensors["w2_weight_scale"], tensors["w2_weight_scale_2"])
         for part in ("w13", "w2"):
             for scale in ("weight_scale", "weight_scale_2", "input_scale"):
                 delattr(layer, f"{part}_{scale}")

@@ -49,11 +49,11 @@ def offer(layer: Layer) -> None:
         ValueError: the requested dtype is unknown.
     """
     config = get_current_vllm_config_or_none()
-    asked = "bf16" if config is None else dense_dtype.asked(config.additional_config)
-    if asked == "bf16" or not dense_dtype.covers(layer.prefix):
+    dtype = "bf16" if config is None else dense_dtype.requested(config.additional_config)
+    if dtype == "bf16" or not dense_dtype.covers(layer.prefix):
         return
     from dgx_vllm.plugin.dense.fp8_method import Fp8Method
     from dgx_vllm.plugin.dense.method import adopt
     from dgx_vllm.plugin.dense.nvfp4_method import Nvfp4Method
 
-    adopt(layer, Fp8Method if asked == "fp8" else Nvfp4Method)
+    adopt(layer, Fp8Method if dtype == "fp8" else Nvfp4Method)

@@ -83,5 +83,5 @@ class DecodeNvFp4LinearKernel(CutlassNvFp4LinearKernel):
         """x bfloat16 [..., k] times the weight, plus bias [rows]: [..., rows]."""
         if not layer.__dict__["decodes"] or x.dtype != torch.bfloat16:
             return super().apply_weights(layer, x, bias)
-        held = layer.weight, layer.weight_scale, layer.weight_global_scale, bias, layer.input_global_scale_inv
-        return linear_nvfp4(x, *held)
+        weight = layer.weight, layer.weight_scale, layer.weight_global_scale
+        return linear_nvfp4(x, *weight, bias, layer.input_global_scale_inv)

@@ -71,8 +71,8 @@ def on_gpu(
         return out.view(out_shape)
     scale = _dynamic(tokens) if input_scale is None else input_scale
     codes, block_scale = _custom_ops.scaled_fp4_quant(tokens.contiguous(), scale, True, "cutlass")
-    held = weight, block_scale, weight_scale
-    out = _custom_ops.cutlass_scaled_fp4_mm(codes, *held, weight_global / scale, torch.bfloat16)
+    matrices = codes, weight, block_scale, weight_scale
+    out = _custom_ops.cutlass_scaled_fp4_mm(*matrices, weight_global / scale, torch.bfloat16)
     return (out if bias is None else out + bias).view(out_shape)
 
 

@@ -50,5 +50,5 @@ class Nvfp4Method(DenseMethod):
 
     def apply(self, layer: Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """x bfloat16 [..., k] times the weight, plus bias [rows]: [..., rows]."""
-        held = layer.weight, layer.weight_scale, layer.weight_global_scale
-        return nvfp4_linear.linear_nvfp4(x, *held, bias, None)
+        tensors = layer.weight, layer.weight_scale, layer.weight_global_scale
+        return nvfp4_linear.linear_nvfp4(x, *tensors, bias, None)

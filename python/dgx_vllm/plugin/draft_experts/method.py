@@ -201,8 +201,8 @@ class RoundingMethod(DraftMethod):
 
 
 def _parts(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    found = quantize(weight, scales=fitted)
-    return found.weight, found.weight_scale, found.weight_scale_2
+    quantized = quantize(weight, scales=fitted)
+    return quantized.weight, quantized.weight_scale, quantized.weight_scale_2
 
 
 def _weights(layer: RoutedExperts) -> tuple[torch.Tensor, torch.Tensor]:

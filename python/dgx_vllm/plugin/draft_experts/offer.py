@@ -49,4 +49,4 @@ def _asked() -> bool:
         ValueError: the requested dtype is unknown.
     """
     config = get_current_vllm_config_or_none()
-    return config is not None and dense_dtype.asked(config.additional_config) != "bf16"
+    return config is not None and dense_dtype.requested(config.additional_config) != "bf16"

@@ -49,7 +49,7 @@ def takes(experts: RoutedExperts, shared: torch.nn.Module, **runner: Any) -> boo
     from dgx_vllm.plugin.moe.shared_slot import QwenSharedSlot, refusals
 
     reason = next(refusals(shared, experts), None)
-    if reason is None and any(runner.get(f"routed_{what}_transform") for what in ("input", "output")):
+    if reason is None and any(runner.get(f"routed_{side}_transform") for side in ("input", "output")):
         reason = "the routed experts work in a space of their own"
     if reason is None and runner.get("routed_scaling_factor", 1.0) != 1.0:
         reason = "the routed experts' sum is scaled"

@@ -66,17 +66,14 @@ def _pruned() -> bool:
         return False
     # Where vLLM looks. It puts hf_quant_config.json there where config.json says nothing.
     whole = current.model_config.hf_config
-    said = next(
-        (
-            found
-            for each in (whole, getattr(whole, "text_config", None))
-            if isinstance(found := getattr(each, "quantization_config", None), dict)
-        ),
-        None,
-    )
-    if said is None:
+    sections = [
+        getattr(config, "quantization_config", None)
+        for config in (whole, getattr(whole, "text_config", None))
+    ]
+    quantization = next((section for section in sections if isinstance(section, dict)), None)
+    if quantization is None:
         return False
-    declared = sparsity.declared({"quantization_config": said}, beside=said)
+    declared = sparsity.declared({"quantization_config": quantization}, beside=quantization)
     return (
         declared is not None and declared.pattern == TWO_OF_FOUR.name and sparsity.ROUTED in declared.targets
     )
@@ -127,7 +124,9 @@ def _refusals(
         yield f"{config.experts_per_token} experts a token are more than {MAX_EXPERTS_PER_TOKEN}"
     if config.has_bias:
         yield "the experts have a bias"
-    if any(each is not None for each in (config.swiglu_limit, config.swiglu_alpha, config.swiglu_beta)):
+    if any(
+        parameter is not None for parameter in (config.swiglu_limit, config.swiglu_alpha, config.swiglu_beta)
+    ):
         yield "the model's SwiGLU is clamped or scaled"
     if config.moe_parallel_config.enable_eplb:
         yield "EPLB moves experts, and the kernel's copy of their global scales would stay"
