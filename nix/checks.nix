@@ -49,6 +49,7 @@ in
     cp -r ${source ../templates} templates
     cp -r ${../.ci} .ci
     cp ${../flake.nix} flake.nix
+    cp ${../README.md} README.md
     cp ${../CONTRIBUTING.md} CONTRIBUTING.md
     pytest -p no:cacheprovider tests/contributing
     ruff check --no-cache --config python/pyproject.toml python tests nix kernels docs

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 TREE = HERE.parents[1]
 PAGE = TREE / "docs/dev/patches.md"
 VERDICTS = {
-    "upstream": "mended upstream",
+    "upstream": "fixed upstream",
     "moot": "moot",
     "harmful": "would harm",
     "remains": "remains",
@@ -56,9 +56,9 @@ def header(patch: Path) -> tuple[str, dict[str, str]]:
 
 def page() -> str:
     parts = [INTRODUCTION]
-    parts.append("| patch | what it mended | at our pin |\n|---|---|---|")
+    parts.append("| patch | what it fixed | at our pin |\n|---|---|---|")
     for row in rows():
-        parts.append(f"| [{row['title']}](#{row['id']}) | {row['mended']} | {VERDICTS[row['verdict']]} |")
+        parts.append(f"| [{row['title']}](#{row['id']}) | {row['fixed']} | {VERDICTS[row['verdict']]} |")
     for row in rows():
         threads = ", ".join(map(linked, row["upstream"])) or "no thread was found"
         parts.append(f"\n### {row['id']}\n\n{row['title']}: {VERDICTS[row['verdict']]}. {row['shown']}\n")

@@ -67,7 +67,7 @@ def test_a_model_that_is_here_is_served_and_the_hub_not_asked_again(
     assert dgx_vllm("serve", "org/model").status == 0
     (launch,) = ran
     assert launch.environ({})["HF_HUB_OFFLINE"] == "1"
-    assert any("org/model is here, and the hub does not answer" in note for note in launch.notes)
+    assert any("org/model is downloaded, and the hub does not answer" in note for note in launch.notes)
     # Without its tokenizer it cannot be.
     outcome = dgx_vllm("serve", "org/model", "--tokenizer", "org/other")
     assert outcome.status == 1

@@ -106,7 +106,7 @@ def adopt(layer: Layer, kind: type[DenseMethod]) -> None:
     method = layer.quant_method
     if type(method) not in (UnquantizedLinearMethod, UnquantizedEmbeddingMethod):
         logger.info_once(
-            "dense_dtype %s: %s stays as the checkpoint has it (%s)",
+            "dense_dtype %s: %s stays as in the checkpoint (%s)",
             kind.dtype,
             without_number(layer.prefix),
             type(method).__name__,
