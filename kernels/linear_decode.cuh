@@ -54,8 +54,11 @@ template <Weights kWeights, int kTiles>
 __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(const __grid_constant__ Layer p) {
   using F = Format<kWeights>;
   constexpr bool kFp8 = kWeights == Weights::kFp8;
+
+  // 1. Shared memory of a warp: zeros, and a ring of stages. Its share of K, and where it reads weights.
   uint4* shared_memory = ptx::dynamic_shared_memory();
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
   const int stage_bytes = F::kStageBytes + p.tokens * F::kColumnBytes;
   char* zeros = reinterpret_cast<char*>(shared_memory) + warp * (kDepth * stage_bytes + F::kColumnBytes);
   char* ring = zeros + F::kColumnBytes;
@@ -77,6 +80,8 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(
       else nvfp4::copy_column(to + m * F::kColumnBytes, m, p.x + m * p.x_stride, s, p.k, lane);
     }
   };
+
+  // 2. Start the copies of the first weights; those of x once the grid in front has written it.
   for (int i = lane; i < F::kColumnBytes / 16; i += 32) reinterpret_cast<uint4*>(zeros)[i] = make_uint4(0, 0, 0, 0);
   const int early = min(last, first + kDepth);
 #pragma unroll 1
@@ -89,6 +94,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(
     ptx::cp_async_commit();
   }
 
+  // 3. Sums: `c` of one scale, `total` of all. `fold` adds the one to the other.
   const nvfp4::ScaleSlot scales = nvfp4::scale_slot(strided, lane);
   const int chunks = (p.k + F::kChunk - 1) / F::kChunk;
   float c[kTiles][2][4] = {}, total[kTiles][4] = {};
@@ -102,6 +108,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(
       }
   };
 
+  // 4. Multiply, stage by stage, while the next stage is copied.
 #pragma unroll 1
   for (int s = first; s < last; s++) {
     const bool by_blocks = kFp8 && p.scales == Fp8Scales::kBlock;
@@ -117,7 +124,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(
     const char* columns[kTiles];
 #pragma unroll
     for (int n = 0; n < kTiles; n++)
-      columns[n] = n * 8 + g < p.tokens ? stage + F::kStageBytes + (n * 8 + g) * F::kColumnBytes : zeros;
+      columns[n] = n * 8 + lane_row < p.tokens ? stage + F::kStageBytes + (n * 8 + lane_row) * F::kColumnBytes : zeros;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       if (s * 2 + i >= chunks) break;
@@ -131,13 +138,13 @@ __global__ void __launch_bounds__(kMaxWarps * 32, kTiles == 1 ? 3 : 2) multiply(
   }
   fold(1.0f);
 
-  // Sums of the warps: [warp][tile][row of 16][column of 8].
+  // 5. Add the sums of the warps, [warp][tile][row of 16][column of 8], and write the output.
   float* sums = reinterpret_cast<float*>(shared_memory);
   ptx::cp_async_wait<0>();
   __syncthreads();
 #pragma unroll
   for (int n = 0; n < kTiles; n++) {
-    float* at = sums + (warp * kTiles + n) * 128 + g * 8 + 2 * t;
+    float* at = sums + (warp * kTiles + n) * 128 + lane_row * 8 + 2 * lane_quad;
     at[0] = total[n][0], at[1] = total[n][1], at[64] = total[n][2], at[65] = total[n][3];
   }
   __syncthreads();

@@ -54,14 +54,18 @@ __device__ __forceinline__ void multiply(const LaneBytes& bytes, const LaneValue
 template <int kTiles>
 __global__ void __launch_bounds__(kDirectMaxWarps * 32, 1) multiply_direct(const __grid_constant__ Layer p) {
   float* all_sums = reinterpret_cast<float*>(ptx::dynamic_shared_memory());  // [turn][warp][tile of tokens][row of 16][token of 8]
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
-  const int at = warp * kSlice + t * 16;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
+
+  // 1. Load the weights of the first tile.
+  const int at = warp * kSlice + lane_quad * 16;
   const int64_t octet = static_cast<int64_t>(8) * p.k, step = static_cast<int64_t>(gridDim.x) * 16 * p.k;
-  const uint8_t* weight = p.weight + static_cast<int64_t>(blockIdx.x * 16 + g) * p.k + at;
+  const uint8_t* weight = p.weight + static_cast<int64_t>(blockIdx.x * 16 + lane_row) * p.k + at;
   LaneBytes bytes[kSliceChunks];
 #pragma unroll
   for (int i = 0; i < kSliceChunks; i++) bytes[i] = load_bytes(weight + i * fp8::kChunk, octet);
 
+  // 2. Load this warp's slice of x, once the grid in front has written it.
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
   LaneValues x[kSliceChunks][kTiles];
@@ -69,13 +73,14 @@ __global__ void __launch_bounds__(kDirectMaxWarps * 32, 1) multiply_direct(const
   for (int i = 0; i < kSliceChunks; i++)
 #pragma unroll
     for (int n = 0; n < kTiles; n++) {
-      const int token = n * 8 + g;
+      const int token = n * 8 + lane_row;
       const bf16_bits* from = p.x + token * p.x_stride + at + i * fp8::kChunk;
 #pragma unroll
       for (int j = 0; j < 2; j++)
         x[i][n].pairs[j] = token < p.tokens ? pair_by_twos(ptx::ld_cg_16(from + j * 8)) : make_uint4(0, 0, 0, 0);
     }
 
+  // 3. Multiply, tile by tile, while the weights of the next tile are loaded.
   const int tiles = p.rows / 16, turn_floats = warps * kTiles * kTileSums;
   int turn = 0;
 #pragma unroll 1
@@ -88,10 +93,12 @@ __global__ void __launch_bounds__(kDirectMaxWarps * 32, 1) multiply_direct(const
       multiply(bytes[i], x[i], c);
       if (more) bytes[i] = load_bytes(weight + i * fp8::kChunk, octet);
     }
+
+    // 4. Add the sums of the warps, and write the tile's outputs.
     float* sums = all_sums + turn * turn_floats;  // of the turn before, other warps may still be reading
 #pragma unroll
     for (int n = 0; n < kTiles; n++) {
-      float2* to = reinterpret_cast<float2*>(sums + (warp * kTiles + n) * kTileSums + g * 8 + 2 * t);
+      float2* to = reinterpret_cast<float2*>(sums + (warp * kTiles + n) * kTileSums + lane_row * 8 + 2 * lane_quad);
       to[0] = make_float2(c[n][0][0] + c[n][1][0], c[n][0][1] + c[n][1][1]);
       to[32] = make_float2(c[n][0][2] + c[n][1][2], c[n][0][3] + c[n][1][3]);
     }

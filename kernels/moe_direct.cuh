@@ -43,13 +43,13 @@ struct LaneRows {
 
   __device__ __forceinline__ LaneRows(const uint8_t* weights, const uint8_t* scales, ScaleLayout layout, int row_low,
                                       int row_high, int k, int first_chunk, int lane) {
-    const int t = lane & 3, group = scale_group_stride(layout);
+    const int lane_quad = lane & 3, group = scale_group_stride(layout);
     const int rows[2] = {row_low, row_high};
     scale_step = 2 * group;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      weight[i] = weights + (static_cast<uint32_t>(rows[i]) * (k / 2) + first_chunk * (nvfp4::kChunk / 2) + t * 16);
-      scale[i] = scales + (scale_row_offset(layout, rows[i], k / 16) + first_chunk * scale_step + (t & 1) * group);
+      weight[i] = weights + (static_cast<uint32_t>(rows[i]) * (k / 2) + first_chunk * (nvfp4::kChunk / 2) + lane_quad * 16);
+      scale[i] = scales + (scale_row_offset(layout, rows[i], k / 16) + first_chunk * scale_step + (lane_quad & 1) * group);
       ptx::settle(weight[i]), ptx::settle(scale[i]);
     }
   }
@@ -167,8 +167,11 @@ template <Shapes kShapes>
 __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, kGateUpDirectResident)
     moe_gate_up_direct(const __grid_constant__ Layer p) {
   static_assert(kGateUpChunks * nvfp4::kChunk / 8 == 32, "A lane brings one unit of 16 bytes of the warp's part of x.");
+
+  // 1. Shared memory, and which part of which product this warp computes.
   char* memory = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
   const DirectRoom room = DirectRoom::of(warps, kGateUpChunks, kGateUpSums);
   const uint32_t zeros = ptx::shared_address(memory), runs = zeros + room.runs + warp * kGateUpChunks * kRunsBytes;
   float* globals = reinterpret_cast<float*>(memory + room.globals);  // gate, up
@@ -183,6 +186,7 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, kGateUpDirectResid
   const uint4 gates = gated ? ptx::ld_constant_16(p.shared_gate + k) : make_uint4(0, 0, 0, 0);
   nvfp4::write_zeros(zeros, threadIdx.x);
 
+  // 2. Load the slot's expert and x, once the grid in front has written them.
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
   const int id = shared ? 0 : ptx::ld_relaxed(p.ids + slot);
@@ -190,13 +194,17 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, kGateUpDirectResid
   LaneSource<kShapes> from = gate_up_lane<kShapes>(p, e, tile, first, lane);
   const int expert = shared ? 0 : local_expert(p, id);
   if (expert < 0) return;
-  // x is waited for before weights are asked for, so as not to be waited for together with them.
+
+  // 3. Bring x in order; compute the logit of the shared expert's gate. x is waited for before weights are asked for, so as
+  //    not to be waited for together with them.
   if (gated) {
     const float logit = warp_sum(gate_product(x, gates));
     if (lane == 0) sums[warp * kGateUpSums + kGateUpSums - 1] = logit;
   }
   ptx::st_shared_16(runs + lane * 16, run_unit<kShapes>(x, lane));
   __syncwarp();
+
+  // 4. Load the global scales and all weights, and multiply.
   if (threadIdx.x < 2) {
     ptx::cp_async_4(ptx::shared_address(globals + threadIdx.x), e.global13 + expert * e.globals13 + threadIdx.x * (e.globals13 - 1),
                     true);
@@ -208,8 +216,10 @@ __global__ void __launch_bounds__(kGateUpDirectMaxWarps * 32, kGateUpDirectResid
   __syncthreads();
   float sum[2] = {};
   weights.multiply(runs, zeros, sum, lane);
-  float* at = sums + warp * kGateUpSums + g;
-  if (t == 0) at[0] = sum[0], at[8] = sum[1];
+
+  // 5. Add the sums of the warps, and write the hidden states.
+  float* at = sums + warp * kGateUpSums + lane_row;
+  if (lane_quad == 0) at[0] = sum[0], at[8] = sum[1];
   ptx::cp_async_wait<0>();
   __syncthreads();
   if (threadIdx.x >= 8) return;
@@ -232,8 +242,10 @@ __host__ __device__ inline int down_parts(int intermediate, int chunks) {
 template <Shapes kShapes, int kChunks>
 __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32, kDownDirectResident<kChunks>)
     moe_down_direct(const __grid_constant__ Layer p) {
+  // 1. Shared memory, and which part of which slot this warp computes.
   char* memory = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
   const DirectRoom room = DirectRoom::of(warps, kChunks, kDownSums);
   const uint32_t zeros = ptx::shared_address(memory), runs = zeros + room.runs + warp * kChunks * kRunsBytes;
   float* sums = reinterpret_cast<float*>(memory + room.sums);  // [warp][row]
@@ -243,7 +255,8 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32, kDownDirectRes
   const int item = shared ? warp - p.top_k * parts : warp, slot = token * p.top_k + (shared ? 0 : item / parts);
   const int first = (shared ? item : item % parts) * kChunks;
 
-  // The grid in front is moe_gate_up_direct, which lets this one start only after its own wait: the ids are there to be read.
+  // 2. Load the weights. The grid in front is moe_gate_up_direct, which lets this one start only after its own wait: the ids
+  //    are there to be read.
   const int id = shared ? 0 : ptx::ld_relaxed(p.ids + slot);
   LaneSource<kShapes> from = down_lane<kShapes>(p, e, tile, first, lane);
   nvfp4::write_zeros(zeros, threadIdx.x);
@@ -259,6 +272,8 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32, kDownDirectRes
   }
   const bf16_bits* hidden = hidden_row(p, shared, shared ? token : slot) + first * nvfp4::kChunk + lane * 8;
   __syncthreads();
+
+  // 3. Load the hidden states, once the grid in front has written them, and multiply.
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
 #pragma unroll
@@ -267,8 +282,10 @@ __global__ void __launch_bounds__(kDownWarpChunks / kChunks * 32, kDownDirectRes
   __syncwarp();
   float sum[2] = {};
   weights.multiply(runs, zeros, sum, lane, count);
-  float* at = sums + warp * kDownSums + g;
-  if (t == 0) at[0] = sum[0] * factor, at[8] = sum[1] * factor;
+
+  // 4. Add the sums of the warps, and write the output.
+  float* at = sums + warp * kDownSums + lane_row;
+  if (lane_quad == 0) at[0] = sum[0] * factor, at[8] = sum[1] * factor;
   __syncthreads();
   if (threadIdx.x >= 32) return;
   const int row = threadIdx.x % 16;

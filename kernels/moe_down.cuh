@@ -80,6 +80,8 @@ __device__ __forceinline__ UnitTable unit_table(const Layer& p, char* at) {
 // The number of units, once every thread of the block has come here; their factors are still to be written.
 __device__ __forceinline__ int list_units(const Layer& p, const UnitTable& table) {
   const int slots = p.tokens * p.top_k, shared = shared_units(p);
+
+  // 1. Each slot's expert; the shared expert's units, two tokens each.
   for (int s = threadIdx.x; s < (slots + 3) / 4 * 4; s += blockDim.x)
     table.experts[s] = s < slots ? local_expert(p, ptx::ld_relaxed(p.ids + s)) : -1;
   for (int u = threadIdx.x; u < shared; u += blockDim.x) {
@@ -87,6 +89,8 @@ __device__ __forceinline__ int list_units(const Layer& p, const UnitTable& table
     table.units[u] = {0, 0, {{first, first, 0.0f, 0}, {second, second, 0.0f, 0}}};
   }
   __syncthreads();
+
+  // 2. Which slots are the first of a unit, and which slot is the second: those of an expert pair up in order.
   for (int base = 0; base < slots; base += blockDim.x) {
     const int s = base + threadIdx.x;
     if (s / 32 * 32 >= slots) break;
@@ -107,6 +111,8 @@ __device__ __forceinline__ int list_units(const Layer& p, const UnitTable& table
     if (s < slots) table.next[s] = leads ? next : kNotFirst;
   }
   __syncthreads();
+
+  // 3. The routed experts' units, by their first slot.
   int count = shared;
   for (int w = 0; w * 32 < slots; w++) count += __popc(table.leaders[w]);
   for (int s = threadIdx.x; s < slots; s += blockDim.x) {
@@ -159,8 +165,8 @@ struct DownWalk {
 
   __device__ __forceinline__ DownWalk(const Layer& p, const Unit* units, float* sums, int tile, int lane)
       : p(p), units(units), sums(sums), tile(tile), shared(shared_units(p)), lane(lane),
-        routed_stages(kept(nvfp4::stages(p.routed.intermediate), lane)),
-        shared_stages(kept(nvfp4::stages(p.shared.intermediate), lane)) {}
+        routed_stages(pin_register(nvfp4::stages(p.routed.intermediate), lane)),
+        shared_stages(pin_register(nvfp4::stages(p.shared.intermediate), lane)) {}
 
   __device__ __forceinline__ const Experts& experts(int unit) const { return unit < shared ? p.shared : p.routed; }
   __device__ __forceinline__ int stages(int unit) const { return unit < shared ? shared_stages : routed_stages; }
@@ -170,8 +176,8 @@ struct DownWalk {
 
   __device__ __forceinline__ Cursor seek(int item) const {
     const int all = shared * shared_stages, start = item < all ? 0 : shared, left = item < all ? item : item - all;
-    const int each = stages(start);
-    return {start + left / each, each - left % each};
+    const int unit_stages = stages(start);
+    return {start + left / unit_stages, unit_stages - left % unit_stages};
   }
   __device__ __forceinline__ void advance(Cursor& at) const {
     if (--at.left == 0) at.unit++, at.left = stages(at.unit);
@@ -260,7 +266,7 @@ __device__ __forceinline__ void stream(DownWalk<kShapes>& walk, uint32_t zeros, 
   int turn = 0;  // bytes into the ring
 #pragma unroll 1
   for (int u = -kDepth; u < count; u++) {
-    if (u >= 0) {
+    if (u >= 0) {  // multiply stage u, and finish its unit where it is the last
       ptx::cp_async_wait<kDepth - 1>();
       __syncwarp();
       if constexpr (kShapes == Shapes::kAny) products.first.set_scales(ring, walk.scales(at.unit));
@@ -274,7 +280,7 @@ __device__ __forceinline__ void stream(DownWalk<kShapes>& walk, uint32_t zeros, 
       walk.advance(at);
     }
     const int to = u + kDepth;
-    if (to < count) {
+    if (to < count) {  // start the copies of stage `to`, whose first weights are under way already
       const int stages = walk.stages(ahead.unit), stage = stages - ahead.left;
       if (to == 0 || stage == 0) {
         if (to == 0 || ahead.unit == walk.shared) walk.choose(ahead.unit);
@@ -292,6 +298,7 @@ __device__ __forceinline__ void stream(DownWalk<kShapes>& walk, uint32_t zeros, 
 
 template <Shapes kShapes>
 __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(const __grid_constant__ Layer p) {
+  // 1. Shared memory: zeros, the warps' rings, their sums, the table of units.
   uint4* shared_memory = ptx::dynamic_shared_memory();
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   const uint32_t zeros = ptx::shared_address(shared_memory);
@@ -300,20 +307,26 @@ __global__ void __launch_bounds__(kDownMaxWarps * 32, kDownResident) moe_down(co
   float* all_sums = reinterpret_cast<float*>(behind);  // [warp][token][row of 16]
   const UnitTable table = unit_table(p, reinterpret_cast<char*>(all_sums + warps * p.tokens * 16));
 
+  // 2. List the units. The grid in front is moe_gate_up, which lets this one start only after its own wait: the ids are there to be read.
   nvfp4::write_zeros(zeros, threadIdx.x);
-  // The grid in front is moe_gate_up, which lets this one start only after its own wait: the ids are there to be read.
   const int units = list_units(p, table);
+
+  // 3. Take this warp's share of their stages. The weights of the first ones do not wait for the grid in front; its hidden
+  //    states do.
   DownWalk<kShapes> walk(p, table.units, all_sums + warp * p.tokens * 16, static_cast<int>(blockIdx.x), lane);
   const int all = walk.all_stages(units);
   const int first = share(all, warp, warps), count = share(all, warp + 1, warps) - first;
-  // The weights of the first stages do not wait for the grid in front; its hidden states do.
   copy_first_weights(walk, ring, first, count);
   for (int i = lane; i < p.tokens * 16; i += 32) walk.sums[i] = 0.0f;
   write_factors(p, table, units);
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
   __syncthreads();
+
+  // 4. Multiply, stage by stage, while the next stages are copied.
   stream(walk, zeros, ring, first, count, lane);
+
+  // 5. Add the sums of the warps, and write the output.
   ptx::cp_async_wait<0>();
   __syncthreads();
   for (int i = threadIdx.x; i < p.tokens * 16; i += blockDim.x) {

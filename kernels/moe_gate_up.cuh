@@ -91,17 +91,22 @@ static_assert(GateUpRoom::of<Shapes::kAny>(kMaxHidden, kGateUpTiles).bytes <= 99
 template <Shapes kShapes>
 __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gate_up(const __grid_constant__ Layer p) {
   constexpr bool kWhole = kShapes != Shapes::kAny;
+
+  // 1. Which part of which product this warp computes.
   char* memory = reinterpret_cast<char*>(ptx::dynamic_shared_memory());
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
   const int parts = p.gate_up_parts, tiles = warps / parts, first_tile = blockIdx.x * tiles;
   const int tile = first_tile + warp / parts, part = warp % parts, token = blockIdx.z;
   const bool shared = has_shared(p) && blockIdx.y == 0;
   const int slot = token * p.top_k + static_cast<int>(blockIdx.y) - has_shared(p);
   const Experts& e = shared ? p.shared : p.routed;
   if (first_tile * 8 >= e.intermediate || (shared && token % 2)) return;
+
+  // 2. Shared memory, as GateUpRoom lays it out.
   const GateUpRoom room = GateUpRoom::of<kShapes>(p.hidden, warps);
   const uint32_t columns = ptx::shared_address(memory), zeros = columns + room.zeros;
-  const uint32_t ring = kept(columns + room.rings + warp * GateUpRoom::ring_bytes<kShapes>(), lane);
+  const uint32_t ring = pin_register(columns + room.rings + warp * GateUpRoom::ring_bytes<kShapes>(), lane);
   float* logits = reinterpret_cast<float*>(memory + room.logits);  // [warp][column]
   const int stages = nvfp4::stages(p.hidden);
   const auto copy_column = [&](int column, int of) {
@@ -112,9 +117,9 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
   };
   nvfp4::write_zeros(zeros, threadIdx.x);
 
+  // 3. Start the copies of x, once the grid in front has written it: before those of weights, behind which they would stand.
   ptx::griddepcontrol_wait();
   ptx::griddepcontrol_launch_dependents();
-  // Columns are asked for before weights, so as not to stand behind them.
   Pair pair = {token, shared && token + 1 < p.tokens ? token + 1 : -1};
   copy_column(0, token);
   if (pair.second >= 0) copy_column(1, pair.second);
@@ -128,19 +133,23 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
     ptx::cp_async_wait<0>();
     return;
   }
-  const int each = (stages + parts - 1) / parts, first = part * each, last = min(stages, first + each);
+
+  // 4. Start the copies of the first weights, before it is known whether another slot's block has them too: then they are in
+  //    L2 for that one.
+  const int part_stages = (stages + parts - 1) / parts, first = part * part_stages, last = min(stages, first + part_stages);
   // From the first stage of a turn of the ring on.
   Source<kShapes> source = gate_up_source<kShapes>(p, e, expert, tile, lane);
   if constexpr (kWhole) source.advance(first);
   const auto copy_weights = [&](int turn, int s) {
     copy_stage<kShapes>(ring + turn % kDepth * kWeightBytes<kShapes>, source, kWhole ? turn : s, lane);
   };
-  // Weights are asked for before it is known whether another slot's block has them too: then they are in L2 for that one.
 #pragma unroll
   for (int d = 0; d < kDepth; d++) {
     if (first + d < last) copy_weights(d, first + d);
     ptx::cp_async_commit();
   }
+
+  // 5. Find the pair of slots of this product, and start the copies of the second one's x.
   if (!shared) pair = pair_of(p.ids, p.tokens * p.top_k, slot, id, lane);
   if (pair.first < 0) {
     ptx::cp_async_wait<0>();
@@ -154,6 +163,8 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
   } else {
     ptx::cp_async_wait<kDepth>();
   }
+
+  // 6. Bring x in order; compute the logits of the shared expert's gate.
   const bool gated = shared && p.shared_gate;
   float logit[kColumns] = {};
   for (int s = warp; s < stages; s += warps)
@@ -167,6 +178,7 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
   }
   __syncthreads();
 
+  // 7. Multiply, stage by stage, while the next stages are copied.
   const float* global = e.global13 + expert * e.globals13;
   const float gate_scale = global[0] * nvfp4::kRunProductScale, up_scale = global[e.globals13 - 1] * nvfp4::kRunProductScale;
   const Products<kShapes> products(ring, nvfp4::run_scale_slot(strided<kShapes>(e, e.intermediate), lane), lane);
@@ -190,8 +202,9 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
     }
     if constexpr (kWhole) source.advance(kDepth);
   }
-  nvfp4::add_runs(sum);  // lanes with even t hold gate and up of row g, for column t / 2
+  nvfp4::add_runs(sum);  // lanes with an even lane_quad hold gate and up of lane_row, for column lane_quad / 2
 
+  // 8. Add the sums of the warps of a tile, and write the hidden states.
   const auto finish = [&](int tile, int column, int row, float gate, float up) {
     const int mine = column ? pair.second : pair.first;
     if (mine < 0) return;
@@ -204,14 +217,14 @@ __global__ void __launch_bounds__(kGateUpMaxWarps * 32, kGateUpResident) moe_gat
     write_hidden<kShapes>(p, shared, mine, tile, row, gate * gate_scale, up * up_scale, weight);
   };
   if (parts == 1) {
-    if (t % 2 == 0) finish(tile, t >> 1, g, sum[0], sum[1]);
+    if (lane_quad % 2 == 0) finish(tile, lane_quad >> 1, lane_row, sum[0], sum[1]);
     return;
   }
   constexpr int kSums = 32;  // of a warp: [gate, up][column][row]
   float* sums = reinterpret_cast<float*>(memory);
   __syncthreads();
-  if (t % 2 == 0) {
-    float* at = sums + warp * kSums + (t >> 1) * 8 + g;
+  if (lane_quad % 2 == 0) {
+    float* at = sums + warp * kSums + (lane_quad >> 1) * 8 + lane_row;
     at[0] = sum[0], at[16] = sum[1];
   }
   __syncthreads();

@@ -148,9 +148,10 @@ __device__ __forceinline__ void copy_stage(uint32_t to, Source<kShapes> from, in
   }
 }
 
-// The compiler would compute what threads can know at any time again in every stage, but not what came out of a shuffle.
+// Pins `value` in a register: the compiler computes cheap expressions again in every stage, but not the result of a shuffle.
+// Each lane gets its own value back.
 template <class T>
-__device__ __forceinline__ T kept(T value, int lane) {
+__device__ __forceinline__ T pin_register(T value, int lane) {
   return __shfl_sync(kAllLanes, value, lane);
 }
 

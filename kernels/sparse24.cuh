@@ -23,11 +23,11 @@ struct Matrices {
   bool halves;           // a tile's first octet is of the upper half of the rows, its second of the lower: gate and up
 };
 
-// A lane's place: lane 4g+t of the warp that has one tile.
+// A lane's place in the warp that has one tile.
 struct Place {
   int64_t tile;      // of all
-  int expert, lane, g, t, stage;
-  int row[2];        // g of either octet
+  int expert, lane, lane_row, lane_quad, stage;
+  int row[2];        // lane_row of either octet
 };
 
 __device__ __forceinline__ Place place(const Matrices& p, int64_t tile) {
@@ -36,19 +36,19 @@ __device__ __forceinline__ Place place(const Matrices& p, int64_t tile) {
   const int row_tile = static_cast<int>(of_rows % row_tiles);
   Place at;
   at.tile = tile, at.expert = static_cast<int>(of_rows / row_tiles), at.stage = static_cast<int>(tile % stages);
-  at.lane = threadIdx.x & 31, at.g = at.lane >> 2, at.t = at.lane & 3;
-  at.row[0] = row_tile * (p.halves ? kTileRows / 2 : kTileRows) + at.g;
+  at.lane = threadIdx.x & 31, at.lane_row = at.lane >> 2, at.lane_quad = at.lane & 3;
+  at.row[0] = row_tile * (p.halves ? kTileRows / 2 : kTileRows) + at.lane_row;
   at.row[1] = at.row[0] + (p.halves ? p.rows / 2 : kTileRows / 2);
   return at;
 }
 
-// Block t of step i, in a row of codes: eight bytes.
+// Block lane_quad of a step, in a row of codes: eight bytes.
 __device__ __forceinline__ int64_t codes_at(const Matrices& p, const Place& at, int octet, int step) {
   return (static_cast<int64_t>(at.expert) * p.rows + at.row[octet]) * (p.k / 2) + at.stage * (kTileColumns / 2) +
-         (4 * step + at.t) * 8;
+         (4 * step + at.lane_quad) * 8;
 }
 
-// The scales of the four blocks of step i in a row.
+// The scales of the four blocks of a step in a row.
 __device__ __forceinline__ int64_t scales_at(const Matrices& p, const Place& at, int octet, int step) {
   const int blocks = p.k / 16;
   return at.expert * scale_bytes(p.layout, p.rows, blocks) + scale_row_offset(p.layout, at.row[octet], blocks) +
@@ -81,7 +81,7 @@ __device__ __forceinline__ Quad compress_quad(uint32_t codes) {
   return {codes >> 4 * left & 15, codes >> 4 * right & 15, left | right << 2, __popc(values) > 2};
 }
 
-// Of every lane of four nibble t of `quads` (nibbles 0 to 3 of either half) from lane r as nibble r of either half.
+// Of every lane of four nibble lane_quad of `quads` (nibbles 0 to 3 of either half) from lane r as nibble r of either half.
 __device__ __forceinline__ uint32_t transpose(uint32_t quads, int lane) {
   uint32_t result = 0;
 #pragma unroll
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kThreads) compress(const __grid_constant__ Mat
       }
       set_word(codes[octet], i, word);
       const uint32_t four = *reinterpret_cast<const uint32_t*>(p.scales + scales_at(p, at, octet, i));
-      scale |= (four >> (at.t & 1) * 16 & 0xFFFF) << 16 * octet;
+      scale |= (four >> (at.lane_quad & 1) * 16 & 0xFFFF) << 16 * octet;
     }
     set_word(positions, i, transpose(places, at.lane));
     set_word(scales, i, scale);
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kThreads) compress(const __grid_constant__ Mat
   *reinterpret_cast<uint4*>(to + at.lane * 16) = codes[0];
   *reinterpret_cast<uint4*>(to + kCodeBytes + at.lane * 16) = codes[1];
   *reinterpret_cast<uint4*>(to + kPositions + at.lane * 16) = positions;
-  if (at.t < 2) *reinterpret_cast<uint4*>(to + kScales + (at.g * 2 + at.t) * 16) = scales;
+  if (at.lane_quad < 2) *reinterpret_cast<uint4*>(to + kScales + (at.lane_row * 2 + at.lane_quad) * 16) = scales;
   if (violations) atomicAdd(p.violations + at.expert, violations);
 }
 
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kThreads) decompress(const __grid_constant__ M
   const uint4 codes[2] = {*reinterpret_cast<const uint4*>(from + at.lane * 16),
                           *reinterpret_cast<const uint4*>(from + kCodeBytes + at.lane * 16)};
   const uint4 positions = *reinterpret_cast<const uint4*>(from + kPositions + at.lane * 16);
-  const uint4 scales = *reinterpret_cast<const uint4*>(from + kScales + (at.g * 2 + (at.t & 1)) * 16);
+  const uint4 scales = *reinterpret_cast<const uint4*>(from + kScales + (at.lane_row * 2 + (at.lane_quad & 1)) * 16);
 #pragma unroll
   for (int i = 0; i < kSteps; i++) {
     const uint32_t places = transpose(nvfp4::word(positions, i), at.lane);
@@ -156,8 +156,8 @@ __global__ void __launch_bounds__(kThreads) decompress(const __grid_constant__ M
       }
       *reinterpret_cast<uint2*>(p.packed + codes_at(p, at, octet, i)) =
           make_uint2(quads[0] | quads[1] << 16, quads[2] | quads[3] << 16);
-      if (at.t < 2)
-        *reinterpret_cast<uint16_t*>(p.scales + scales_at(p, at, octet, i) + at.t * 2) =
+      if (at.lane_quad < 2)
+        *reinterpret_cast<uint16_t*>(p.scales + scales_at(p, at, octet, i) + at.lane_quad * 2) =
             static_cast<uint16_t>(scale >> 16 * octet);
     }
   }

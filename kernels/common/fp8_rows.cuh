@@ -51,8 +51,8 @@ __device__ __forceinline__ void decode_e4m3(uint32_t q, uint32_t& even, uint32_t
 template <int kTiles>
 __device__ __forceinline__ void multiply(const char* stage, int chunk, const char* const (&columns)[kTiles],
                                          float (&c)[kTiles][2][4], int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const char* row = stage + g * nvfp4::kRowBytes + ((chunk * 4 + t) ^ (g & 1) * 4) * 16;
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
+  const char* row = stage + lane_row * nvfp4::kRowBytes + ((chunk * 4 + lane_quad) ^ (lane_row & 1) * 4) * 16;
   const uint4 rows[2] = {*reinterpret_cast<const uint4*>(row), *reinterpret_cast<const uint4*>(row + 8 * nvfp4::kRowBytes)};
 #pragma unroll
   for (int i = 0; i < 2; i++) {
@@ -64,7 +64,7 @@ __device__ __forceinline__ void multiply(const char* stage, int chunk, const cha
     }
 #pragma unroll
     for (int n = 0; n < kTiles; n++) {
-      const uint4 x = *reinterpret_cast<const uint4*>(columns[n] + column_unit(chunk * 8 + t * 2 + i, g));
+      const uint4 x = *reinterpret_cast<const uint4*>(columns[n] + column_unit(chunk * 8 + lane_quad * 2 + i, lane_row));
       ptx::mma_m16n8k16_bf16(c[n][0], low[0], high[0], low[1], high[1], x.x, x.y);
       ptx::mma_m16n8k16_bf16(c[n][1], low[2], high[2], low[3], high[3], x.z, x.w);
     }

@@ -2,8 +2,8 @@
 // (nvfp4_runs.cuh).
 //
 // Lane 4g+t works on row g of either octet and on every fourth run of 32 values: a chunk is 128 values of K, 16 bytes a
-// lane and row. Which value of K sits where in the tensor cores' operand does not matter as long as weights and
-// activations agree, so the bytes are used as the checkpoint has them.
+// lane and row. The code calls g lane_row and t lane_quad. Which value of K sits where in the tensor cores' operand does not
+// matter as long as weights and activations agree, so the bytes are used as the checkpoint has them.
 //
 // A scale's sign is ignored, as the tensor cores' UE4M3 has it. E4M3's NaN codes (0x7F, 0xFF) are NaN where scales are applied
 // to sums, and count as 480 where they are applied to weights.

@@ -36,9 +36,9 @@ __device__ __forceinline__ uint4 run_unit(const uint4& values) {
 
 // Where a lane finds four scales in a stage: of runs 2t and 2t+1.
 __device__ __forceinline__ ScaleSlot run_scale_slot(bool strided, int lane) {
-  const int g = lane >> 2, t = lane & 1;
-  if (strided) return {16 * kRowBytes + (g >> 2) * 16 + (g & 3) * 4 + t * 32, 64};
-  return {16 * kRowBytes + g * kScaleBytes + t * 4, 8};
+  const int lane_row = lane >> 2, lane_pair = lane & 1;
+  if (strided) return {16 * kRowBytes + (lane_row >> 2) * 16 + (lane_row & 3) * 4 + lane_pair * 32, 64};
+  return {16 * kRowBytes + lane_row * kScaleBytes + lane_pair * 4, 8};
 }
 
 // Two of four E4M3 scales without their signs, the low ones or the high ones.
@@ -115,9 +115,10 @@ struct LaneStage {
   int scale_step;
 
   __device__ __forceinline__ LaneStage(uint32_t stage, ScaleSlot slot, int lane) {
-    const int g = lane >> 2, t = lane & 3;
+    const int lane_row = lane >> 2, lane_quad = lane & 3;
 #pragma unroll
-    for (int c = 0; c < 2; c++) rows[c] = stage + g * kRowBytes + ((c * 4 + t) ^ (g & 1) * 4) * 16;
+    for (int c = 0; c < 2; c++)
+      rows[c] = stage + lane_row * kRowBytes + ((c * 4 + lane_quad) ^ (lane_row & 1) * 4) * 16;
     set_scales(stage, slot);
   }
 

@@ -34,9 +34,10 @@ __device__ __forceinline__ void pair_column(char* to, int column, int lane) {
 
 // Two bytes of scales in a stage.
 __device__ __forceinline__ ScaleSlot scale_slot(bool strided, int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  if (strided) return {16 * kRowBytes + (g >> 2) * 16 + (g & 3) * 4 + (t >> 1) * 32 + (t & 1) * 2, 64};
-  return {16 * kRowBytes + g * kScaleBytes + t * 2, 8};
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
+  if (strided)
+    return {16 * kRowBytes + (lane_row >> 2) * 16 + (lane_row & 3) * 4 + (lane_quad >> 1) * 32 + (lane_quad & 1) * 2, 64};
+  return {16 * kRowBytes + lane_row * kScaleBytes + lane_quad * 2, 8};
 }
 
 // Two E4M3 scales to BF16 pairs of each, times 2^118: bits moved (times 2^-120), then two powers of two.
@@ -52,8 +53,8 @@ __device__ __forceinline__ void decode_scales(uint32_t two, uint32_t& first, uin
 template <int kTiles>
 __device__ __forceinline__ void multiply(const char* stage, ScaleSlot scales, int chunk, const char* const (&columns)[kTiles],
                                          float (&c)[kTiles][2][4], int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const char* row = stage + g * kRowBytes + ((chunk * 4 + t) ^ (g & 1) * 4) * 16;
+  const int lane_row = lane >> 2, lane_quad = lane & 3;
+  const char* row = stage + lane_row * kRowBytes + ((chunk * 4 + lane_quad) ^ (lane_row & 1) * 4) * 16;
   const uint4 rows[2] = {*reinterpret_cast<const uint4*>(row), *reinterpret_cast<const uint4*>(row + 8 * kRowBytes)};
   const char* scale = stage + scales.offset + chunk * scales.step;
   uint32_t scale_low[2], scale_high[2];
@@ -71,7 +72,7 @@ __device__ __forceinline__ void multiply(const char* stage, ScaleSlot scales, in
     }
 #pragma unroll
     for (int n = 0; n < kTiles; n++) {
-      const uint4 x = *reinterpret_cast<const uint4*>(columns[n] + column_unit(chunk * 16 + t * 4 + i, g));
+      const uint4 x = *reinterpret_cast<const uint4*>(columns[n] + column_unit(chunk * 16 + lane_quad * 4 + i, lane_row));
       ptx::mma_m16n8k16_bf16(c[n][0], low[0], high[0], low[1], high[1], x.x, x.y);
       ptx::mma_m16n8k16_bf16(c[n][1], low[2], high[2], low[3], high[3], x.z, x.w);
     }
