@@ -46,9 +46,9 @@ def chat(
     if not question and (piped or prompt is not None):
         raise UserError("there is no question: standard input is empty")
     target = find(model, url, key_file, environ)
-    given = {name: value for name, value in options.items() if value is not None}
+    parameters = {name: value for name, value in options.items() if value is not None}
     with closing(target.client):
-        session = Session(target, Screen(environ), system, given, verbose)
+        session = Session(target, Screen(environ), system, parameters, verbose)
         if question:
             session.ask(question)
         else:

@@ -54,7 +54,7 @@ class Session:
             UserError: the server refuses or fails; the question is forgotten then.
         """
         self._messages.append({"role": "user", "content": question})
-        said: list[str] = []
+        answer_texts: list[str] = []
         began = time.monotonic()
         first: float | None = None
         try:
@@ -63,7 +63,7 @@ class Session:
             ) as pieces:
                 for piece in pieces:
                     first = first or time.monotonic()
-                    self._show(piece, said, first - began, time.monotonic() - first)
+                    self._show(piece, answer_texts, first - began, time.monotonic() - first)
         except KeyboardInterrupt:
             if not self._screen.terminal:
                 raise
@@ -73,7 +73,7 @@ class Session:
             self._messages.pop()
             raise
         self._screen.end()
-        self._messages.append({"role": "assistant", "content": "".join(said)})
+        self._messages.append({"role": "assistant", "content": "".join(answer_texts)})
 
     def converse(self) -> None:
         """Asks what is typed, until Ctrl-D or /bye."""
@@ -85,14 +85,14 @@ class Session:
             if word in _ENDS:
                 return
             if word == "/clear":
-                self._messages = [each for each in self._messages if each["role"] == "system"]
+                self._messages = [message for message in self._messages if message["role"] == "system"]
                 self._screen.note("(forgotten)")
             elif word == "/system":
                 self._behave(rest or None)
                 self._screen.note("(noted)" if rest else "(the model's default)")
             elif word in ("/help", "/?"):
-                for each in _HELP:
-                    self._screen.note(each)
+                for message in _HELP:
+                    self._screen.note(message)
             elif word.startswith("/") and word[1:].isalpha():
                 self._screen.note(f"there is no {word}; /help shows what there is")
             else:
@@ -102,12 +102,12 @@ class Session:
                     say(str(error))
 
     def _behave(self, system: str | None) -> None:
-        rest = [each for each in self._messages if each["role"] != "system"]
+        rest = [message for message in self._messages if message["role"] != "system"]
         self._messages = [*([{"role": "system", "content": system}] if system else []), *rest]
 
-    def _show(self, piece: Piece, said: list[str], waited: float, spent: float) -> None:
+    def _show(self, piece: Piece, answer_texts: list[str], waited: float, spent: float) -> None:
         if piece.kind == "text":
-            said.append(piece.text)
+            answer_texts.append(piece.text)
             self._screen.text(piece.text)
         elif piece.kind == "reasoning":
             self._screen.reasoning(piece.text)

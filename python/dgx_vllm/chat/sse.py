@@ -75,8 +75,8 @@ def answer(
 def refusal(response: httpx.Response) -> str:
     """What a server says that refuses, in one line with the status, and the remedy where it is known."""
     try:
-        said = response.json()
-        error = said.get("error", said)
+        body = response.json()
+        error = body.get("error", body)
         message = error.get("message", error) if isinstance(error, dict) else error
     except (ValueError, AttributeError):
         message = response.text[:200]
@@ -103,8 +103,8 @@ def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
         if isinstance(event, dict):
             if "error" in event:
                 fault = event["error"]
-                said = fault.get("message") if isinstance(fault, dict) else fault
-                raise UserError(f"the server failed while answering: {said}", FAILURE)
+                message = fault.get("message") if isinstance(fault, dict) else fault
+                raise UserError(f"the server failed while answering: {message}", FAILURE)
             yield event
 
 

@@ -71,7 +71,7 @@ def _meant(model: str | None, known: Sequence[Server]) -> tuple[Server, str | No
     try:
         return servers.one(model, known), None
     except UserError:
-        running = [each for each in known if each.runs]
+        running = [server for server in known if server.runs]
         if model is None or len(running) != 1:
             raise
         return running[0], model
@@ -104,7 +104,7 @@ def _asked(client: httpx.Client, where: str, model: str | None) -> Target:
         response = client.get("/v1/models")
         if response.status_code != httpx.codes.OK:
             raise UserError(f"{where}: {refusal(response)}", FAILURE)
-        names = [str(each["id"]) for each in response.json()["data"]]
+        names = [str(entry["id"]) for entry in response.json()["data"]]
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(f"{where} does not answer ({error or type(error).__name__})", FAILURE) from error
     except (ValueError, LookupError, TypeError) as error:
@@ -112,8 +112,8 @@ def _asked(client: httpx.Client, where: str, model: str | None) -> Target:
     if not names:
         raise UserError(f"{where} serves no model", FAILURE)
     if model is not None and model not in names:
-        shown = [name for name in names if os.path.basename(name) == model]
-        if len(shown) != 1:
+        matching = [name for name in names if os.path.basename(name) == model]
+        if len(matching) != 1:
             raise UserError(f"{where} serves {', '.join(names)}, not {model}; name one of these")
-        model = shown[0]
+        model = matching[0]
     return Target(client, where, model or names[0])

@@ -118,8 +118,8 @@ def dry_run(launch: Launch) -> None:
             model=launch.model,
             profile=launch.profile.name if launch.profile else None,
             settings={name: _given(setting) for name, setting in sorted(launch.settings.items())},
-            unused=[_unused(each) for each in launch.overruled if each.loser.source is not Source.DEFAULT],
-            variables=[Variable(name=each.name, value=each.value, why=each.why) for each in launch.variables],
+            unused=[_unused(item) for item in launch.overruled if item.loser.source is not Source.DEFAULT],
+            variables=[Variable(name=item.name, value=item.value, why=item.why) for item in launch.variables],
             notes=launch.notes,
             refusal=launch.refusal,
         )
@@ -132,17 +132,17 @@ def profiles(known: Iterable[Profile], machine: Machine | None) -> None:
     _print(
         [
             Listed(
-                name=each.name,
-                model=each.model,
-                summary=each.summary,
-                memory_gib=each.memory_gib,
-                download_gib=each.download_gib,
-                fits=None if machine is None else fits_machine(each, machine),
-                dense_dtype=each.dense_dtype,
-                flags=each.values(platform),
-                environment=each.variables(platform),
+                name=profile.name,
+                model=profile.model,
+                summary=profile.summary,
+                memory_gib=profile.memory_gib,
+                download_gib=profile.download_gib,
+                fits=None if machine is None else fits_machine(profile, machine),
+                dense_dtype=profile.dense_dtype,
+                flags=profile.values(platform),
+                environment=profile.variables(platform),
             )
-            for each in known
+            for profile in known
         ]
     )
 
@@ -152,9 +152,9 @@ def _given(setting: Setting) -> Given:
     return Given(name=setting.name, value=value, source=str(setting.source), origin=setting.origin)
 
 
-def _unused(each: Overruled) -> Unused:
-    return Unused(setting=_given(each.loser), winner=_given(each.winner), because=each.why)
+def _unused(overruled: Overruled) -> Unused:
+    return Unused(setting=_given(overruled.loser), winner=_given(overruled.winner), because=overruled.why)
 
 
-def _print(shown: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+def _print(document: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -162,9 +162,9 @@ def asks_for_certificates(launch: Launch) -> bool:
 
 def requests(model: str, example: str, max_tokens: int) -> tuple[Request, ...]:
     """A chat completion; a plain one, for models without a chat template; one without a tokenizer."""
-    asked = {"model": model, "max_tokens": max_tokens}
+    fields = {"model": model, "max_tokens": max_tokens}
     return (
-        Request("/v1/chat/completions", {**asked, "messages": [{"role": "user", "content": example}]}),
-        Request("/v1/completions", {**asked, "prompt": example}),
-        Request("/v1/completions", {**asked, "prompt": [1], "detokenize": False}),
+        Request("/v1/chat/completions", {**fields, "messages": [{"role": "user", "content": example}]}),
+        Request("/v1/completions", {**fields, "prompt": example}),
+        Request("/v1/completions", {**fields, "prompt": [1], "detokenize": False}),
     )

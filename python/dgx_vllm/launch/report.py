@@ -23,7 +23,7 @@ def dry_run(launch: Launch, machine: Machine) -> None:
     console.print(_settings_table(launch))
     if launch.variables:
         console.print(_variables_table(launch))
-    overruled = [each for each in launch.overruled if each.loser.source is not Source.DEFAULT]
+    overruled = [pair for pair in launch.overruled if pair.loser.source is not Source.DEFAULT]
     if overruled:
         console.print(_overruled_table(overruled))
     for note in launch.notes:
@@ -76,9 +76,9 @@ def _variables_table(launch: Launch) -> Table:
 
 def _overruled_table(overruled: Sequence[Overruled]) -> Table:
     table = _table("not used", "value", "from", "gives way to", "because")
-    for each in overruled:
-        winner = f"{each.winner.name} ({each.winner.origin})"
-        table.add_row(each.loser.name, _shown(each.loser), each.loser.origin, winner, each.why)
+    for pair in overruled:
+        winner = f"{pair.winner.name} ({pair.winner.origin})"
+        table.add_row(pair.loser.name, _shown(pair.loser), pair.loser.origin, winner, pair.why)
     return table
 
 

@@ -57,36 +57,38 @@ def serve(
     """
     if options.as_json and not options.dry_run:
         raise UserError("--json is for --dry-run; a running server's state is in `dgx-vllm status --json`")
-    here = machine.detect()
+    this_machine = machine.detect()
     environ = secret.with_api_key(environ, options.api_key_file)
-    launch = decide(words, environ, options, here)
-    if here.driver:
-        driver.link(here.driver, environ)
+    launch = decide(words, environ, options, this_machine)
+    if this_machine.driver:
+        driver.link(this_machine.driver, environ)
     if options.dry_run:
         if options.as_json:
             as_json.dry_run(launch)
         else:
-            report.dry_run(launch, here)
+            report.dry_run(launch, this_machine)
         return 0
     if options.profile is None and launch.settings["model"].source <= Source.PROFILE:
-        report.suggestions(profile.builtin(), here)
-    with preflight.check_start(launch, here, environ):
+        report.suggestions(profile.builtin(), this_machine)
+    with preflight.check_start(launch, this_machine, environ):
         launch = hub.check(launch, environ)
         return _run(launch, environ)
 
 
-def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Launch:
+def decide(
+    words: Sequence[str], environ: Mapping[str, str], options: Options, this_machine: Machine
+) -> Launch:
     """What would be run, with the model looked at as far as it is here.
 
     Raises:
         UserError: anything that the user must fix.
     """
-    request = _request(words, environ, options, here)
+    request = _request(words, environ, options, this_machine)
     import_environment.check(environ)  # vLLM's own import of huggingface_hub ends in a traceback
-    launch = render(resolve(request, here, environment.known(here.vllm.package)))
+    launch = render(resolve(request, this_machine, environment.known(this_machine.vllm.package)))
     variables = launch.environ(environ)
-    environment.check_values(variables, here.vllm.package, here.vllm.version)
-    unified_memory.check(variables, here)
+    environment.check_values(variables, this_machine.vllm.package, this_machine.vllm.version)
+    unified_memory.check(variables, this_machine)
     sockets.check(variables, launch.settings)
     python_imports.check(launch.settings, request.python_path)
     loadable.check(launch, environ)
@@ -96,7 +98,9 @@ def decide(words: Sequence[str], environ: Mapping[str, str], options: Options, h
     return replace(launch, key_file=str(options.api_key_file))
 
 
-def _request(words: Sequence[str], environ: Mapping[str, str], options: Options, here: Machine) -> Request:
+def _request(
+    words: Sequence[str], environ: Mapping[str, str], options: Options, this_machine: Machine
+) -> Request:
     rest, values = flags.load().parse(words)
     values = _with_model(values, rest)
     path = values.get("config") or sources.extra_args(environ).get("config")
@@ -108,12 +112,12 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
     reserve = None if given is None else amounts.parse(given, "--memory-reserve")
     given = options.memory_budget
     budget = None if given is None else amounts.parse(given, "--memory-budget")
-    if budget is not None and not guard.guards(here):
+    if budget is not None and not guard.guards(this_machine):
         raise UserError(
             "--memory-budget is for models in the host's memory; here --gpu-memory-utilization limits the "
             "server"
         )
-    own = chosen.values(here.platform) if chosen else {}
+    own = chosen.values(this_machine.platform) if chosen else {}
     pinned = sources.requested_revision(values, environ, config, own)
     reading = sources.requested_reading(values, environ, config, own)
     model_config = checkpoint.config(resolved, environ, pinned, reading) if resolved else None
@@ -131,12 +135,12 @@ def _request(words: Sequence[str], environ: Mapping[str, str], options: Options,
         memory=Memory(
             meminfo.available(), reserve, _survey(subject, environ, pinned, chosen, reading), budget
         )
-        if guard.guards(here)
+        if guard.guards(this_machine)
         else None,
         options=options,
         python_path=python_imports.directory(options.python_path),
         speculator=speculator,
-        protection=protection(here, reserve, options),
+        protection=protection(this_machine, reserve, options),
     )
 
 

@@ -36,20 +36,20 @@ def list_models(environ: Mapping[str, str], *, cache: Path | None, as_json: bool
         cache: look into this Hugging Face cache alone.
         as_json: an array of `shelf.Model` instead of a table.
     """
-    found = _found(environ, cache)
+    by_cache = _found(environ, cache)
     if as_json:
-        rows = [model for held in found.values() for model, _ in held]
+        rows = [model for cached in by_cache.values() for model, _ in cached]
         print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
         return
-    shown = False
-    for hub, held in found.items():
-        if held:
-            if shown:
+    any_shown = False
+    for hub, cached in by_cache.items():
+        if cached:
+            if any_shown:
                 print()
-            shown = True
-            print(f"{hub}: {gb(hf_cache.size(hub))} in {len(held)} model{'s' if len(held) > 1 else ''}")
-            _table([model for model, _ in held])
-    if not shown:
+            any_shown = True
+            print(f"{hub}: {gb(hf_cache.size(hub))} in {len(cached)} model{'s' if len(cached) > 1 else ''}")
+            _table([model for model, _ in cached])
+    if not any_shown:
         print(f"there is no model in {cache or caches.hub(environ)}; fetch one: dgx-vllm download MODEL")
 
 
@@ -68,26 +68,26 @@ def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | No
     Raises:
         UserError: one is not here, is in use or belongs to somebody else; nothing was removed then.
     """
-    found = _found(environ, cache)
-    meant = [_meant(name, found) for name in dict.fromkeys(names)]
-    for model, held in meant:
-        _check(model, held)
-    for model, _ in meant:
+    by_cache = _found(environ, cache)
+    chosen = [_meant(name, by_cache) for name in dict.fromkeys(names)]
+    for model, cached in chosen:
+        _check(model, cached)
+    for model, _ in chosen:
         shared = (
             f", of which {gb(model.size - model.freed)} are shared with other models"
             if model.freed < model.size
             else ""
         )
         print(f"{model.name}: {gb(model.size)}{shared}, last used {_ago(model)} ({model.cache})")
-    for model, _ in meant:
+    for model, _ in chosen:
         for name in model.services:
             print(f"the service {name} is not running now; its next start will need {model.name} again")
-    if not yes and not _agreed(len(meant)):
+    if not yes and not _agreed(len(chosen)):
         print("nothing was removed")
         return FAILURE
-    for model, held in meant:
-        hf_cache.remove(held)
-        shutil.rmtree(held.folder.parent / ".locks" / held.folder.name, ignore_errors=True)
+    for model, cached in chosen:
+        hf_cache.remove(cached)
+        shutil.rmtree(cached.folder.parent / ".locks" / cached.folder.name, ignore_errors=True)
         print(f"{model.name} is removed, {gb(model.freed)} are free again")
     return 0
 
@@ -98,36 +98,38 @@ def _found(environ: Mapping[str, str], cache: Path | None) -> dict[Path, list[Fo
         if not inventory.is_there(cache.expanduser()):
             raise UserError(f"--cache {cache}: there is no such directory that can be read")
         return {cache.expanduser(): inventory.models(cache.expanduser(), known)}
-    unreadable = {each.cache for each in known if each.cache and not inventory.is_there(Path(each.cache))}
+    unreadable = {
+        server.cache for server in known if server.cache and not inventory.is_there(Path(server.cache))
+    }
     if unreadable and os.geteuid() != 0:
         say("models of services are not shown: sudo dgx-vllm list")
     return {hub: inventory.models(hub, known) for hub in inventory.hubs(environ, known)}
 
 
-def _meant(name: str, found: Mapping[Path, Sequence[Found]]) -> Found:
+def _meant(name: str, by_cache: Mapping[Path, Sequence[Found]]) -> Found:
     known = profile.by_model(name)
     wanted = known.model if known else name
     if known and known.checkpoint:
         raise UserError(f"{name} comes with dgx-vllm and cannot be removed separately")
-    held = [each for models in found.values() for each in models if each[0].name == wanted]
-    if len(held) == 1:
-        return held[0]
-    if held:
-        places = " and ".join(model.cache for model, _ in held)
+    matching = [each for models in by_cache.values() for each in models if each[0].name == wanted]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        places = " and ".join(model.cache for model, _ in matching)
         raise UserError(f"{wanted} is in {places}; choose one with --cache DIRECTORY")
-    close = nearest(wanted, [model.name for models in found.values() for model, _ in models])
+    close = nearest(wanted, [model.name for models in by_cache.values() for model, _ in models])
     raise UserError(f"{wanted} is not downloaded; {close or 'dgx-vllm list shows what is'}", FAILURE)
 
 
-def _check(model: Model, held: CachedModel) -> None:
+def _check(model: Model, cached: CachedModel) -> None:
     if model.servers:
         names = ", ".join(model.servers)
         raise UserError(
             f"{model.name} is in use by {names}; stop it first: dgx-vllm stop {model.servers[0]}", FAILURE
         )
-    if inventory.is_downloading(held):
+    if inventory.is_downloading(cached):
         raise UserError(f"{model.name} is being downloaded; stop that first", FAILURE)
-    for path in (held.folder.parent, held.folder, *(each.path for each in held.snapshots)):
+    for path in (cached.folder.parent, cached.folder, *(snapshot.path for snapshot in cached.snapshots)):
         if not os.access(path, os.W_OK):
             raise UserError(f"{path} cannot be written by this user; run it with sudo", FAILURE)
 
@@ -143,10 +145,10 @@ def _table(models: Sequence[Model]) -> None:
     columns = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("model", "size", "last used", "profile", ""):
         columns.add_column(header, overflow="fold", justify="right" if header == "size" else "left")
-    for each in models:
-        notes = [f"in use by {', '.join(each.servers)}"] if each.servers else []
-        notes += [f"not whole: {each.missing}"] if each.missing else []
-        columns.add_row(each.name, gb(each.size), _ago(each), each.profile or "", "; ".join(notes))
+    for model in models:
+        notes = [f"in use by {', '.join(model.servers)}"] if model.servers else []
+        notes += [f"not whole: {model.missing}"] if model.missing else []
+        columns.add_row(model.name, gb(model.size), _ago(model), model.profile or "", "; ".join(notes))
     console = Console(highlight=False)
     # Piped into a file or a pager, a table keeps its lines whole.
     (console if console.is_terminal else Console(highlight=False, width=1000)).print(columns)

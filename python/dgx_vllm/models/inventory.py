@@ -54,12 +54,12 @@ def hubs(environ: Mapping[str, str], servers: Iterable[Server]) -> list[Path]:
         servers: those that are known.
     """
     own = caches.hub(environ)
-    others = [Path(each.cache) for each in servers if each.cache]
-    found: dict[Path, Path] = {}
+    others = [Path(server.cache) for server in servers if server.cache]
+    by_path: dict[Path, Path] = {}
     for path in (own, *others, _SERVICES):
         if is_there(path):
-            found.setdefault(path.resolve(), path)
-    return list(found.values())
+            by_path.setdefault(path.resolve(), path)
+    return list(by_path.values())
 
 
 def is_there(path: Path) -> bool:
@@ -72,53 +72,53 @@ def is_there(path: Path) -> bool:
 
 def models(hub: Path, servers: Sequence[Server]) -> list[tuple[Model, CachedModel]]:
     """The models of one cache, by name."""
-    return [(_model(each, hub, servers), each) for each in hf_cache.models(hub)]
+    return [(_model(cached, hub, servers), cached) for cached in hf_cache.models(hub)]
 
 
-def _model(held: CachedModel, hub: Path, servers: Sequence[Server]) -> Model:
-    made_for = profile.by_model(held.name)
-    users = [each for each in servers if _uses(each, held, hub)]
+def _model(cached: CachedModel, hub: Path, servers: Sequence[Server]) -> Model:
+    made_for = profile.by_model(cached.name)
+    users = [item for item in servers if _uses(item, cached, hub)]
     return Model(
-        name=held.name,
+        name=cached.name,
         profile=made_for.name if made_for else None,
-        size=held.size,
-        freed=held.freed,
-        used=held.used,
-        missing=_missing(held),
-        commits=tuple(each.commit for each in held.snapshots),
-        servers=tuple(each.name for each in users if each.runs),
-        services=tuple(each.name for each in users if not each.runs),
+        size=cached.size,
+        freed=cached.freed,
+        used=cached.used,
+        missing=_missing(cached),
+        commits=tuple(item.commit for item in cached.snapshots),
+        servers=tuple(item.name for item in users if item.runs),
+        services=tuple(item.name for item in users if not item.runs),
         cache=str(hub),
     )
 
 
-def _missing(held: CachedModel) -> str | None:
-    gone = sum(len(each.dangling) for each in held.snapshots)
-    if held.partial:
+def _missing(cached: CachedModel) -> str | None:
+    gone = sum(len(snapshot.dangling) for snapshot in cached.snapshots)
+    if cached.partial:
         return "its download is incomplete"
     if gone:
         return f"{gone} files are gone" if gone > 1 else "a file is gone"
-    if not held.snapshots:
+    if not cached.snapshots:
         return "nothing but names"
-    return "main names a commit that has not been downloaded" if "main" in held.lost else None
+    return "main names a commit that has not been downloaded" if "main" in cached.lost else None
 
 
-def _uses(server: Server, held: CachedModel, hub: Path) -> bool:
+def _uses(server: Server, cached: CachedModel, hub: Path) -> bool:
     if server.cache is not None and Path(server.cache).resolve() != hub.resolve():
         return False
-    folder = held.folder.resolve()
+    folder = cached.folder.resolve()
     for name in server.uses:
         known = profile.by_model(name)
-        if held.name in (name, known.model if known else name):
+        if cached.name in (name, known.model if known else name):
             return True
         if name.startswith(("/", "~", ".")) and Path(name).expanduser().resolve().is_relative_to(folder):
             return True
     return False
 
 
-def is_downloading(held: CachedModel) -> bool:
+def is_downloading(cached: CachedModel) -> bool:
     """Whether a process fetches the model now: it holds a lock then, as huggingface_hub does."""
-    for path in (held.folder.parent / ".locks" / held.folder.name).glob("*.lock"):
+    for path in (cached.folder.parent / ".locks" / cached.folder.name).glob("*.lock"):
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -29,13 +29,13 @@ def ps(environ: Mapping[str, str], *, everything: bool, as_json: bool) -> None:
         as_json: an array of `servers.Server` instead of a table.
     """
     known = servers.known(environ)
-    shown = [each for each in known if everything or each.runs or each.state == "failed"]
+    listed = [server for server in known if everything or server.runs or server.state == "failed"]
     if as_json:
-        report.dump(shown)
-    elif shown:
-        report.table(shown)
+        report.dump(listed)
+    elif listed:
+        report.table(listed)
     else:
-        stopped = sum(not each.runs for each in known)
+        stopped = sum(not server.runs for server in known)
         rest = f" ({stopped} services are stopped: dgx-vllm ps --all)" if stopped else ""
         print(f"{servers.NONE}{rest}")
 
@@ -54,15 +54,19 @@ def status(name: str | None, environ: Mapping[str, str], *, as_json: bool) -> in
     from dgx_vllm.running import health  # httpx; the others need none
 
     known = servers.known(environ)
-    meant = known if name is None else [servers.one(name, known)]
-    shown = [Status.of(each, health.ask(each, environ)) for each in meant]
+    chosen = known if name is None else [servers.one(name, known)]
+    statuses = [Status.of(item, health.ask(item, environ)) for item in chosen]
     if as_json:
-        report.dump(shown)
-    elif shown:
-        report.details(shown)
+        report.dump(statuses)
+    elif statuses:
+        report.details(statuses)
     else:
         print(servers.NONE)
-    return 0 if shown and all(each.health is not None and each.health.healthy for each in shown) else FAILURE
+    return (
+        0
+        if statuses and all(item.health is not None and item.health.healthy for item in statuses)
+        else FAILURE
+    )
 
 
 def health(environ: Mapping[str, str]) -> str:
@@ -107,7 +111,7 @@ def stop(name: str | None, environ: Mapping[str, str]) -> int:
         raise UserError(f"{server.name} runs in another container; stop it there", FAILURE) from None
     began = time.monotonic()
     following = _SAY_SECONDS
-    while any(each.pid == server.pid for each in registry.entries(environ)):
+    while any(entry.pid == server.pid for entry in registry.entries(environ)):
         time.sleep(_TICK_SECONDS)
         if time.monotonic() - began > following:
             following += _SAY_SECONDS
@@ -182,7 +186,7 @@ def _print(file: Path, lines: int, pid: int | None, environ: Mapping[str, str]) 
     _write(reader.last(lines))
     if pid is None:
         return 0
-    while any(each.pid == pid for each in registry.entries(environ)):
+    while any(entry.pid == pid for entry in registry.entries(environ)):
         _write(reader.more())
         time.sleep(_TICK_SECONDS)
     _write(reader.more())

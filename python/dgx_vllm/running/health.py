@@ -29,15 +29,15 @@ def endpoint(server: Server, environ: Mapping[str, str], key_file: Path | None =
         UserError: the file that was given cannot be read, or holds no key.
     """
     assert server.url is not None
-    given = key_file or (Path(server.key_file) if server.key_file else None)
+    file = key_file or (Path(server.key_file) if server.key_file else None)
     key: str | None = (environ.get("VLLM_API_KEY") or "").strip() or None
-    if given is not None and (key_file is not None or os.access(given, os.R_OK)):
-        key = secret.with_api_key({}, given)["VLLM_API_KEY"]
+    if file is not None and (key_file is not None or os.access(file, os.R_OK)):
+        key = secret.with_api_key({}, file)["VLLM_API_KEY"]
     return Endpoint(
         server.url,
         server.socket,
         key,
-        str(given) if given else None,
+        str(file) if file else None,
         server=server.server,
         control=server.control if server.control and os.access(server.control, os.W_OK) else None,
     )

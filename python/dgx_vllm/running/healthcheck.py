@@ -42,11 +42,11 @@ def check(ready_file: Path) -> str:
 
 def _endpoint(ready_file: Path) -> Endpoint:
     try:
-        told = msgspec.json.decode(ready_file.read_bytes(), type=_Told)
+        address = msgspec.json.decode(ready_file.read_bytes(), type=_Told)
     except FileNotFoundError as error:
         raise UserError(f"no server has become ready ({ready_file} does not exist)", FAILURE) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{ready_file} is not what `serve --ready-file` writes; name that file", FAILURE
         ) from error
-    return Endpoint(told.url, told.socket, server=told.server, control=told.control)
+    return Endpoint(address.url, address.socket, server=address.server, control=address.control)

@@ -45,63 +45,69 @@ class Status(Server, frozen=True, kw_only=True):
         return cls(**msgspec.structs.asdict(server), health=health)
 
 
-def dump(shown: Sequence[Server]) -> None:
+def dump(servers: Sequence[Server]) -> None:
     """JSON, one array."""
-    print(msgspec.json.format(msgspec.json.encode(list(shown)), indent=2).decode())
+    print(msgspec.json.format(msgspec.json.encode(list(servers)), indent=2).decode())
 
 
-def table(shown: Sequence[Server]) -> None:
+def table(servers: Sequence[Server]) -> None:
     """One line a server."""
     columns = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("name", "model", "address", "state", "since", "pid", ""):
         columns.add_column(header, overflow="fold")
-    for each in shown:
-        pid = "" if each.pid is None else str(each.pid)
+    for server in servers:
+        pid = "" if server.pid is None else str(server.pid)
         columns.add_row(
-            each.name, each.model or "", where(each), each.state, _age(each), pid, _KINDS[each.kind]
+            server.name,
+            server.model or "",
+            where(server),
+            server.state,
+            _age(server),
+            pid,
+            _KINDS[server.kind],
         )
     console = Console(highlight=False)
     # Piped into a file or a pager, a table keeps its lines whole.
     (console if console.is_terminal else Console(highlight=False, width=1000)).print(columns)
 
 
-def details(shown: Sequence[Status]) -> None:
+def details(statuses: Sequence[Status]) -> None:
     """Some lines a server."""
-    for number, each in enumerate(shown):
+    for number, status in enumerate(statuses):
         if number:
             print()
-        print(f"{each.name}: {each.state}")
-        for label, said in _details(each):
-            print(f"  {label:8} {said}")
+        print(f"{status.name}: {status.state}")
+        for label, value in _details(status):
+            print(f"  {label:8} {value}")
 
 
 def _details(server: Status) -> list[tuple[str, str]]:
-    found = []
+    rows = []
     if server.model:
         renamed = server.served is not None and server.served != server.model
-        found.append(("model", f"{server.model}{f', served as {server.served}' if renamed else ''}"))
+        rows.append(("model", f"{server.model}{f', served as {server.served}' if renamed else ''}"))
     if where(server):
         key = ", with a key" if server.has_key else ""
-        found.append(("address", f"{where(server)}{key}"))
+        rows.append(("address", f"{where(server)}{key}"))
     if server.unit:
         boots = "starts with the session" if server.kind == "user" else "starts with the machine"
         again = f", started again {server.restarts} times" if server.restarts else ""
-        found.append(("service", f"{server.unit}{f', {boots}' if server.boots else ''}{again}"))
+        rows.append(("service", f"{server.unit}{f', {boots}' if server.boots else ''}{again}"))
     if server.pid is not None:
-        found.append(("process", str(server.pid)))
+        rows.append(("process", str(server.pid)))
     if server.since is not None:
-        found.append(("since", _age(server)))
+        rows.append(("since", _age(server)))
     health = server.health
     if health is not None:
-        found.append(("health", "answers" if health.healthy else health.problem or "does not answer"))
+        rows.append(("health", "answers" if health.healthy else health.problem or "does not answer"))
         if health.running is not None:
             cache = "" if health.kv_cache is None else f", {health.kv_cache:.0%} of the KV cache in use"
-            found.append(("requests", f"{health.running} running, {health.waiting or 0} waiting{cache}"))
+            rows.append(("requests", f"{health.running} running, {health.waiting or 0} waiting{cache}"))
     if server.detail:
-        found.append(("detail", server.detail))
+        rows.append(("detail", server.detail))
     if server.log:
-        found.append(("log", server.log))
-    return found
+        rows.append(("log", server.log))
+    return rows
 
 
 def where(server: Server) -> str:

@@ -74,13 +74,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 def known(environ: Mapping[str, str]) -> list[Server]:
     """The plain servers of this user, then the services of the system and of this user."""
-    found = systemd.found(environ)
-    downloads = {(unit.user, unit.name): unit for unit in found if unit.is_download}
+    units = systemd.found(environ)
+    downloads = {(unit.user, unit.name): unit for unit in units if unit.is_download}
     return [
         *(_process(entry) for entry in registry.entries(environ)),
         *(
             _service(unit, downloads.get((unit.user, f"{unit.name}-download")))
-            for unit in found
+            for unit in units
             if not unit.is_download
         ),
     ]
@@ -97,39 +97,39 @@ def one(word: str | None, servers: Sequence[Server]) -> Server:
         UserError: there is none, or more than one.
     """
     if word is None:
-        running = [each for each in servers if each.runs]
+        running = [server for server in servers if server.runs]
         if not running:
             raise UserError(NONE, FAILURE)
         if len(running) > 1:
             raise UserError(f"several servers are running; name one: {_names(running)}")
         return running[0]
-    meant = [each for each in servers if word in _words(each)]
+    matching = [server for server in servers if word in _words(server)]
     # A service that is stopped may have the port of a server that runs.
-    meant = [each for each in meant if each.runs] or meant
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        raise UserError(f"{word!r} could be any of {_names(meant)}; name one")
+    matching = [server for server in matching if server.runs] or matching
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UserError(f"{word!r} could be any of {_names(matching)}; name one")
     if not servers:
         raise UserError(f"there is no server {word!r}: {NONE}", FAILURE)
-    close = nearest(word, [each.name for each in servers])
+    close = nearest(word, [server.name for server in servers])
     raise UserError(f"there is no server {word!r}; {close or f'there is {_names(servers)}'}", FAILURE)
 
 
 def _names(servers: Iterable[Server]) -> str:
-    return ", ".join(f"{each.name} ({each.model or each.kind})" for each in servers)
+    return ", ".join(f"{server.name} ({server.model or server.kind})" for server in servers)
 
 
 def _words(server: Server) -> set[str]:
     """Everything that means this server."""
-    found = {server.name, server.model, server.served, server.url, server.socket, str(server.pid)}
-    found |= {server.unit, (server.unit or "").removesuffix(".service")}
+    names = {server.name, server.model, server.served, server.url, server.socket, str(server.pid)}
+    names |= {server.unit, (server.unit or "").removesuffix(".service")}
     if server.url and not server.socket:
-        found.add(server.url.rpartition(":")[2])
+        names.add(server.url.rpartition(":")[2])
     known_as = profile.by_model(server.model) if server.model else None
     if known_as:
-        found |= {known_as.name, known_as.model}
-    return {word for word in found if word}
+        names |= {known_as.name, known_as.model}
+    return {word for word in names if word}
 
 
 def _process(entry: Entry) -> Server:
@@ -163,7 +163,7 @@ _STATES: dict[str, State] = {
 
 def _service(unit: Unit, download: Unit | None) -> Server:
     state = _STATES.get(unit.active, "stopped")
-    told = unit.told
+    address = unit.told
     detail = unit.status or None
     if download and download.active == "activating" and state in ("stopped", "starting"):
         state, detail = "downloading", None
@@ -174,9 +174,9 @@ def _service(unit: Unit, download: Unit | None) -> Server:
         kind="user" if unit.user else "system",
         state=state,
         model=unit.model,
-        served=told.model if told else None,
-        url=told.url if told else unit.url,
-        socket=told.socket if told else None,
+        served=address.model if address else None,
+        url=address.url if address else unit.url,
+        socket=address.socket if address else None,
         pid=unit.pid,
         since=time.time() - unit.age if unit.age is not None else None,
         unit=unit.id,
@@ -186,6 +186,6 @@ def _service(unit: Unit, download: Unit | None) -> Server:
         has_key=unit.has_key,
         uses=(unit.model,) if unit.model else (),
         cache=unit.cache,
-        server=told.server if told else None,
-        control=told.control if told else None,
+        server=address.server if address else None,
+        control=address.control if address else None,
     )

@@ -105,8 +105,8 @@ class Unit:
     @property
     def command(self) -> tuple[str, ...]:
         """The words of ExecStart; those with blanks in them come in pieces, since systemd shows no quotes."""
-        found = re.search(r"argv\[\]=(.*?) ; ", self.properties.get("ExecStart", ""))
-        return tuple(found[1].split()) if found else ()
+        match = re.search(r"argv\[\]=(.*?) ; ", self.properties.get("ExecStart", ""))
+        return tuple(match[1].split()) if match else ()
 
     @property
     def model(self) -> str | None:
@@ -146,9 +146,9 @@ class Unit:
             words = shlex.split(self.properties.get("Environment", ""))
         except ValueError:
             return None
-        given = dict(word.split("=", 1) for word in words if "=" in word)
-        home = given.get("HF_HOME")
-        return given.get("HF_HUB_CACHE") or (f"{home}/hub" if home else None)
+        variables = dict(word.split("=", 1) for word in words if "=" in word)
+        home = variables.get("HF_HOME")
+        return variables.get("HF_HUB_CACHE") or (f"{home}/hub" if home else None)
 
     def _option(self, name: str) -> str | None:
         words = self.command
@@ -183,12 +183,12 @@ def _of(user: bool, environ: Mapping[str, str]) -> list[Unit]:
     names = {name for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX)}
     if not names:
         return []
-    asked = [f"--property={','.join(_PROPERTIES)}", "--no-pager", "--", *sorted(names)]
-    blocks = "\n".join(_asked(systemctl(user, "show", *asked), environ)).split("\n\n")
-    shown = [
+    words = [f"--property={','.join(_PROPERTIES)}", "--no-pager", "--", *sorted(names)]
+    blocks = "\n".join(_asked(systemctl(user, "show", *words), environ)).split("\n\n")
+    units = [
         Unit(dict(line.split("=", 1) for line in block.splitlines() if "=" in line), user) for block in blocks
     ]
-    return [unit for unit in shown if unit.id and unit.properties.get("LoadState") != "not-found"]
+    return [unit for unit in units if unit.id and unit.properties.get("LoadState") != "not-found"]
 
 
 def _asked(command: Sequence[str], environ: Mapping[str, str]) -> list[str]:

@@ -100,8 +100,8 @@ def holder(address: str, number: int) -> str | None:
         address: of this machine, in numbers; every address of it conflicts with 0.0.0.0 and with ::.
         number: the port.
     """
-    for name, held in _held(number):
-        if _conflict(address, held):
+    for name, listening in _held(number):
+        if _conflict(address, listening):
             pid = _owner(name)
             return "another dgx-vllm" + (f" (process {pid})" if pid else "")
     if any(_conflict(address, bound) for bound in _bound(number)):
@@ -156,16 +156,16 @@ def _conflict(one: str, other: str) -> bool:
     if first == second:
         return True
     # :: takes IPv4 along, as long as nobody forbids it (net.ipv6.bindv6only).
-    everywhere = [each for each in (first, second) if each.is_unspecified]
-    return any(each.version == 6 for each in everywhere) or (
+    everywhere = [address for address in (first, second) if address.is_unspecified]
+    return any(address.version == 6 for address in everywhere) or (
         bool(everywhere) and first.version == second.version
     )
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    found = ipaddress.ip_address(text)
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def _bound(number: int) -> Iterator[str]:
@@ -178,7 +178,7 @@ def _bound(number: int) -> Iterator[str]:
 
 def _diagnosed(family: int) -> list[tuple[int, bytes]]:
     """Port and address of the sockets in that state; none where the kernel does not say."""
-    found: list[tuple[int, bytes]] = []
+    sockets: list[tuple[int, bytes]] = []
     request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, _BOUND_INACTIVE)
     request += bytes(36) + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
     head = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0)
@@ -192,32 +192,32 @@ def _diagnosed(family: int) -> list[tuple[int, bytes]]:
                 while at + _HEADER.size <= len(data):
                     length, kind, *_ = _HEADER.unpack_from(data, at)
                     if kind in (_DONE, _ERROR) or length < _HEADER.size:
-                        return found
+                        return sockets
                     message = at + _HEADER.size
                     (source,) = struct.unpack_from(">H", data, message + 4)
-                    found.append((source, data[message + 8 : message + 24]))
+                    sockets.append((source, data[message + 8 : message + 24]))
                     at += (length + 3) & ~3
     except (OSError, struct.error):
-        return found
+        return sockets
 
 
 # --- a Unix socket
 
 
-def path(given: str) -> Hold:
+def path(option: str) -> Hold:
     """Holds the path of a Unix socket, and removes what a server that is gone has left there.
 
     Raises:
         UserError: a server has it, something else lies there, or no socket can be made there.
     """
-    target = Path(given)
-    if len(os.fsencode(given)) > _LONGEST_PATH:
+    target = Path(option)
+    if len(os.fsencode(option)) > _LONGEST_PATH:
         raise UserError(
-            f"--uds {given} is longer than the {_LONGEST_PATH} bytes that a Unix socket's path may have; "
+            f"--uds {option} is longer than the {_LONGEST_PATH} bytes that a Unix socket's path may have; "
             "choose a shorter one"
         )
     if not target.parent.is_dir():
-        raise UserError(f"--uds {given}: there is no directory {target.parent}; make it, or choose another")
+        raise UserError(f"--uds {option}: there is no directory {target.parent}; make it, or choose another")
     lock = _locked(target)
     try:
         _clear(target)
@@ -257,10 +257,10 @@ def _locked(target: Path) -> int:
 
 def _clear(target: Path) -> None:
     try:
-        found = target.lstat()
+        status = target.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(found.st_mode):
+    if not stat.S_ISSOCK(status.st_mode):
         raise UserError(f"--uds {target}: the file there is not a socket; choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
@@ -284,5 +284,5 @@ def _is_bound(target: Path) -> bool:
     except OSError:
         return False
     columns = (line.split(maxsplit=7) for line in lines)
-    names = {each[7] for each in columns if len(each) == 8}
+    names = {row[7] for row in columns if len(row) == 8}
     return bool({str(target), str(target.absolute())} & names)

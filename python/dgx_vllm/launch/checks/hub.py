@@ -50,7 +50,9 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
         fault = _asked(launch, model, None if missing else _PATIENCE)
         if fault is None:
             continue
-        lacking = next((each for each in missing if each == model or fault.refusal is None), None)
+        lacking = next(
+            (repository for repository in missing if repository == model or fault.refusal is None), None
+        )
         if lacking:
             more = checkpoint.other_commit(lacking, caches.hub(environ), launch.text("revision"))
             raise _error(lacking, fault, more)
@@ -88,8 +90,8 @@ def _asked(launch: Launch, model: str, seconds: float | None) -> _Fault | None:
 
 
 def _error(model: str, fault: _Fault, more: str) -> UserError:
-    near = difflib.get_close_matches(model, [each.model for each in profile.builtin()], 1)
-    meant = f"; did you mean {near[0]}?" if near and near[0] != model else more
+    near = difflib.get_close_matches(model, [known.model for known in profile.builtin()], 1)
+    hint = f"; did you mean {near[0]}?" if near and near[0] != model else more
     return UserError(
-        f"{fault.refusal or f'{model} is not downloaded, and {fault.cause}'}{meant}", fault.status
+        f"{fault.refusal or f'{model} is not downloaded, and {fault.cause}'}{hint}", fault.status
     )

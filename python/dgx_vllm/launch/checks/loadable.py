@@ -104,20 +104,20 @@ def _check_drafts(launch: Launch, speculator: Speculator) -> None:
 
 def _check_drafter(launch: Launch, speculator: Speculator, environ: Mapping[str, str]) -> None:
     """Refuses the drafter of a speculators repository that is not whole; it needs no tokenizer."""
-    here = checkpoint.place(speculator.model, environ, launch.text("revision"))
-    if here and (checkpoint.looks_like_path(speculator.model) or caches.is_offline(environ)):
-        checkpoint.check(str(here), weights=needed_models.reading(launch).has_weights)
+    directory = checkpoint.place(speculator.model, environ, launch.text("revision"))
+    if directory and (checkpoint.looks_like_path(speculator.model) or caches.is_offline(environ)):
+        checkpoint.check(str(directory), weights=needed_models.reading(launch).has_weights)
 
 
 def _check_load_format(setting: Setting | None) -> None:
     """Refuses a format for which vLLM has no loader."""
-    given = setting.text.lower() if setting else "auto"
-    if setting is None or given in file_formats.LOAD_FORMATS or _has_plugins():
+    load_format = setting.text.lower() if setting else "auto"
+    if setting is None or load_format in file_formats.LOAD_FORMATS or _has_plugins():
         return
     known = sorted(file_formats.LOAD_FORMATS)
-    hint = flags.nearest(given, known) or f"choose from {', '.join(known)}"
-    said = _GONE.get(given) or f"vLLM 0.32 has no such format; {hint}"
-    raise UserError(f"{setting.origin} {setting.text}: {said}")
+    hint = flags.nearest(load_format, known) or f"choose from {', '.join(known)}"
+    reason = _GONE.get(load_format) or f"vLLM 0.32 has no such format; {hint}"
+    raise UserError(f"{setting.origin} {setting.text}: {reason}")
 
 
 def _check_quantization(model: str, config: Mapping[str, Any]) -> None:
@@ -134,5 +134,5 @@ def _check_quantization(model: str, config: Mapping[str, Any]) -> None:
 
 def _has_plugins() -> bool:
     """Whether vLLM loads plugins of others, which may add formats and methods."""
-    found = importlib.metadata.entry_points(group="vllm.general_plugins")
-    return any(not point.value.startswith(("dgx_vllm.", "vllm.")) for point in found)
+    plugins = importlib.metadata.entry_points(group="vllm.general_plugins")
+    return any(not point.value.startswith(("dgx_vllm.", "vllm.")) for point in plugins)

@@ -23,8 +23,8 @@ def reading(launch: Launch) -> Reading:
 def has_own_tokenizer(launch: Launch) -> bool:
     """Whether the tokenizer is that of the model that is served."""
     # vLLM takes a verifier's own, whatever --tokenizer says.
-    given = "tokenizer" in launch.settings and launch.speculator is None
-    return not given and launch.text("skip-tokenizer-init") != "on"
+    other_tokenizer = "tokenizer" in launch.settings and launch.speculator is None
+    return not other_tokenizer and launch.text("skip-tokenizer-init") != "on"
 
 
 def repositories(launch: Launch) -> list[str]:
@@ -42,6 +42,9 @@ def others(launch: Launch) -> list[str]:
 def is_here(launch: Launch, model: str, environ: Mapping[str, str]) -> bool:
     """Whether the cache has all that the server needs of one of its repositories."""
     drafter = launch.speculator is not None and model == launch.speculator.model
-    told = file_formats.AUTO if drafter else reading(launch)
+    how_to_read = file_formats.AUTO if drafter else reading(launch)
     tokenizer = not drafter and has_own_tokenizer(launch)
-    return checkpoint.whole(model, caches.hub(environ), launch.text("revision"), told, tokenizer) is not None
+    return (
+        checkpoint.whole(model, caches.hub(environ), launch.text("revision"), how_to_read, tokenizer)
+        is not None
+    )

@@ -60,13 +60,13 @@ def check_start(launch: Launch, machine: Machine, environ: Mapping[str, str]) ->
         What keeps the address until the server has ended: it listens only once its engine is loaded.
     """
     certificates.check(launch)
-    held = _hold(launch)
+    hold = _hold(launch)
     try:
         check_engine(launch, machine, environ)
     except UserError:
-        held.release()
+        hold.release()
         raise
-    return held
+    return hold
 
 
 def _hold(launch: Launch) -> Hold:
@@ -102,8 +102,8 @@ def _check_loader(setting: Setting | None) -> None:
 
     A profile's is part of what it was made for.
     """
-    given = setting.text.lower() if setting and setting.source > Source.PROFILE else ""
-    package = file_formats.PACKAGES.get(given)
+    load_format = setting.text.lower() if setting and setting.source > Source.PROFILE else ""
+    package = file_formats.PACKAGES.get(load_format)
     if setting and package and importlib.util.find_spec(package) is None:
         raise UserError(
             f"{setting.origin} {setting.text} needs the Python package {package}, which this environment "

@@ -66,7 +66,9 @@ def record(start: Start, environ: Mapping[str, str]) -> None:
     if path is None:
         return
     kept = sorted(
-        (each for each in read(path) if each.model != start.model), key=lambda each: each.time, reverse=True
+        (earlier for earlier in read(path) if earlier.model != start.model),
+        key=lambda earlier: earlier.time,
+        reverse=True,
     )
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
@@ -81,12 +83,12 @@ def last(environ: Mapping[str, str], model: str | None = None, root: Path = Path
     Those of the services are looked at too, as far as this user may.
     """
     own = _path(environ)
-    found = read(own) if own else []
+    starts = read(own) if own else []
     with contextlib.suppress(OSError):
         for path in (root / "var/lib").glob(f"dgx-vllm*/.local/state/dgx-vllm/{_FILE}"):
-            found += read(path)
-    wanted = [each for each in found if model is None or each.model == model]
-    return max(wanted, key=lambda each: each.time, default=None)
+            starts += read(path)
+    wanted = [start for start in starts if model is None or start.model == model]
+    return max(wanted, key=lambda start: start.time, default=None)
 
 
 def changes(before: Start, after: Start) -> list[str]:
@@ -97,10 +99,10 @@ def changes(before: Start, after: Start) -> list[str]:
         "system": (before.system, after.system),
         "dgx-vllm": (before.package, after.package),
     }
-    found = [f"{name} {old} -> {new}" for name, (old, new) in named.items() if old != new]
+    changed = [f"{name} {old} -> {new}" for name, (old, new) in named.items() if old != new]
     if before.package == after.package and before.build != after.build:
-        found.append(f"another build of dgx-vllm {after.package}")
-    return found
+        changed.append(f"another build of dgx-vllm {after.package}")
+    return changed
 
 
 def read(path: Path) -> list[Start]:

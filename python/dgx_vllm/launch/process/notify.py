@@ -56,14 +56,14 @@ class Notifier:
         if self._registration:
             self._registration.ready(ready.model, ready.endpoint.server, ready.endpoint.control)
         if self._file:
-            told = {"url": ready.endpoint.url, "model": ready.model, "pid": pid}
+            address = {"url": ready.endpoint.url, "model": ready.model, "pid": pid}
             if ready.endpoint.server:
-                told["server"] = ready.endpoint.server
+                address["server"] = ready.endpoint.server
             if ready.endpoint.control:
-                told["control"] = ready.endpoint.control
+                address["control"] = ready.endpoint.control
             if ready.endpoint.socket:
-                told["socket"] = os.path.abspath(ready.endpoint.socket)  # who reads it may be elsewhere
-            text = json.dumps(told)
+                address["socket"] = os.path.abspath(ready.endpoint.socket)  # who reads it may be elsewhere
+            text = json.dumps(address)
             partial = self._file.with_name(f"{self._file.name}.{os.getpid()}")
             try:
                 partial.write_text(text + "\n", encoding="utf-8")

@@ -40,10 +40,10 @@ class Progress:
         """The server was told to end before it was ready."""
         self._say("stopped before the server was ready")
 
-    def drafted(self, found: Drafted, model: str) -> None:
+    def drafted(self, statistics: Drafted, model: str) -> None:
         """What became of drafts, and the command that weighs their number."""
-        shares = ",".join(f"{share:.3f}" for share in found.shares)
-        self._say(f"{found} (to choose their number: dgx-vllm plan {model} --acceptance {shares})")
+        shares = ",".join(f"{share:.3f}" for share in statistics.shares)
+        self._say(f"{statistics} (to choose their number: dgx-vllm plan {model} --acceptance {shares})")
 
     def ended(self, reason: str) -> None:
         """The launcher ended the server unasked."""
@@ -78,8 +78,8 @@ class Progress:
 
     def finish(self) -> None:
         """Gives a reader a moment for the last lines."""
-        for each in (self.out, self.err):
-            each.finish(_PATIENCE_SECONDS, _LAST_SECONDS)
+        for stream in (self.out, self.err):
+            stream.finish(_PATIENCE_SECONDS, _LAST_SECONDS)
 
     def _say(self, message: str) -> None:
         self.err.say(f"dgx-vllm: {message}\n")

@@ -107,8 +107,8 @@ class Watch(threading.Thread):
             self.obstacle = "healthy, waiting for the first token"
         try:
             self._model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
-            shown = requests(self._model, self._example, _EXAMPLE_TOKENS)
-            probes = list(zip(requests(self._model, self._example, max_tokens=1), shown, strict=True))
+            examples = requests(self._model, self._example, _EXAMPLE_TOKENS)
+            probes = list(zip(requests(self._model, self._example, max_tokens=1), examples, strict=True))
             failed: Exception | None = None
             for probe, example in probes[-1:] if self._ids_alone else probes:
                 try:
@@ -150,9 +150,9 @@ class Watch(threading.Thread):
 
 def _said(answer: httpx.Response) -> str:
     """Who answers what, with the reason that the server gives."""
-    said = f"{answer.request.url.path} answers {answer.status_code}"
+    summary = f"{answer.request.url.path} answers {answer.status_code}"
     try:
         reason = " ".join(str(answer.json()["error"]["message"]).split())
     except (ValueError, LookupError, TypeError):
-        return said
-    return f"{said}: {reason[:_SHOWN]}" if reason else said
+        return summary
+    return f"{summary}: {reason[:_SHOWN]}" if reason else summary

@@ -107,9 +107,9 @@ class Registration:
 
 def directory(environ: Mapping[str, str]) -> Path | None:
     """Where entries lie: the state directory, which outlives a login; None for a user without a home."""
-    given = environ.get("XDG_STATE_HOME")
-    if given:
-        return Path(given).expanduser() / "dgx-vllm" / "servers"
+    state_home = environ.get("XDG_STATE_HOME")
+    if state_home:
+        return Path(state_home).expanduser() / "dgx-vllm" / "servers"
     try:
         home = Path(environ.get("HOME") or "~").expanduser()
     except RuntimeError:
@@ -121,8 +121,8 @@ def entries(environ: Mapping[str, str]) -> list[Entry]:
     """The servers of this user that run on this machine, the oldest first. Removes what is left over."""
     place = directory(environ)
     paths = sorted(place.glob("*.json")) if place is not None and place.is_dir() else []
-    found = [entry for path in paths if (entry := _read(path)) is not None]
-    return sorted(found, key=lambda entry: entry.started)
+    running = [entry for path in paths if (entry := _read(path)) is not None]
+    return sorted(running, key=lambda entry: entry.started)
 
 
 def _read(path: Path) -> Entry | None:

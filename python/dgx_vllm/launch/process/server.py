@@ -100,8 +100,8 @@ class Server:
                 process_group=0,
                 preexec_fn=signals.end_with_parent,
             )
-            shown = self._progress
-            for stream, to in ((self._child.stdout, shown.out), (self._child.stderr, shown.err)):
+            progress = self._progress
+            for stream, to in ((self._child.stdout, progress.out), (self._child.stderr, progress.err)):
                 assert stream is not None
                 self._log.follow(stream, to)
             if self._asked:  # between the handler's installation and the child's birth

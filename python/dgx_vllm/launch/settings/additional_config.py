@@ -53,8 +53,8 @@ def check(layers: Iterable[Layer], option: Dtype | None) -> None:
         UserError: names both.
     """
     settings: Layer = {}
-    for each in layers:
-        settings = {**each, **settings}
+    for layer_settings in layers:
+        settings = {**layer_settings, **settings}
     quantization = settings.get("quantization-config")
     if quantization and option is not None:
         raise UserError(

@@ -65,7 +65,7 @@ def _mapping(path: str) -> dict[Any, Any]:
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
             seen = set[str]()
-            for name in (each.value for each, _ in node.value if isinstance(each, yaml.ScalarNode)):
+            for name in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
                 if name in seen and name != "<<":
                     raise UserError(f"--config {path} sets {name!r} twice; keep one")
                 seen.add(name)
@@ -94,16 +94,16 @@ def _setting(key: Any, field: Any, origin: str) -> tuple[str, Value]:
             raise UserError(
                 f"{origin}: vLLM takes {word} for a flag; give {words[0]}={word} on the command line"
             )
-    meant = flags.load().resolve(words[0])
-    if isinstance(field, dict) and meant and not meant[0].takes_fields:
+    resolved = flags.load().resolve(words[0])
+    if isinstance(field, dict) and resolved and not resolved[0].takes_fields:
         raise UserError(
-            f"{origin}: vLLM reads this as {meant[1]} with a text of {words[1]}; "
+            f"{origin}: vLLM reads this as {resolved[1]} with a text of {words[1]}; "
             "write flags at the top of the file"
         )
-    rest, found = flags.load().parse(words, origin)
-    if len(found) != 1:
+    rest, flag_values = flags.load().parse(words, origin)
+    if len(flag_values) != 1:
         raise UserError(f"{origin}: a value that begins with a dash is read as a flag; give one flag a line")
-    ((name, value),) = found.items()
+    ((name, value),) = flag_values.items()
     if rest:
         raise UserError(f"{origin}: {rest[0]!r} is one value too many; {_takes(name)}")
     if name == "config":
@@ -113,8 +113,8 @@ def _setting(key: Any, field: Any, origin: str) -> tuple[str, Value]:
 
 def _check_null(word: str, field: Any, origin: str) -> None:
     """Refuses an empty value where the word None, which vLLM reads for it, does not stand for none."""
-    found = flags.load().resolve(word)
-    if field is not None or (found and not found[0].nullable):
+    resolved = flags.load().resolve(word)
+    if field is not None or (resolved and not resolved[0].nullable):
         raise UserError(f"{origin}: vLLM reads an empty value as the text None; give one, or leave it out")
 
 
@@ -135,8 +135,8 @@ def _words(key: str, field: Any, origin: str) -> list[str]:
             raise UserError(f"{origin}: vLLM ignores an empty list; leave it out")
         for item in field:
             if isinstance(item, dict | list):
-                given = json.dumps(item, default=str)
-                raise UserError(f"{origin}: vLLM does not read {item} as JSON; give '{given}' in quotes")
+                quoted = json.dumps(item, default=str)
+                raise UserError(f"{origin}: vLLM does not read {item} as JSON; give '{quoted}' in quotes")
         return [name, *(str(item) for item in field)]
     try:
         return [name, json.dumps(field) if isinstance(field, dict) else str(field)]
@@ -154,10 +154,10 @@ def _negation(key: str, origin: str) -> str:
     """
     table = flags.load()
     base, dot, path = key.partition(".")
-    found = table.resolve(f"--{base}")
-    if found is None:
+    resolved = table.resolve(f"--{base}")
+    if resolved is None:
         raise table.unknown(f"--{base}", origin)
-    flag, meant = found
+    flag, spelling = resolved
     if dot:
         raise UserError(f"{origin}: vLLM ignores false here; give `{base}: {{{path}: false}}` instead")
     if flag.negation == f"--no-{key}":
@@ -167,7 +167,7 @@ def _negation(key: str, origin: str) -> str:
             f"{origin}: YAML reads this value as false, which vLLM ignores here; leave it out, "
             "or put a text in quotes"
         )
-    right = flag.name if meant == flag.negation else flag.negation.removeprefix("--")
+    right = flag.name if spelling == flag.negation else flag.negation.removeprefix("--")
     raise UserError(f"{origin}: vLLM ignores `{key}: false`; give `{right}: true` instead")
 
 

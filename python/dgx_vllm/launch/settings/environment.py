@@ -104,9 +104,9 @@ def check_values(environ: Mapping[str, str], vllm: Path, version: str) -> None:
     """
     faults = []
     for fault in variable_readers.faults(vllm, environ):
-        given = " and ".join(f"{name}={environ[name]!r}" for name in fault.variables)
+        assignments = " and ".join(f"{name}={environ[name]!r}" for name in fault.variables)
         linked = any(service_links.is_link(environ[name]) for name in fault.variables)
-        faults.append(f"{given}: {service_links.ADVICE if linked else fault.wanted}")
+        faults.append(f"{assignments}: {service_links.ADVICE if linked else fault.wanted}")
     # Its reader takes any text; Python's logging does not.
     level = environ.get(_LOGGING_LEVEL, "INFO")
     if environ.get("VLLM_CONFIGURE_LOGGING") != "0" and level.upper() not in logging.getLevelNamesMapping():
@@ -121,8 +121,8 @@ def _advice(name: str, accepted: Iterable[str]) -> str:
     flag = flags.load().get(own.lower())
     if gone is None and (own in SETTINGS or flag):
         ours = f"{own}, which this launcher reads" if own in SETTINGS else ""
-        given = f"--{flag.name}" if flag else ""
-        return f"vLLM has no variable {name}; give {' or '.join(way for way in (given, ours) if way)}"
+        vllm_flag = f"--{flag.name}" if flag else ""
+        return f"vLLM has no variable {name}; give {' or '.join(way for way in (vllm_flag, ours) if way)}"
     if gone is None:
         hint = flags.nearest(name, [*accepted, *SETTINGS])
         return f"vLLM has no variable {name}; {hint or f'unset it (unset {name})'}"

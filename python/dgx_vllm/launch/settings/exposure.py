@@ -17,8 +17,8 @@ def warning(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> str 
         environ: the variable counts where no flag gives a key.
     """
     host = settings["host"].text
-    given = settings.get("api-key")
-    keys = given.text if given else environ.get("VLLM_API_KEY", "")
+    api_key = settings.get("api-key")
+    keys = api_key.text if api_key else environ.get("VLLM_API_KEY", "")
     if keys.strip() or "uds" in settings or is_loopback(host):
         return None
     return (

@@ -89,10 +89,10 @@ def _check_parallel(settings: Layer, machine: Machine) -> None:
 
 
 def _check_drafts(settings: Layer, machine: Machine, gated_delta_net: bool, insisted: bool) -> str | None:
-    found = speculation.count(settings)
-    if found is None:
+    drafted = speculation.count(settings)
+    if drafted is None:
         return None
-    setting, count = found
+    setting, count = drafted
     if count < 1:
         raise UserError(
             f"{setting.origin} asks for {count} drafts, which is out of range: it must be above 0, "
@@ -109,16 +109,16 @@ def _check_length(settings: Layer, config: Mapping[str, Any], place: Path | None
     if setting is None or "hf-overrides" in settings:
         return
     disabled = settings.get("disable-sliding-window")
-    found = longest(
+    limit = longest(
         config,
         windowed=not (disabled and disabled.value is True),
         tokenizer=_tokenizer(settings, config, place),
         encoder=encoder(place) if place else None,
     )
-    if found and size(setting.text, auto=True) > found.allowed:
+    if limit and size(setting.text, auto=True) > limit.allowed:
         raise UserError(
-            f"{_named(setting)} is more than the {found.allowed} tokens that the model can do "
-            f"({found.key}); lower it"
+            f"{_named(setting)} is more than the {limit.allowed} tokens that the model can do "
+            f"({limit.key}); lower it"
         )
 
 
@@ -152,8 +152,8 @@ def _check_quantization(settings: Layer, config: Mapping[str, Any]) -> None:
 
 def draft_count(settings: Mapping[str, Setting]) -> int:
     """How many tokens are drafted for each step, 0 where none are."""
-    found = speculation.count(settings)
-    return found[1] if found else 0
+    drafted = speculation.count(settings)
+    return drafted[1] if drafted else 0
 
 
 def _named(setting: Setting) -> str:

@@ -151,16 +151,16 @@ def _judge(
         context = _context(settings, model.architecture.max_tokens)
     if model and model.known and _unknown_cache_reason(settings, model) is None:
         kept = cache.of(model.architecture, _options(settings, machine, drafts, batched, model.cache_dtype))
-    given, share = settings.get(_BYTES), settings.get(_SHARE)
-    own = given is None or given.source is Source.DEFAULT
+    requested, share = settings.get(_BYTES), settings.get(_SHARE)
+    is_default = requested is None or requested.source is Source.DEFAULT
     return guard.judge(
         budget,
         kept,
         Terms(
             context=context,
             sequences=sequences,
-            given=None if own or given is None else size(given.text),
-            wanted=size(given.text) if own and given else 0,
+            given=None if is_default or requested is None else size(requested.text),
+            wanted=size(requested.text) if is_default and requested else 0,
             # The default share stands in for the guard; a profile says what its model should be content with.
             ceiling=_requested_bytes(settings, machine) + budget.offloaded
             if share and platform == "cuda" and share.source > Source.DEFAULT
@@ -191,18 +191,18 @@ def _dense_disabled(environ: Mapping[str, str]) -> bool:
 
 def _dtype(settings: Layer, model: Model | None) -> str:
     """What vLLM computes in."""
-    asked = settings["dtype"].text if "dtype" in settings else "auto"
+    requested = settings["dtype"].text if "dtype" in settings else "auto"
     if model is None:
-        return dtypes.served(asked, "bfloat16", "")
-    return dtypes.served(asked, model.architecture.dtype, model.architecture.family)
+        return dtypes.served(requested, "bfloat16", "")
+    return dtypes.served(requested, model.architecture.dtype, model.architecture.family)
 
 
 def _speculation(settings: Layer) -> dict[str, Any]:
     """The fields of --speculative-config, and what the flags that stand for some of them say."""
     setting = settings.get("speculative-config")
     fields = json.loads(setting.text) if setting else None
-    found = {name.replace("-", "_"): value for name, value in (fields or {}).items()}
-    return found | {
+    by_field = {name.replace("-", "_"): value for name, value in (fields or {}).items()}
+    return by_field | {
         name: settings[f"spec-{name}"].text for name in ("method", "model") if f"spec-{name}" in settings
     }
 
@@ -230,10 +230,10 @@ def _draft_weights(
     if drafter is None:
         return 0, ()
     # What --dense-dtype leaves of a draft model is not known: as it is stored, it is no smaller.
-    found = guard.draft_weights(drafter, replace(loading, dense_dtype="bf16"), environ)
-    if found is None:
+    draft_bytes = guard.draft_weights(drafter, replace(loading, dense_dtype="bf16"), environ)
+    if draft_bytes is None:
         return 0, (f"memory: what drafts by {drafter} load is unknown and not counted",)
-    return found, ()
+    return draft_bytes, ()
 
 
 def _notes(settings: Layer, model: Model | None) -> tuple[str, ...]:
@@ -250,8 +250,8 @@ def _unknown_cache_reason(settings: Layer, model: Model) -> str | None:
         return f"a KV cache of {dtype}"
     if drafter:
         return f"drafts by {drafter}"
-    given = (settings[name] for name in _UNCOUNTED if name in settings)
-    return next((_describe(setting) for setting in given if not _is_counted(setting, settings)), None)
+    uncounted = (settings[name] for name in _UNCOUNTED if name in settings)
+    return next((_describe(setting) for setting in uncounted if not _is_counted(setting, settings)), None)
 
 
 def _is_counted(setting: Setting, settings: Layer) -> bool:
@@ -292,12 +292,18 @@ def _options(settings: Layer, machine: Machine, drafts: int, batched: int, store
 def _settings(settings: Layer, machine: Machine, verdict: Verdict) -> tuple[Layer, tuple[Overruled, ...]]:
     """The KV cache in bytes, and a share of memory that vLLM will find free."""
     changed, overruled = dict(settings), []
-    given, share = settings.get(_BYTES), settings.get(_SHARE)
+    requested, share = settings.get(_BYTES), settings.get(_SHARE)
     by_user = share is not None and share.source > Source.PROFILE
-    if verdict.cache is not None and (given is None or given.source is Source.DEFAULT) and not by_user:
+    if (
+        verdict.cache is not None
+        and (requested is None or requested.source is Source.DEFAULT)
+        and not by_user
+    ):
         changed[_BYTES] = Setting(_BYTES, str(verdict.cache), Source.DEFAULT, "memory guard")
-        if given and given.text != changed[_BYTES].text:
-            overruled.append(Overruled(given, changed[_BYTES], "it is what the model and the memory allow"))
+        if requested and requested.text != changed[_BYTES].text:
+            overruled.append(
+                Overruled(requested, changed[_BYTES], "it is what the model and the memory allow")
+            )
     if share and machine.platform == "cuda" and not by_user:
         room = _room(verdict.budget)
         if float(share.text) * machine.memory > room:
@@ -310,11 +316,11 @@ def _settings(settings: Layer, machine: Machine, verdict: Verdict) -> tuple[Laye
 
 def _refusal(settings: Layer, machine: Machine, budget: Budget) -> str | None:
     """Of a share that vLLM takes in full, beside what it offloads; its own check counts the share alone."""
-    share, asked = settings.get(_SHARE), _requested_bytes(settings, machine)
-    if share is None or _BYTES in settings or not budget.offloaded or asked <= _room(budget):
+    share, requested = settings.get(_SHARE), _requested_bytes(settings, machine)
+    if share is None or _BYTES in settings or not budget.offloaded or requested <= _room(budget):
         return None
     return (
-        f"{share.origin} asks for {gb(asked)}, and --kv-offloading-size, which comes on top, leaves "
+        f"{share.origin} asks for {gb(requested)}, and --kv-offloading-size, which comes on top, leaves "
         f"{gb(_room(budget))} = available {gb(budget.available)} ({budget.origin}) - reserve "
         f"{gb(budget.reserve)} - offloaded {gb(budget.offloaded)}; lower one of the two"
     )

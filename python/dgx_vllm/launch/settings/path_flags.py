@@ -183,8 +183,8 @@ def _texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
     if isinstance(value, str) and path:
         yield path, value
     elif isinstance(value, dict):
-        for key, each in value.items():
-            yield from _texts(each, (*path, key.replace("-", "_")))
+        for key, item in value.items():
+            yield from _texts(item, (*path, key.replace("-", "_")))
     elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each, path)
+        for item in value:
+            yield from _texts(item, path)

@@ -25,14 +25,14 @@ class Protection:
     watchdog: float = Options.watchdog
 
     def __str__(self) -> str:
-        said = []
+        limits = []
         if self.shed:
-            said.append(f"new requests are refused below {gb(self.shed)} of available memory")
+            limits.append(f"new requests are refused below {gb(self.shed)} of available memory")
         if self.floor:
-            said.append(f"the server is ended below {gb(self.floor)} of it")
+            limits.append(f"the server is ended below {gb(self.floor)} of it")
         if self.watchdog:
-            said.append(f"the server is ended when its engine is silent for {self.watchdog:g} s")
-        return "; ".join(said) or "nothing monitors the running server"
+            limits.append(f"the server is ended when its engine is silent for {self.watchdog:g} s")
+        return "; ".join(limits) or "nothing monitors the running server"
 
 
 def protection(machine: Machine, reserve: int | None, options: Options) -> Protection:
@@ -46,18 +46,20 @@ def protection(machine: Machine, reserve: int | None, options: Options) -> Prote
     Raises:
         UserError: an amount that is none, or a floor above what sheds.
     """
-    kept = reserve if reserve is not None else overheads.reserve(machine.platform)
+    guarded_reserve = reserve if reserve is not None else overheads.reserve(machine.platform)
     if not guard.guards(machine):
-        kept = 0
+        guarded_reserve = 0
     shed, floor = options.memory_shed, options.memory_floor
-    found = Protection(
-        int(kept * overheads.SHED_SHARE) if shed is None else amounts.parse(shed, "--memory-shed"),
-        int(kept * overheads.FLOOR_SHARE) if floor is None else amounts.parse(floor, "--memory-floor"),
+    limits = Protection(
+        int(guarded_reserve * overheads.SHED_SHARE) if shed is None else amounts.parse(shed, "--memory-shed"),
+        int(guarded_reserve * overheads.FLOOR_SHARE)
+        if floor is None
+        else amounts.parse(floor, "--memory-floor"),
         options.watchdog,
     )
-    if found.shed and found.floor > found.shed:
+    if limits.shed and limits.floor > limits.shed:
         raise UserError(
-            f"--memory-floor {gb(found.floor)} is above --memory-shed {gb(found.shed)}: the server would be "
-            "ended before it refuses anything; give a lower floor or a higher shed"
+            f"--memory-floor {gb(limits.floor)} is above --memory-shed {gb(limits.shed)}: the server would "
+            "be ended before it refuses anything; give a lower floor or a higher shed"
         )
-    return found
+    return limits

@@ -17,47 +17,52 @@ OPTION = "--python-path"
 _OURS = ("dgx_vllm", "torch", "transformers", "vllm")
 
 
-def directory(given: Path | None) -> str | None:
+def directory(option: Path | None) -> str | None:
     """What --python-path names, as the server's PYTHONPATH has it.
 
     Raises:
         UserError: it is not a directory, or would replace the server's own modules.
     """
-    if given is None:
+    if option is None:
         return None
-    path = given.expanduser().absolute()
+    path = option.expanduser().absolute()
     if not path.is_dir():
-        raise UserError(f"{OPTION} {given}: there is no such directory; give the one that holds your modules")
+        raise UserError(
+            f"{OPTION} {option}: there is no such directory; give the one that holds your modules"
+        )
     if os.pathsep in str(path):
         raise UserError(
-            f"{OPTION} {given}: Python cannot take a directory with a colon in its name; rename it"
+            f"{OPTION} {option}: Python cannot take a directory with a colon in its name; rename it"
         )
     for name in _OURS:
         if _spec(name, [str(path)]):
             raise UserError(
-                f"{OPTION} {given} has a {name} of its own, which would replace the server's; "
+                f"{OPTION} {option} has a {name} of its own, which would replace the server's; "
                 "give a directory that holds your modules alone"
             )
     return str(path)
 
 
-def check(settings: Mapping[str, Setting], own: str | None) -> None:
+def check(settings: Mapping[str, Setting], directory_given: str | None) -> None:
     """Refuses modules that the server would not find, which vLLM finds out after a while.
 
     Args:
         settings: what counts, by name.
-        own: the directory of --python-path, None where there is none.
+        directory_given: the directory of --python-path, None where there is none.
 
     Raises:
         UserError: names the flag, the module and the way to give it.
     """
     importlib.invalidate_caches()
     # The server runs with -P, so that neither the current directory nor that of a script counts.
-    path = [*([own] if own else []), *(sys.path if sys.flags.safe_path else sys.path[1:])]
+    path = [
+        *([directory_given] if directory_given else []),
+        *(sys.path if sys.flags.safe_path else sys.path[1:]),
+    ]
     for place in path_flags.found(settings):
         module = _module(place)
         if module and module.partition(".")[0] not in _OURS and not _exists(module, path):
-            _refuse(place, module, own)
+            _refuse(place, module, directory_given)
 
 
 def _module(place: Place) -> str | None:

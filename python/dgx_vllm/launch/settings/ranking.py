@@ -86,7 +86,7 @@ def rank(layers: Sequence[Layer]) -> tuple[Layer, list[Overruled]]:
     """
     winners: Layer = {}
     overruled: list[Overruled] = []
-    for setting in sorted((s for each in layers for s in each.values()), key=lambda s: s.source):
+    for setting in sorted((s for pair in layers for s in pair.values()), key=lambda s: s.source):
         below = winners.get(setting.name)
         above = setting
         if below is not None:
@@ -110,7 +110,7 @@ def rank(layers: Sequence[Layer]) -> tuple[Layer, list[Overruled]]:
                 overruled.append(Overruled(below, setting, ""))
         winners[setting.name] = above
     # A setting may have been overruled by one that was itself overruled: name the one that counts.
-    return winners, [_explained(each.loser, winners[each.loser.name]) for each in overruled]
+    return winners, [_explained(pair.loser, winners[pair.loser.name]) for pair in overruled]
 
 
 def without_unset(winners: Layer, overruled: Sequence[Overruled]) -> Layer:
@@ -122,9 +122,9 @@ def without_unset(winners: Layer, overruled: Sequence[Overruled]) -> Layer:
     """
     table = flags.load()
     unset = set[str]()
-    for name, each in winners.items():
-        flag = table.require(name, each.origin)
-        if flag.unset(each.value) and not flag.null_is_a_value:
+    for name, setting in winners.items():
+        flag = table.require(name, setting.origin)
+        if flag.unset(setting.value) and not flag.null_is_a_value:
             unset.add(name)
     if "host" in unset:
         raise UserError(
@@ -137,7 +137,7 @@ def without_unset(winners: Layer, overruled: Sequence[Overruled]) -> Layer:
                 f"{pair.winner.origin} cannot take back {pair.loser.name} from {pair.loser.origin}; "
                 "delete it there"
             )
-    return {name: each for name, each in winners.items() if name not in unset}
+    return {name: setting for name, setting in winners.items() if name not in unset}
 
 
 def _explained(loser: Setting, winner: Setting) -> Overruled:

@@ -38,34 +38,34 @@ def with_api_key(environ: Mapping[str, str], file: Path | None) -> dict[str, str
     return {**environ, API_KEY: words[0]}
 
 
-def check_alone(file: Path, given: Setting | None) -> None:
+def check_alone(file: Path, setting: Setting | None) -> None:
     """Refuses a flag's key together with the file's: vLLM would take the flag's and not say so.
 
     Args:
         file: of --api-key-file.
-        given: the flag's setting, None where nobody gave it.
+        setting: the flag's, None where nobody gave it.
 
     Raises:
         UserError: names both places.
     """
-    if given is not None:
-        raise UserError(f"--api-key-file {file} and {given.origin} both give a key; keep one")
+    if setting is not None:
+        raise UserError(f"--api-key-file {file} and {setting.origin} both give a key; keep one")
 
 
-def check_api_keys(environ: Mapping[str, str], given: Setting | None) -> None:
+def check_api_keys(environ: Mapping[str, str], setting: Setting | None) -> None:
     """Refuses keys that no client can send, the launcher's own question among them.
 
     Args:
         environ: the variable counts where no flag gives a key.
-        given: the flag's setting, None where nobody gave it.
+        setting: the flag's, None where nobody gave it.
 
     Raises:
         UserError: names the place, not the key.
     """
-    if given is None:
+    if setting is None:
         _check([environ.get(API_KEY, "")], API_KEY)
     else:
-        _check(given.value if isinstance(given.value, tuple) else [given.text], given.origin)
+        _check(setting.value if isinstance(setting.value, tuple) else [setting.text], setting.origin)
 
 
 def _check(keys: Iterable[str], origin: str) -> None:

@@ -34,24 +34,24 @@ CPU_KV_CACHE_BYTES = str(4 * GIB)
 def requested_model(values: Values, environ: Mapping[str, str], config: Values) -> str | None:
     """The model that was asked for by flag, config file or environment, in that order."""
     extra = extra_args(environ).get("model")
-    given = environment.given(environ).get("MODEL")
-    return _first(values.get("model"), config.get("model"), extra, given)
+    variable = environment.given(environ).get("MODEL")
+    return _first(values.get("model"), config.get("model"), extra, variable)
 
 
 def requested_revision(
     values: Values, environ: Mapping[str, str], config: Values, profile: Values
 ) -> str | None:
     """The model's requested revision, from the same sources; then the profile's."""
-    found = _first(*(each.get("revision") for each in (values, config, extra_args(environ), profile)))
-    return None if found is None or flags.load().require("revision", "").unset(found) else found
+    revision = _first(*(source.get("revision") for source in (values, config, extra_args(environ), profile)))
+    return None if revision is None or flags.load().require("revision", "").unset(revision) else revision
 
 
 def requested_reading(values: Values, environ: Mapping[str, str], config: Values, profile: Values) -> Reading:
     """How vLLM is told to read the checkpoint, by flag, config file or environment; then the profile."""
     places = (values, config, extra_args(environ), profile)
-    given = {name: _first(*(each.get(name) for each in places)) for name in _READING}
-    extra = next((each[_LOADER] for each in places if each.get(_LOADER)), None)
-    return reading(given["load-format"], given["config-format"], extra)
+    formats = {name: _first(*(source.get(name) for source in places)) for name in _READING}
+    extra = next((source[_LOADER] for source in places if source.get(_LOADER)), None)
+    return reading(formats["load-format"], formats["config-format"], extra)
 
 
 def reading(load_format: str | None, config_format: str | None, extra: Value | None) -> Reading:
@@ -93,15 +93,15 @@ def from_flags(values: Values) -> Layer:
 
 def from_environment(environ: Mapping[str, str], machine: Machine) -> Layer:
     """The launcher's variables; on the CPU backend vLLM's own one for the KV cache among them."""
-    given = environment.given(environ)
+    variables = environment.given(environ)
     settings: Layer = {}
     for variable, name in environment.SETTINGS.items():
-        if variable in given:
-            value = given[variable].strip()
+        if variable in variables:
+            value = variables[variable].strip()
             environment.check_own(variable, value)
             settings[name] = Setting(name, value, Source.ENVIRONMENT, variable)
-    if machine.platform == "cpu" and environment.CPU_KV_CACHE in given:
-        gib = given[environment.CPU_KV_CACHE].strip()
+    if machine.platform == "cpu" and environment.CPU_KV_CACHE in variables:
+        gib = variables[environment.CPU_KV_CACHE].strip()
         if not gib.isdigit():
             raise UserError(f"{environment.CPU_KV_CACHE} must be a whole number of GiB, not {gib!r}")
         name = "kv-cache-memory-bytes"
@@ -122,12 +122,12 @@ def with_speculator(winners: Layer, speculator: Speculator | None) -> Layer:
     if speculator is None:
         return winners
     name = "speculative-config"
-    given = winners.get(name)
-    fields = json.loads(given.text) if given else None
+    by_user = winners.get(name)
+    fields = json.loads(by_user.text) if by_user else None
     ours = speculator.config
     whole = {**ours, **(fields or {}), "method": ours["method"], "model": ours["model"]}
-    origin = given.origin if given else f"speculators_config of {speculator.model}"
-    source = given.source if given else Source.DEFAULT
+    origin = by_user.origin if by_user else f"speculators_config of {speculator.model}"
+    source = by_user.source if by_user else Source.DEFAULT
     return {**winners, name: Setting(name, json.dumps(whole), source, origin)}
 
 

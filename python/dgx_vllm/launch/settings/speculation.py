@@ -46,25 +46,25 @@ def settle(winners: Layer) -> tuple[Layer, list[Overruled]]:
             raise UserError(f"{short.origin} and {whole.origin} both give the drafts' {key}; keep one")
         _check_file(*sorted((short, whole), key=lambda setting: setting.source))
         if short.source > whole.source:
-            given = replace(whole, name=f"{_CONFIG}.{key}", value=str(fields.pop(key)))
+            overruled_field = replace(whole, name=f"{_CONFIG}.{key}", value=str(fields.pop(key)))
             left[_CONFIG] = replace(whole, value=fields)
-            overruled.append(Overruled(given, short, f"{short.source} ranks above {whole.source}"))
+            overruled.append(Overruled(overruled_field, short, f"{short.source} ranks above {whole.source}"))
         else:
             overruled.append(Overruled(left.pop(name), whole, f"{whole.source} ranks above {short.source}"))
     overruled += _share_dgx(left)
-    found = count(left)
-    if found and found[1] == 0:
+    drafted = count(left)
+    if drafted and drafted[1] == 0:
         for name in (_CONFIG, *_SHORT):
-            if name in left and left[name] is not found[0]:
-                _check_file(left[name], found[0])
-                overruled.append(Overruled(left[name], found[0], "no drafts are asked for"))
+            if name in left and left[name] is not drafted[0]:
+                _check_file(left[name], drafted[0])
+                overruled.append(Overruled(left[name], drafted[0], "no drafts are asked for"))
             left.pop(name, None)
     return left, overruled
 
 
 def _check_object(whole: Setting) -> None:
-    found = json.loads(whole.text)
-    if found is not None and not isinstance(found, dict):
+    fields = json.loads(whole.text)
+    if fields is not None and not isinstance(fields, dict):
         raise UserError(
             f'{whole.origin} must be a JSON object such as {{"method": "mtp", "{_COUNT}": 2}}, '
             f"not {whole.text}"
@@ -77,8 +77,8 @@ def _check_object(whole: Setting) -> None:
 def _whole(value: Any) -> int | None:
     """A whole number as vLLM's class takes one: 2, 2.0, "2" and "2.0", and True for 1."""
     text = str(int(value)) if isinstance(value, bool) else str(value).strip()
-    found = re.fullmatch(r"([+-]?\d+)(?:\.0+)?", text)
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"([+-]?\d+)(?:\.0+)?", text)
+    return int(match[1]) if match else None
 
 
 def _share_dgx(left: Layer) -> list[Overruled]:
@@ -93,9 +93,9 @@ def _share_dgx(left: Layer) -> list[Overruled]:
         return []
     if backend.text.lower() != "dgx" or whole.source is not Source.PROFILE or backend.source <= whole.source:
         return []
-    given = replace(whole, name=f"{_CONFIG}.{_BACKEND}", value=str(fields.pop(_BACKEND)))
+    overruled_field = replace(whole, name=f"{_CONFIG}.{_BACKEND}", value=str(fields.pop(_BACKEND)))
     left[_CONFIG] = replace(whole, value=fields)
-    return [Overruled(given, backend, f"{backend.source} ranks above {whole.source}")]
+    return [Overruled(overruled_field, backend, f"{backend.source} ranks above {whole.source}")]
 
 
 def _check_file(loser: Setting, winner: Setting) -> None:
@@ -126,8 +126,8 @@ def with_own_count(winners: Layer, config: Mapping[str, Any] | None) -> Layer:
         name, value = "spec-tokens", str(number)
         return {**winners, name: Setting(name, value, short.source, f"{short.origin}, by default")}
     assert whole
-    given = json.dumps({**json.loads(whole.text), _COUNT: number})
-    return {**winners, _CONFIG: replace(whole, value=given)}
+    config_text = json.dumps({**json.loads(whole.text), _COUNT: number})
+    return {**winners, _CONFIG: replace(whole, value=config_text)}
 
 
 def count(settings: Mapping[str, Setting]) -> tuple[Setting, int] | None:
@@ -142,8 +142,8 @@ def count(settings: Mapping[str, Setting]) -> tuple[Setting, int] | None:
 def method(settings: Mapping[str, Setting]) -> str | None:
     """What makes the drafts, None where vLLM is to find out."""
     short = settings.get("spec-method")
-    found = short.text if short else _fields(settings.get(_CONFIG)).get("method")
-    return found if isinstance(found, str) else None
+    name = short.text if short else _fields(settings.get(_CONFIG)).get("method")
+    return name if isinstance(name, str) else None
 
 
 def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapping[str, Any] | None) -> None:
@@ -233,8 +233,8 @@ def _check_layers(setting: Setting, number: int, config: Mapping[str, Any]) -> N
 
 def _other_model(settings: Layer) -> bool:
     """Whether another model makes the drafts."""
-    given = settings.get("spec-model")
-    name = given.text if given else _fields(settings.get(_CONFIG)).get("model")
+    short = settings.get("spec-model")
+    name = short.text if short else _fields(settings.get(_CONFIG)).get("model")
     return name is not None and name != settings["model"].text
 
 
@@ -245,10 +245,10 @@ def _mtp_layers(config: Mapping[str, Any]) -> int | None:
 
 
 def _fields(setting: Setting | None) -> dict[str, Any]:
-    found = None if setting is None else json.loads(setting.text)
-    if not isinstance(found, dict):
+    fields = None if setting is None else json.loads(setting.text)
+    if not isinstance(fields, dict):
         return {}
-    return {key.replace("-", "_"): value for key, value in found.items()}
+    return {key.replace("-", "_"): value for key, value in fields.items()}
 
 
 def _on(settings: Layer, name: str) -> bool:

@@ -74,18 +74,18 @@ def faults(vllm: Path, environ: Mapping[str, str]) -> list[Fault]:
         environ: the environment that the server is to have.
     """
     module = _loaded(vllm / "envs.py")
-    found: dict[tuple[str, ...], Fault] = {}
+    by_variables: dict[tuple[str, ...], Fault] = {}
     for read in filter(callable, module.environment_variables.values()):
         variables, error = _read(module, read, environ)
         if error is None or not variables:
             continue
         without = {name: value for name, value in environ.items() if name not in variables}
         if _read(module, read, without)[1] is None:
-            found.setdefault(variables, Fault(variables, _wanted(error)))
+            by_variables.setdefault(variables, Fault(variables, _wanted(error)))
     sys.modules.pop(_NAME, None)
     # A reader of several variables fails with each of theirs.
-    single = {name for each in found for name in each if len(each) == 1}
-    return [each for names, each in found.items() if len(names) == 1 or not single & set(names)]
+    single = {name for fault in by_variables for name in fault if len(fault) == 1}
+    return [fault for names, fault in by_variables.items() if len(names) == 1 or not single & set(names)]
 
 
 def _read(
