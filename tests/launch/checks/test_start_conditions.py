@@ -147,5 +147,5 @@ def test_too_few_open_files_are_one_line_at_once(fake_environment: dict[str, str
         timeout=300,
     )
     assert done.returncode == 1, done
-    assert f"may have 64 files open (ulimit -n), and vLLM needs {descriptors.LEAST}" in done.stderr
+    assert f"may have 64 files open (ulimit -n), and vLLM needs at least {descriptors.LEAST}" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("dgx-vllm: ")
