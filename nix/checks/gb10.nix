@@ -26,7 +26,10 @@ in
 
   gb10-environment = pytest "gb10-environment"
     "CUDA builds for Arm, each file as its wheel records it; the published patches' faults are gone"
-    { GB10_ENVIRONMENT = environment; } "tests/gb10/test_environment.py tests/patches";
+    { GB10_ENVIRONMENT = environment; }
+    # What the patches open for a plugin is tested with the plugin.
+    ("tests/gb10/test_environment.py tests/patches tests/plugin/moe/test_dgx_backend.py "
+      + "tests/plugin/moe/test_shared_slot.py tests/plugin/dense/test_dgx_linear.py");
 
   gb10-base = check "gb10-base" "The base's files are those of Debian's packages, ELF headers aside"
     { GB10_BASE = base.sysroot; debs = fetch.debs "base" host.system; passAsFile = [ "debs" ]; } ''
