@@ -48,25 +48,25 @@ def find(model: str | None, url: str | None, key_file: Path | None, environ: Map
         UserError: none is found, it is not ready, or it does not answer.
     """
     if url is not None:
-        return _asked(_at(url, key_file, environ), url, model)
+        return _target(_at(url, key_file, environ), url, model)
     known = servers.known(environ)
     if not any(each.runs for each in known):
         # A container's server is in no registry of this user.
         usual = f"127.0.0.1:{environ.get('PORT') or _DEFAULT_PORT}"
         try:
-            return _asked(_at(usual, key_file, environ), usual, model)
+            return _target(_at(usual, key_file, environ), usual, model)
         except UserError as error:
             if isinstance(error.__cause__, httpx.ConnectError):
                 raise UserError(f"{servers.NONE}, or name one elsewhere: --url URL", FAILURE) from error
             raise
-    server, name = _meant(model, known)
+    server, name = _find_server(model, known)
     if server.state != "ready" or server.url is None:
         raise UserError(f"{server.name} is {server.state}; see dgx-vllm status {server.name}", FAILURE)
     client = health.endpoint(server, environ, key_file).client(_SECONDS)
-    return _asked(client, server.socket or server.url, name or server.served)
+    return _target(client, server.socket or server.url, name or server.served)
 
 
-def _meant(model: str | None, known: Sequence[Server]) -> tuple[Server, str | None]:
+def _find_server(model: str | None, known: Sequence[Server]) -> tuple[Server, str | None]:
     """The server, and the name to ask it for where that is not its own: an adapter's, say."""
     try:
         return servers.one(model, known), None
@@ -98,7 +98,7 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def _asked(client: httpx.Client, where: str, model: str | None) -> Target:
+def _target(client: httpx.Client, where: str, model: str | None) -> Target:
     """The target once the server has named its models."""
     try:
         response = client.get("/v1/models")

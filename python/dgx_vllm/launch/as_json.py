@@ -117,7 +117,7 @@ def dry_run(launch: Launch) -> None:
             command=launch.command_line(),
             model=launch.model,
             profile=launch.profile.name if launch.profile else None,
-            settings={name: _given(setting) for name, setting in sorted(launch.settings.items())},
+            settings={name: _setting(setting) for name, setting in sorted(launch.settings.items())},
             unused=[_unused(item) for item in launch.overruled if item.loser.source is not Source.DEFAULT],
             variables=[Variable(name=item.name, value=item.value, why=item.why) for item in launch.variables],
             notes=launch.notes,
@@ -147,13 +147,13 @@ def profiles(known: Iterable[Profile], machine: Machine | None) -> None:
     )
 
 
-def _given(setting: Setting) -> Given:
+def _setting(setting: Setting) -> Given:
     value = None if setting.name in SECRET_FLAGS else setting.value
     return Given(name=setting.name, value=value, source=str(setting.source), origin=setting.origin)
 
 
 def _unused(overruled: Overruled) -> Unused:
-    return Unused(setting=_given(overruled.loser), winner=_given(overruled.winner), because=overruled.why)
+    return Unused(setting=_setting(overruled.loser), winner=_setting(overruled.winner), because=overruled.why)
 
 
 def _print(document: object) -> None:

@@ -63,7 +63,7 @@ def fits_machine(profile: Profile, machine: Machine) -> bool:
 def _settings_table(launch: Launch) -> Table:
     table = _table("setting", "value", "from")
     for name, setting in sorted(launch.settings.items()):
-        table.add_row(name, _shown(setting), setting.origin)
+        table.add_row(name, _setting_text(setting), setting.origin)
     return table
 
 
@@ -78,11 +78,11 @@ def _overruled_table(overruled: Sequence[Overruled]) -> Table:
     table = _table("not used", "value", "from", "gives way to", "because")
     for pair in overruled:
         winner = f"{pair.winner.name} ({pair.winner.origin})"
-        table.add_row(pair.loser.name, _shown(pair.loser), pair.loser.origin, winner, pair.why)
+        table.add_row(pair.loser.name, _setting_text(pair.loser), pair.loser.origin, winner, pair.why)
     return table
 
 
-def _shown(setting: Setting) -> str:
+def _setting_text(setting: Setting) -> str:
     return "(secret)" if setting.name in SECRET_FLAGS else setting.text
 
 

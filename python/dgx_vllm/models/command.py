@@ -36,7 +36,7 @@ def list_models(environ: Mapping[str, str], *, cache: Path | None, as_json: bool
         cache: look into this Hugging Face cache alone.
         as_json: an array of `shelf.Model` instead of a table.
     """
-    by_cache = _found(environ, cache)
+    by_cache = _models_by_cache(environ, cache)
     if as_json:
         rows = [model for cached in by_cache.values() for model, _ in cached]
         print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
@@ -68,8 +68,8 @@ def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | No
     Raises:
         UserError: one is not here, is in use or belongs to somebody else; nothing was removed then.
     """
-    by_cache = _found(environ, cache)
-    chosen = [_meant(name, by_cache) for name in dict.fromkeys(names)]
+    by_cache = _models_by_cache(environ, cache)
+    chosen = [_find_model(name, by_cache) for name in dict.fromkeys(names)]
     for model, cached in chosen:
         _check(model, cached)
     for model, _ in chosen:
@@ -92,7 +92,7 @@ def remove(names: Sequence[str], environ: Mapping[str, str], *, cache: Path | No
     return 0
 
 
-def _found(environ: Mapping[str, str], cache: Path | None) -> dict[Path, list[Found]]:
+def _models_by_cache(environ: Mapping[str, str], cache: Path | None) -> dict[Path, list[Found]]:
     known = servers.known(environ)
     if cache is not None:
         if not inventory.is_there(cache.expanduser()):
@@ -106,7 +106,7 @@ def _found(environ: Mapping[str, str], cache: Path | None) -> dict[Path, list[Fo
     return {hub: inventory.models(hub, known) for hub in inventory.hubs(environ, known)}
 
 
-def _meant(name: str, by_cache: Mapping[Path, Sequence[Found]]) -> Found:
+def _find_model(name: str, by_cache: Mapping[Path, Sequence[Found]]) -> Found:
     known = profile.by_model(name)
     wanted = known.model if known else name
     if known and known.checkpoint:

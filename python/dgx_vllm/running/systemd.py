@@ -175,8 +175,8 @@ def journalctl(user: bool, *words: str) -> list[str]:
 
 def _of(user: bool, environ: Mapping[str, str]) -> list[Unit]:
     # Those with a file, whether or not they are loaded, and those that are loaded, whatever they come from.
-    files = _asked(systemctl(user, "list-unit-files", "--no-legend", "--no-pager", _PATTERN), environ)
-    loaded = _asked(
+    files = _run(systemctl(user, "list-unit-files", "--no-legend", "--no-pager", _PATTERN), environ)
+    loaded = _run(
         systemctl(user, "list-units", "--all", "--plain", "--no-legend", "--no-pager", _PATTERN), environ
     )
     names = {line.split()[0] for line in [*files, *loaded] if line.strip()}
@@ -184,14 +184,14 @@ def _of(user: bool, environ: Mapping[str, str]) -> list[Unit]:
     if not names:
         return []
     words = [f"--property={','.join(_PROPERTIES)}", "--no-pager", "--", *sorted(names)]
-    blocks = "\n".join(_asked(systemctl(user, "show", *words), environ)).split("\n\n")
+    blocks = "\n".join(_run(systemctl(user, "show", *words), environ)).split("\n\n")
     units = [
         Unit(dict(line.split("=", 1) for line in block.splitlines() if "=" in line), user) for block in blocks
     ]
     return [unit for unit in units if unit.id and unit.properties.get("LoadState") != "not-found"]
 
 
-def _asked(command: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+def _run(command: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     """The lines that it prints, none where it fails: a machine without systemd, a container, no session."""
     program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:

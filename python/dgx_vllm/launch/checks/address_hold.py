@@ -100,7 +100,7 @@ def holder(address: str, number: int) -> str | None:
         address: of this machine, in numbers; every address of it conflicts with 0.0.0.0 and with ::.
         number: the port.
     """
-    for name, listening in _held(number):
+    for name, listening in _listening_sockets(number):
         if _conflict(address, listening):
             pid = _owner(name)
             return "another dgx-vllm" + (f" (process {pid})" if pid else "")
@@ -124,7 +124,7 @@ def _abstract(name: str) -> socket.socket | None:
     return made
 
 
-def _held(number: int) -> Iterator[tuple[str, str]]:
+def _listening_sockets(number: int) -> Iterator[tuple[str, str]]:
     """The name and the address of each hold on a port."""
     prefix = f"@{_name('', number)}"
     try:

@@ -47,7 +47,7 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
     missing = [model for model in models if not needed_models.is_here(launch, model, environ)]
     missing += [model for model in needed_models.others(launch) if not checkpoint.cached(model, environ)]
     for model in models:
-        fault = _asked(launch, model, None if missing else _PATIENCE)
+        fault = _ask_hub(launch, model, None if missing else _PATIENCE)
         if fault is None:
             continue
         lacking = next(
@@ -67,7 +67,7 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
     return launch
 
 
-def _asked(launch: Launch, model: str, seconds: float | None) -> _Fault | None:
+def _ask_hub(launch: Launch, model: str, seconds: float | None) -> _Fault | None:
     """What is wrong with a model on the hub; None for nothing."""
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
     # huggingface_hub reads the environment when it is imported, and takes a second for that.

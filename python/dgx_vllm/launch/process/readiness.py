@@ -75,7 +75,7 @@ class Watch(threading.Thread):
                     if self._failures >= _TRIES:
                         self.ready = Ready(self._endpoint, self._model, None, None, str(error))
                 except httpx.HTTPStatusError as error:
-                    self.obstacle = _said(error.response)
+                    self.obstacle = _describe_answer(error.response)
                 except (httpx.TransportError, OSError) as error:
                     self.obstacle = (
                         "starting"
@@ -122,7 +122,7 @@ class Watch(threading.Thread):
             failed = error
         if failed is None:
             return Ready(self._endpoint, self._model, None, None)
-        what = _said(failed.response) if isinstance(failed, httpx.HTTPStatusError) else str(failed)
+        what = _describe_answer(failed.response) if isinstance(failed, httpx.HTTPStatusError) else str(failed)
         raise _ProbeError(f"healthy, but without a token: {what}") from failed
 
     def _first_token(self, client: httpx.Client, request: Request) -> float | None:
@@ -138,7 +138,7 @@ class Watch(threading.Thread):
         if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "retry-after" in answer.headers:
             after = answer.headers["retry-after"]
             raise _BusyError(
-                _said(answer), min(float(after) if after.isdigit() else 1, _LONGEST_PAUSE_SECONDS)
+                _describe_answer(answer), min(float(after) if after.isdigit() else 1, _LONGEST_PAUSE_SECONDS)
             )
         if 400 <= answer.status_code < 500:
             return None
@@ -148,7 +148,7 @@ class Watch(threading.Thread):
         return time.monotonic() - began
 
 
-def _said(answer: httpx.Response) -> str:
+def _describe_answer(answer: httpx.Response) -> str:
     """Who answers what, with the reason that the server gives."""
     summary = f"{answer.request.url.path} answers {answer.status_code}"
     try:

@@ -92,7 +92,7 @@ def apply_memory_guard(
     Raises:
         UserError: the size of what is offloaded is not a number.
     """
-    if memory is None or not guard.guards(machine) or _spread(settings):
+    if memory is None or not guard.guards(machine) or _is_spread(settings):
         return Guarded(settings)
     drafts, drafter = limits.draft_count(settings), _drafter(settings)
     loading = _loading(settings, machine, memory.subject.model, environ, dense_dtype)
@@ -106,7 +106,7 @@ def apply_memory_guard(
         )
     beside, more = _draft_weights(drafter, loading, environ)
     verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype)
-    notes = (verdict.arithmetic, *_notes(settings, memory.subject.model), *more)
+    notes = (verdict.arithmetic, *_unknown_cache_notes(settings, memory.subject.model), *more)
     if verdict.refusal:
         return Guarded(
             settings,
@@ -114,7 +114,7 @@ def apply_memory_guard(
             compile_jobs=_compile_jobs(machine, memory, verdict.taken),
             refusal=verdict.refusal,
         )
-    changed, overruled = _settings(settings, machine, verdict)
+    changed, overruled = _set_cache_and_share(settings, machine, verdict)
     taken = (
         verdict.taken if _BYTES in changed else _requested_bytes(changed, machine) + verdict.budget.offloaded
     )
@@ -236,7 +236,7 @@ def _draft_weights(
     return draft_bytes, ()
 
 
-def _notes(settings: Layer, model: Model | None) -> tuple[str, ...]:
+def _unknown_cache_notes(settings: Layer, model: Model | None) -> tuple[str, ...]:
     cause = _unknown_cache_reason(settings, model) if model and model.known else None
     if cause is None:
         return ()
@@ -289,7 +289,9 @@ def _options(settings: Layer, machine: Machine, drafts: int, batched: int, store
     )
 
 
-def _settings(settings: Layer, machine: Machine, verdict: Verdict) -> tuple[Layer, tuple[Overruled, ...]]:
+def _set_cache_and_share(
+    settings: Layer, machine: Machine, verdict: Verdict
+) -> tuple[Layer, tuple[Overruled, ...]]:
     """The KV cache in bytes, and a share of memory that vLLM will find free."""
     changed, overruled = dict(settings), []
     requested, share = settings.get(_BYTES), settings.get(_SHARE)
@@ -361,5 +363,5 @@ def _count(settings: Layer, name: str, default: int) -> int:
     return size(settings[name].text) if name in settings else default
 
 
-def _spread(settings: Layer) -> bool:
+def _is_spread(settings: Layer) -> bool:
     return any(name in settings and settings[name].text not in ("0", "1") for name in _SPREAD)
