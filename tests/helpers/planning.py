@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from dgx_vllm.plan import as_json, model, outlook, source
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 
 BASE: dict[str, Any] = {
     "hidden_size": 64,
@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {
 def planned(directory: Path) -> dict[str, Any]:
     """What `dgx-vllm plan --json` prints."""
     found = model.understand(source.find(str(directory), {}))
-    return msgspec.to_builtins(as_json.document(outlook.of(found, None, Wish(10**11, "given"))))
+    return msgspec.to_builtins(as_json.document(outlook.of(found, None, PlanRequest(10**11, "given"))))
 
 
 def weights(plan: dict[str, Any], draft: bool) -> int:

@@ -7,7 +7,7 @@ from shapes import QWEN3_NEXT_NVFP4, understood
 
 from dgx_vllm.plan import acceptance, gb10, outlook
 from dgx_vllm.plan.acceptance import Acceptance
-from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook, Wish
+from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook, PlanRequest
 from dgx_vllm.profiles import profile
 from dgx_vllm.util.errors import UserError
 
@@ -15,7 +15,7 @@ shares = st.lists(st.floats(0, 1), min_size=1, max_size=4).map(lambda s: tuple(s
 
 
 def planned(given: Acceptance | None) -> Outlook:
-    return outlook.of(understood(QWEN3_NEXT_NVFP4), None, Wish(10**12, "given", acceptance=given))
+    return outlook.of(understood(QWEN3_NEXT_NVFP4), None, PlanRequest(10**12, "given", acceptance=given))
 
 
 def test_the_published_tokens_a_step_come_back() -> None:
@@ -64,7 +64,9 @@ def test_a_second_draft_must_pay_for_itself() -> None:
 
 
 def test_models_without_mtp_have_no_drafts_to_weigh() -> None:
-    found = outlook.of(understood(QWEN3_NEXT_NVFP4, num_nextn_predict_layers=0), None, Wish(10**12, "given"))
+    found = outlook.of(
+        understood(QWEN3_NEXT_NVFP4, num_nextn_predict_layers=0), None, PlanRequest(10**12, "given")
+    )
     assert found.model.architecture.draft is None
     assert found.drafting == ()
     assert found.best_drafts == ()
@@ -76,7 +78,7 @@ def test_memory_is_planned_for_the_profile_s_drafts() -> None:
     model = understood(QWEN3_NEXT_NVFP4)
 
     def weights(drafts: int | None) -> int:
-        found = outlook.of(model, tuned, Wish(10**12, "given", drafts=drafts))
+        found = outlook.of(model, tuned, PlanRequest(10**12, "given", drafts=drafts))
         assert found.options.drafts == (2 if drafts is None else drafts)
         return found.budget.weights
 
@@ -89,4 +91,4 @@ def test_memory_is_planned_for_the_profile_s_drafts() -> None:
 def test_a_profile_s_drafts_do_not_reach_a_model_without_mtp() -> None:
     tuned = profile.by_name("qwen3-next-80b-a3b-instruct-nvfp4")
     model = understood(QWEN3_NEXT_NVFP4, num_nextn_predict_layers=0)
-    assert outlook.of(model, tuned, Wish(10**12, "given")).options.drafts == 0
+    assert outlook.of(model, tuned, PlanRequest(10**12, "given")).options.drafts == 0

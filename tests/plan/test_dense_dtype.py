@@ -17,7 +17,7 @@ from dgx_vllm.launch.settings.ranking import Source
 from dgx_vllm.launch.settings.request import Request
 from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import outlook
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from dgx_vllm.plan.weights import Weight
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
@@ -29,7 +29,7 @@ KNOWN: frozenset[str] = frozenset()
 def test_the_projections_bytes_are_halved() -> None:
     model = understood(QWEN3_NEXT_NVFP4)
     bf16, fp8 = (
-        outlook.of(model, None, Wish(10**12, "given", dense_dtype=dtype)) for dtype in ("bf16", "fp8")
+        outlook.of(model, None, PlanRequest(10**12, "given", dense_dtype=dtype)) for dtype in ("bf16", "fp8")
     )
     # in_proj_qkvz, q/k/v and lm_head, less a float32 scale for each output.
     outputs = 36 * 12288 + 12 * 9216 + 151936
@@ -39,7 +39,8 @@ def test_the_projections_bytes_are_halved() -> None:
 def test_nvfp4_takes_nine_bits_for_thirty_two() -> None:
     model = understood(QWEN3_NEXT_NVFP4)
     bf16, nvfp4 = (
-        outlook.of(model, None, Wish(10**12, "given", dense_dtype=dtype)) for dtype in ("bf16", "nvfp4")
+        outlook.of(model, None, PlanRequest(10**12, "given", dense_dtype=dtype))
+        for dtype in ("bf16", "nvfp4")
     )
     outputs = 36 * 12288 + 12 * 9216 + 151936
     saved = bf16.steps[0].bytes - nvfp4.steps[0].bytes
@@ -51,7 +52,7 @@ def test_the_drafts_bytes_are_halved_but_for_experts_and_routers() -> None:
     bf16, fp8 = (
         {
             w.part.value: w
-            for w in outlook.of(model, None, Wish(10**12, "given", dense_dtype=dtype)).model.weights
+            for w in outlook.of(model, None, PlanRequest(10**12, "given", dense_dtype=dtype)).model.weights
             if w.draft
         }
         for dtype in ("bf16", "fp8")
@@ -66,7 +67,9 @@ def test_the_drafts_bytes_are_halved_but_for_experts_and_routers() -> None:
 
 
 def draft_experts(**asked: Any) -> Weight:
-    found = outlook.of(understood(QWEN3_NEXT_NVFP4), None, Wish(10**12, "given", **asked)).model.weights
+    found = outlook.of(
+        understood(QWEN3_NEXT_NVFP4), None, PlanRequest(10**12, "given", **asked)
+    ).model.weights
     (experts,) = [each for each in found if each.draft and each.part is Part.EXPERTS]
     return experts
 
@@ -86,7 +89,7 @@ def test_a_draft_then_reads_less_and_the_model_as_much() -> None:
         outlook.of(
             understood(QWEN3_NEXT_NVFP4),
             None,
-            Wish(10**12, "given", dense_dtype="fp8", moe_backend=backend, drafts=2),
+            PlanRequest(10**12, "given", dense_dtype="fp8", moe_backend=backend, drafts=2),
         )
         for backend in (None, "dgx")
     ]
@@ -101,7 +104,7 @@ def test_a_draft_then_reads_less_and_the_model_as_much() -> None:
 def test_a_tied_head_stays() -> None:
     """Its embedding is there in BF16 for the tokens that are read."""
     model = understood(QWEN3_NEXT_NVFP4, tie_word_embeddings=True)
-    fp8 = outlook.of(model, None, Wish(10**12, "given", dense_dtype="fp8"))
+    fp8 = outlook.of(model, None, PlanRequest(10**12, "given", dense_dtype="fp8"))
     assert {w.precision for w in fp8.model.weights if w.part.value in ("embedding", "lm_head")} == {"BF16"}
 
 

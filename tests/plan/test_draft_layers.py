@@ -11,7 +11,7 @@ from vllm.model_executor.models.utils import get_spec_layer_idx_from_weight_name
 
 from dgx_vllm.formats import tensor_roles
 from dgx_vllm.plan import model, outlook, source
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from helpers.header_checkpoints import write
 from helpers.planning import BASE, planned, weights
 
@@ -53,7 +53,7 @@ def test_a_draft_layer_counts_only_where_drafts_are_on(
     assert moved == (64 + 2 * 32 * 64 + 256 * 64) * 2 + 1024 * plan["cache"]["bytes_per_token"]
     found = model.understand(source.find(str(directory), {}))
     assert found.bytes(drafting=True) - found.bytes(drafting=False) == 32 * 64 * 2
-    drafting = outlook.of(found, None, Wish(10**11, "given", drafts=1))
+    drafting = outlook.of(found, None, PlanRequest(10**11, "given", drafts=1))
     assert drafting.cache is not None
     assert drafting.cache.token_bytes > plan["cache"]["bytes_per_token"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dgx_vllm.plan import model, outlook, report, source
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from dgx_vllm.util.errors import UserError
 from helpers.header_checkpoints import write
 from helpers.planning import BASE, planned, weights
@@ -122,7 +122,7 @@ def test_what_a_config_leaves_out_costs_its_own_line(
     assert bool(plan["memory"]["fits"]) == cached
     assert plan["decode"] is None
     found = model.understand(source.find(str(directory), {}))
-    report.show(outlook.of(found, None, Wish(10**11, "given")), Console(width=160))
+    report.show(outlook.of(found, None, PlanRequest(10**11, "given")), Console(width=160))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("unknown: ")]
     assert lines == [f"unknown: {each}. The config does not say." for each in unknown]
 

@@ -26,7 +26,7 @@ from dgx_vllm.formats import tensor_roles
 from dgx_vllm.plan import as_json, cache, families, model, outlook, source, weights
 from dgx_vllm.plan.architecture import Unknown
 from dgx_vllm.plan.cache import Options
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from dgx_vllm.plan.weights import Loading
 from dgx_vllm.util.errors import UserError
 from helpers.header_checkpoints import write
@@ -123,7 +123,7 @@ def test_the_planner_counts_what_vllm_builds(built: Built, tmp_path: Path) -> No
         assert bool(kept.state_bytes) == bool(built.states)
         if found.known:
             assert (kept.token_bytes, kept.token_bytes + kept.window_bytes) == (built.full, built.kept)
-    assert as_json.document(outlook.of(found, None, Wish(10**12, "given"))).exact
+    assert as_json.document(outlook.of(found, None, PlanRequest(10**12, "given"))).exact
 
     if found.known:
         planned = families.read("model", built.config).tensors

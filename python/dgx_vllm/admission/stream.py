@@ -127,11 +127,11 @@ class _Answer:
 
 def _error(chunk: bytes) -> tuple[int, object] | None:
     """The status and the body of a stream's first event, where that is an error."""
-    found = _ERROR.match(chunk)
-    if not found:
+    match = _ERROR.match(chunk)
+    if not match:
         return None
     try:
-        event = json.loads(found[1])
+        event = json.loads(match[1])
     except ValueError:
         return None
     error = event.get("error") if isinstance(event, dict) else None

@@ -57,21 +57,21 @@ def check(
         )
     if path.is_file():
         raise UserError(f"{model} is a file; give the directory that holds config.json and the weights")
-    found = names(path)
+    files = names(path)
     if config:
-        _check_config(path, found, reading)
+        _check_config(path, files, reading)
     for each in sorted(path.glob("*.json")):
         if any(each.match(pattern) for pattern in _OBJECTS):
             json_object(each)
         elif any(each.match(pattern) for pattern in _READ):
             _decoded(each)
-    if tokenizer and not file_formats.has_tokenizer(found, lambda name: json_object(path / name)):
+    if tokenizer and not file_formats.has_tokenizer(files, lambda name: json_object(path / name)):
         raise UserError(
             f"{path} has no tokenizer (tokenizer.json, tokenizer.model, tekken.json, vocab.json or another "
             "that transformers loads); fetch the checkpoint again, or give --tokenizer"
         )
     if weights and reading.has_weights:
-        _check_weights(path, found, reading)
+        _check_weights(path, files, reading)
 
 
 def names(directory: Path) -> frozenset[str]:
@@ -162,27 +162,27 @@ def snapshot(
     Returns:
         None where the cache does not hold it, or no config of it.
     """
-    found = hf_cache.snapshot(cache, model, revision)
-    if found is None:
+    directory = hf_cache.snapshot(cache, model, revision)
+    if directory is None:
         return None
     if reading is not None:
-        return found if config_file(found, reading) else None
+        return directory if config_file(directory, reading) else None
     known = (file_formats.HF_CONFIG, file_formats.MISTRAL_CONFIG)
-    return found if any((found / name).is_file() for name in known) else None
+    return directory if any((directory / name).is_file() for name in known) else None
 
 
 def whole(
     model: str, cache: Path, revision: str | None = None, reading: Reading = AUTO, tokenizer: bool = False
 ) -> Path | None:
     """The directory of a model's revision in a Hugging Face cache, if vLLM can load what is there."""
-    found = snapshot(model, cache, revision, reading)
-    if found is None:
+    directory = snapshot(model, cache, revision, reading)
+    if directory is None:
         return None
     try:
-        check(str(found), tokenizer=tokenizer, reading=reading)
+        check(str(directory), tokenizer=tokenizer, reading=reading)
     except UserError:
         return None
-    return found
+    return directory
 
 
 def other_commit(model: str, cache: Path, revision: str | None = None, option: bool = True) -> str:
@@ -224,13 +224,13 @@ def json_object(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or holds something else.
     """
-    found = _decoded(path)
-    if not isinstance(found, dict):
+    value = _decoded(path)
+    if not isinstance(value, dict):
         raise UserError(
-            f"{path} is truncated or not JSON (it holds {type(found).__name__}, not an object); fetch the "
+            f"{path} is truncated or not JSON (it holds {type(value).__name__}, not an object); fetch the "
             "checkpoint again"
         )
-    return found
+    return value
 
 
 def _decoded(path: Path) -> Any:
@@ -247,12 +247,12 @@ def _decoded(path: Path) -> Any:
         raise UserError(f"{path} is truncated or not JSON ({error}); fetch the checkpoint again") from error
 
 
-def _check_config(directory: Path, found: Collection[str], reading: Reading) -> None:
-    name = file_formats.config_name(found, reading)
-    if name in found:
+def _check_config(directory: Path, files: Collection[str], reading: Reading) -> None:
+    name = file_formats.config_name(files, reading)
+    if name in files:
         json_object(directory / name)
         return
-    if file_formats.only_gguf(found):
+    if file_formats.only_gguf(files):
         raise UserError(f"{directory} holds only GGUF: {file_formats.NO_GGUF}")
     _refuse_dangling(directory / name)
     asked = (
@@ -263,47 +263,47 @@ def _check_config(directory: Path, found: Collection[str], reading: Reading) -> 
     )
 
 
-def _check_weights(directory: Path, found: Collection[str], reading: Reading) -> None:
-    if not file_formats.patterns(found, reading):
+def _check_weights(directory: Path, files: Collection[str], reading: Reading) -> None:
+    if not file_formats.patterns(files, reading):
         return  # a plugin's format
-    index, taken = _taken(directory, found, reading)
+    index, taken = _taken(directory, files, reading)
     for name in taken:
         _refuse_dangling(directory / name)
     # An index may name files of another format, or in folders, which vLLM does not look for.
-    listed = _listed(directory, found, reading)
-    missing = [name for name in taken if name not in found or name not in listed]
+    listed = _listed(directory, files, reading)
+    missing = [name for name in taken if name not in files or name not in listed]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
             f"{index or directory} names {missing[0]}{more}, which is not there; fetch the checkpoint again"
         )
     if not taken:
-        raise _without_weights(directory, found, reading)
+        raise _without_weights(directory, files, reading)
     for name in taken:
         if name.endswith(".safetensors"):
             safetensors_file.check(directory / name)
 
 
-def _taken(directory: Path, found: Collection[str], reading: Reading) -> tuple[Path | None, list[str]]:
+def _taken(directory: Path, files: Collection[str], reading: Reading) -> tuple[Path | None, list[str]]:
     """The index that counts, if one does, and the weights that vLLM loads, by their names."""
-    listed = _listed(directory, found, reading)
-    name = file_formats.index_name(listed, file_formats.resolved(found, reading))
-    if name is None or name not in found:
+    listed = _listed(directory, files, reading)
+    name = file_formats.index_name(listed, file_formats.resolved(files, reading))
+    if name is None or name not in files:
         return None, sorted(listed)
     return directory / name, _shards(directory / name)
 
 
-def _listed(directory: Path, found: Collection[str], reading: Reading) -> tuple[str, ...]:
+def _listed(directory: Path, files: Collection[str], reading: Reading) -> tuple[str, ...]:
     """The weights by their names alone, as vLLM looks for them: links that lead nowhere are among them."""
-    names = {*found, *(path.name for path in directory.iterdir() if path.is_symlink())}
-    return file_formats.weights(names, file_formats.resolved(found, reading))
+    names = {*files, *(path.name for path in directory.iterdir() if path.is_symlink())}
+    return file_formats.weights(names, file_formats.resolved(files, reading))
 
 
-def _without_weights(directory: Path, found: Collection[str], reading: Reading) -> UserError:
-    if file_formats.only_gguf(found):
+def _without_weights(directory: Path, files: Collection[str], reading: Reading) -> UserError:
+    if file_formats.only_gguf(files):
         return UserError(f"the weights in {directory} are GGUF: {file_formats.NO_GGUF}")
-    names = " or ".join(dict.fromkeys(file_formats.patterns(found, reading)))
-    if reading.load_format == "auto" and file_formats.resolved(found, reading).load_format == "mistral":
+    names = " or ".join(dict.fromkeys(file_formats.patterns(files, reading)))
+    if reading.load_format == "auto" and file_formats.resolved(files, reading).load_format == "mistral":
         return UserError(
             f"{directory} has {names} in a folder, and vLLM would look for it only next to the config; give "
             "--load-format safetensors, or the folder's own path"

@@ -60,8 +60,8 @@ def longest(
         None where no field says it, so that its class does or, where that has none, nothing limits it.
     """
     fields = language_part(config)
-    found = {key: value for key in KEYS if (value := _number(fields.get(key))) is not None}
-    key, most = min(found.items(), key=lambda each: each[1], default=("", float("inf")))
+    limits = {key: value for key in KEYS if (value := _number(fields.get(key))) is not None}
+    key, most = min(limits.items(), key=lambda each: each[1], default=("", float("inf")))
     own = _number(fields.get("model_max_length"))
     if own:
         key, most = "model_max_length", own  # Command-R's
@@ -83,17 +83,17 @@ def longest(
 
 def tokens(config: Mapping[str, Any]) -> int | None:
     """The longest context by the config alone, None where it does not say."""
-    found = longest(config)
-    return found.tokens if found and found.tokens > 0 else None
+    limit = longest(config)
+    return limit.tokens if limit and limit.tokens > 0 else None
 
 
 def encoder(directory: Path) -> dict[str, Any] | None:
     """What sentence-transformers says of the model in a directory, None where it does not limit it."""
     for name in _SENTENCE_FILES:
         if (directory / name).is_file():
-            found = json_object(directory / name)
-            if found:
-                return found if _LIMIT in found else None
+            config = json_object(directory / name)
+            if config:
+                return config if _LIMIT in config else None
     return None
 
 
@@ -115,11 +115,11 @@ def _stretch(fields: Mapping[str, Any]) -> float:
 
 def _ropes(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """RoPE's parameters, of each kind of layer where they differ."""
-    given = fields.get("rope_scaling") or fields.get("rope_parameters")
-    if not isinstance(given, Mapping):
+    parameters = fields.get("rope_scaling") or fields.get("rope_parameters")
+    if not isinstance(parameters, Mapping):
         return
-    kinds = list(given.values())
+    kinds = list(parameters.values())
     if kinds and all(kind is None or isinstance(kind, Mapping) for kind in kinds):
         yield from (kind for kind in kinds if kind)
-    elif given:
-        yield given
+    elif parameters:
+        yield parameters

@@ -125,10 +125,12 @@ def resolved(names: Collection[str], reading: Reading) -> Reading:
 
 def index_name(names: Collection[str], reading: Reading = AUTO) -> str | None:
     """The file that says which weights count, whether or not it is there; None where vLLM reads none."""
-    found = _load_format(names, reading)
-    if found not in _PATTERNS or not any(name.endswith(".safetensors") for name in weights(names, reading)):
+    load_format = _load_format(names, reading)
+    if load_format not in _PATTERNS or not any(
+        name.endswith(".safetensors") for name in weights(names, reading)
+    ):
         return None
-    return _INDEXES.get(found, _INDEX)
+    return _INDEXES.get(load_format, _INDEX)
 
 
 def weights(names: Collection[str], reading: Reading = AUTO) -> tuple[str, ...]:
@@ -136,18 +138,20 @@ def weights(names: Collection[str], reading: Reading = AUTO) -> tuple[str, ...]:
     # As `glob` finds them: none in folders, and none that is hidden.
     top = sorted(name for name in names if "/" not in name and not name.startswith("."))
     for pattern in patterns(names, reading):
-        found = [name for name in top if fnmatchcase(name, pattern)]
-        if found:
-            return tuple(name for name in found if pattern == _SAFETENSORS or not name.endswith(_LEFT_OVER))
+        matching = [name for name in top if fnmatchcase(name, pattern)]
+        if matching:
+            return tuple(
+                name for name in matching if pattern == _SAFETENSORS or not name.endswith(_LEFT_OVER)
+            )
     return ()
 
 
 def patterns(names: Collection[str], reading: Reading = AUTO) -> tuple[str, ...]:
     """What files of weights must be called, the preferred first; nothing where they come from elsewhere."""
-    found = _load_format(names, reading)
-    if found in _SHARDED:
+    load_format = _load_format(names, reading)
+    if load_format in _SHARDED:
         return (re.sub(r"{\w+}", "*", reading.pattern) if reading.pattern else "model-*-part-*.safetensors",)
-    return _PATTERNS.get(found, ())
+    return _PATTERNS.get(load_format, ())
 
 
 def wanted(names: Collection[str], reading: Reading = AUTO) -> set[str]:
@@ -184,8 +188,8 @@ def has_tokenizer(names: Collection[str], read: Callable[[str], Mapping[str, Any
 
 def only_gguf(names: Collection[str]) -> bool:
     """Whether the weights are GGUF and nothing else."""
-    found = [name for name in names if _is_weights(name)]
-    return bool(found) and all(name.lower().endswith(".gguf") for name in found)
+    weight_files = [name for name in names if _is_weights(name)]
+    return bool(weight_files) and all(name.lower().endswith(".gguf") for name in weight_files)
 
 
 def _brings_tokenizer(config: Mapping[str, Any]) -> bool:
@@ -200,8 +204,8 @@ def _brings_tokenizer(config: Mapping[str, Any]) -> bool:
 
 
 def _load_format(names: Collection[str], reading: Reading) -> str:
-    given = reading.load_format.lower()
-    return ("mistral" if _is_mistral(names) else "hf") if given == "auto" else given
+    name = reading.load_format.lower()
+    return ("mistral" if _is_mistral(names) else "hf") if name == "auto" else name
 
 
 def _is_mistral(names: Collection[str]) -> bool:

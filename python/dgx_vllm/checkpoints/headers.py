@@ -9,8 +9,8 @@ from dgx_vllm.checkpoints.safetensors_file import Stored
 
 def present(directory: Path, reading: Reading = AUTO) -> bool:
     """Whether the weights that vLLM would load are safetensors."""
-    found = files(directory, reading)
-    return bool(found) and all(path.suffix == ".safetensors" for path in found)
+    paths = files(directory, reading)
+    return bool(paths) and all(path.suffix == ".safetensors" for path in paths)
 
 
 def whole(directory: Path, reading: Reading = AUTO) -> bool:
@@ -24,8 +24,8 @@ def read(directory: Path, reading: Reading = AUTO) -> dict[str, Stored]:
     Raises:
         UserError: a file is missing or damaged.
     """
-    found = files(directory, reading)
-    return {name: tensor for path in found for name, tensor in safetensors_file.header(path).tensors.items()}
+    paths = files(directory, reading)
+    return {name: tensor for path in paths for name, tensor in safetensors_file.header(path).tensors.items()}
 
 
 def files(directory: Path, reading: Reading = AUTO) -> list[Path]:

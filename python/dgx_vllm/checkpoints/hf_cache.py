@@ -76,10 +76,10 @@ def models(hub: Path) -> tuple[CachedModel, ...]:
         hub: the cache, see `caches.hub`; it need not exist.
     """
     folders = sorted(path for path in hub.glob(f"{_PREFIX}*") if path.is_dir())
-    held = {folder: _contents(folder) for folder in folders}
+    by_folder = {folder: _contents(folder) for folder in folders}
     # Two models may share a blob, and removing one of them frees nothing of it then.
-    users = Counter(identity for contents in held.values() for identity in contents)
-    return tuple(_model(folder, contents, users) for folder, contents in held.items())
+    users = Counter(identity for contents in by_folder.values() for identity in contents)
+    return tuple(_model(folder, contents, users) for folder, contents in by_folder.items())
 
 
 def names(hub: Path) -> list[str]:
@@ -89,8 +89,8 @@ def names(hub: Path) -> list[str]:
 
 def size(hub: Path) -> int:
     """Bytes of all models' content, what they share counted once."""
-    found = {key: each for folder in hub.glob(f"{_PREFIX}*") for key, each in _contents(folder).items()}
-    return sum(each.size for each in found.values())
+    contents = {key: each for folder in hub.glob(f"{_PREFIX}*") for key, each in _contents(folder).items()}
+    return sum(content.size for content in contents.values())
 
 
 def remove(model: CachedModel) -> None:
@@ -148,23 +148,23 @@ def others(hub: Path, name: str, revision: str | None = None) -> tuple[Path, ...
     """The directories of a model's other commits, the newest first."""
     place = folder(hub, name)
     wanted = commit(place, revision)
-    found = [path for path in (place / "snapshots").glob("*") if path.is_dir() and path.name != wanted]
-    return tuple(sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
+    snapshots = [path for path in (place / "snapshots").glob("*") if path.is_dir() and path.name != wanted]
+    return tuple(sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True))
 
 
 def _model(
     folder: Path, contents: dict[tuple[int, int], _Content], users: Counter[tuple[int, int]]
 ) -> CachedModel:
     refs = dict(_refs(folder))
-    found = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())
-    here = {path.name for path in found}
+    snapshots = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())
+    commits = {path.name for path in snapshots}
     return CachedModel(
         name=_name(folder),
         folder=folder,
-        size=sum(each.size for each in contents.values()),
-        freed=sum(each.size for each in contents.values() if users[each.identity] == 1),
-        partial=sum(each.size for each in contents.values() if each.partial),
-        used=max((each.used for each in contents.values()), default=folder.stat().st_mtime),
+        size=sum(content.size for content in contents.values()),
+        freed=sum(content.size for content in contents.values() if users[content.identity] == 1),
+        partial=sum(content.size for content in contents.values() if content.partial),
+        used=max((content.used for content in contents.values()), default=folder.stat().st_mtime),
         snapshots=tuple(
             Snapshot(
                 path.name,
@@ -172,9 +172,9 @@ def _model(
                 tuple(sorted(name for name, named in refs.items() if named == path.name)),
                 tuple(sorted(str(file.relative_to(path)) for file in _files(path) if not file.exists())),
             )
-            for path in found
+            for path in snapshots
         ),
-        lost=tuple(sorted(name for name, named in refs.items() if named not in here)),
+        lost=tuple(sorted(name for name, named in refs.items() if named not in commits)),
     )
 
 
@@ -190,7 +190,7 @@ def _refs(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _contents(folder: Path) -> dict[tuple[int, int], _Content]:
     """What the folder holds, by identity; links are followed, and those that lead nowhere hold nothing."""
-    found = {}
+    contents = {}
     for part in ("blobs", "snapshots"):
         for path in _files(folder / part):
             try:
@@ -198,10 +198,10 @@ def _contents(folder: Path) -> dict[tuple[int, int], _Content]:
             except OSError:
                 continue
             key = (state.st_dev, state.st_ino)
-            if key not in found:
+            if key not in contents:
                 used = max(state.st_atime, state.st_mtime)
-                found[key] = _Content(key, state.st_size, used, path.name.endswith(_PART))
-    return found
+                contents[key] = _Content(key, state.st_size, used, path.name.endswith(_PART))
+    return contents
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -40,20 +40,20 @@ def adapted(params: Mapping[str, Any], beside: Mapping[str, Any] | None = None) 
         params: what params.json holds.
         beside: what a config.json in the same place holds; vLLM asks it for what params.json does not say.
     """
-    found = {_NAMES.get(name, name): value for name, value in params.items()}
-    found.setdefault("max_position_embeddings", _positions(beside or {}))
-    found |= _experts(found)
-    found |= _windows(found)
-    found |= _quantization(found)
-    multimodal = found.get("multimodal")
-    vision = found.get("vision_encoder") or (
+    config = {_NAMES.get(name, name): value for name, value in params.items()}
+    config.setdefault("max_position_embeddings", _positions(beside or {}))
+    config |= _experts(config)
+    config |= _windows(config)
+    config |= _quantization(config)
+    multimodal = config.get("multimodal")
+    vision = config.get("vision_encoder") or (
         multimodal.get("vision_encoder_args") if isinstance(multimodal, Mapping) else None
     )
     if not vision:
-        return found
-    whole: dict[str, Any] = {"model_type": "pixtral", "text_config": found, "vision_config": vision}
-    if "quantization_config" in found:
-        whole["quantization_config"] = found["quantization_config"]
+        return config
+    whole: dict[str, Any] = {"model_type": "pixtral", "text_config": config, "vision_config": vision}
+    if "quantization_config" in config:
+        whole["quantization_config"] = config["quantization_config"]
     return whole
 
 
@@ -62,15 +62,15 @@ def _positions(config: Mapping[str, Any]) -> int:
     return positions if isinstance(positions, int) else _POSITIONS
 
 
-def _experts(found: Mapping[str, Any]) -> dict[str, Any]:
+def _experts(config: Mapping[str, Any]) -> dict[str, Any]:
     """The model's kind, and its experts by the names of that kind."""
-    if found.get("model_type") == "mamba":
+    if config.get("model_type") == "mamba":
         return {"architectures": ["Mamba2ForCausalLM"]}
-    moe = found.get("moe")
+    moe = config.get("moe")
     if not isinstance(moe, Mapping):
-        kind = "deepseek_v3" if found.get("qk_nope_head_dim") else "mistral"
+        kind = "deepseek_v3" if config.get("qk_nope_head_dim") else "mistral"
         return {"model_type": kind, "architectures": ["MistralForCausalLM"]}
-    if moe.get("num_shared_experts") or found.get("qk_nope_head_dim"):
+    if moe.get("num_shared_experts") or config.get("qk_nope_head_dim"):
         named = {_EXPERTS[name]: value for name, value in moe.items() if name in _EXPERTS}
         return {"model_type": "deepseek_v3", "architectures": ["MistralLarge3ForCausalLM"], **named}
     return {
@@ -81,9 +81,9 @@ def _experts(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _windows(found: Mapping[str, Any]) -> dict[str, Any]:
+def _windows(config: Mapping[str, Any]) -> dict[str, Any]:
     """Layers that see a window alone: one for all, or a list that the layers go through again and again."""
-    window, layers = found.get("sliding_window"), found.get("num_hidden_layers")
+    window, layers = config.get("sliding_window"), config.get("num_hidden_layers")
     if not isinstance(layers, int) or not window:
         return {}
     each = window if isinstance(window, list) else [window]
@@ -94,13 +94,13 @@ def _windows(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _quantization(found: Mapping[str, Any]) -> dict[str, Any]:
-    given = found.get("quantization")
-    if not isinstance(given, Mapping) or not given:
+def _quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+    quantization = config.get("quantization")
+    if not isinstance(quantization, Mapping) or not quantization:
         return {}
-    if given.get("qformat_weight") == "fp8_e4m3":
-        dynamic = given.get("qscheme_act") == "NO_SCALES"
+    if quantization.get("qformat_weight") == "fp8_e4m3":
+        dynamic = quantization.get("qscheme_act") == "NO_SCALES"
         fields = {"quant_method": "fp8", "activation_scheme": "dynamic" if dynamic else "static"}
         return {"quantization_config": fields}
-    method = str(given.get("quant_method", "")).lower().replace("_", "-")
-    return {"quantization_config": {**given, "quant_method": method}}
+    method = str(quantization.get("quant_method", "")).lower().replace("_", "-")
+    return {"quantization_config": {**quantization, "quant_method": method}}

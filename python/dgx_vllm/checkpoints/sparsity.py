@@ -47,10 +47,10 @@ def declared(config: Mapping[str, Any], beside: Mapping[str, Any] | None = None)
         UserError: the field says something that is unknown here.
     """
     for holder in _holders(config, beside):
-        found = holder.get(FIELD)
-        if found is not None:
+        field = holder.get(FIELD)
+        if field is not None:
             try:
-                sparsity = msgspec.convert(found, Sparsity)
+                sparsity = msgspec.convert(field, Sparsity)
             except msgspec.ValidationError as error:
                 raise UserError(
                     f"the checkpoint's {FIELD} cannot be read ({error}); prune it again"

@@ -42,12 +42,12 @@ def read(model: str, config: Mapping[str, Any] | None) -> Speculator | None:
     Raises:
         UserError: the config has speculators_config, and lacks what vLLM asks of it.
     """
-    given = config.get("speculators_config") if config else None
-    if config is None or given is None:
+    fields = config.get("speculators_config") if config else None
+    if config is None or fields is None:
         return None
     try:
-        verifier = given["verifier"]["name_or_path"]
-        tokens = given["proposal_methods"][0]["speculative_tokens"]
+        verifier = fields["verifier"]["name_or_path"]
+        tokens = fields["proposal_methods"][0]["speculative_tokens"]
         method = config["speculators_model_type"]
         if not isinstance(config["transformer_layer_config"], Mapping):
             raise TypeError("transformer_layer_config")

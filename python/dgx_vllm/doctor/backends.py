@@ -139,8 +139,8 @@ def nvcc(environ: Mapping[str, str]) -> str | None:
     """The nvcc that FlashInfer would run: CUDA_HOME's, CUDA_PATH's, PATH's or /usr/local/cuda's."""
     home = environ.get("CUDA_HOME") or environ.get("CUDA_PATH")
     if not home:
-        found = shutil.which("nvcc", path=environ.get("PATH"))
-        home = str(Path(found).parent.parent) if found else "/usr/local/cuda"
+        compiler = shutil.which("nvcc", path=environ.get("PATH"))
+        home = str(Path(compiler).parent.parent) if compiler else "/usr/local/cuda"
     return shutil.which(os.path.join(home, "bin", "nvcc"))
 
 

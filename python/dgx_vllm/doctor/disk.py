@@ -31,7 +31,7 @@ def findings(place: Place) -> list[Finding]:
 def _hub(place: Place, hub: Path) -> Finding:
     models, size = hf_cache.models(hub), hf_cache.size(hub)
     cuda = place.vllm is not None and place.vllm.platform == "cuda"
-    largest = max((each.download_gib for each in profile.builtin()), default=0.0)
+    largest = max((built_in.download_gib for built_in in profile.builtin()), default=0.0)
     wanted = largest if cuda and not models else 1.0
     room = _room(hub, int(wanted * GIB), "Hugging Face cache", "HF_HOME")
     kept = f"{len(models)} model{'s' * (len(models) != 1)}, {gb(size)}"
@@ -52,14 +52,16 @@ def _hub(place: Place, hub: Path) -> Finding:
 
 def _broken(models: Sequence[CachedModel]) -> list[tuple[str, str]]:
     """Models that are not whole though huggingface_hub lists them, and what is wrong with each."""
-    found = []
+    faults = []
     for model in models:
-        gone = next((file for each in model.snapshots if each.refs for file in each.dangling), None)
+        gone = next(
+            (file for snapshot in model.snapshots if snapshot.refs for file in snapshot.dangling), None
+        )
         if gone:
-            found.append((model.name, f"the content of {model.name}'s {gone} is gone"))
+            faults.append((model.name, f"the content of {model.name}'s {gone} is gone"))
         elif "main" in model.lost and model.snapshots:
-            found.append((model.name, f"main of {model.name} is a commit that has not been downloaded"))
-    return found
+            faults.append((model.name, f"main of {model.name} is a commit that has not been downloaded"))
+    return faults
 
 
 def _room(directory: Path, wanted: int, subject: str, variable: str) -> Finding:

@@ -36,11 +36,11 @@ def findings(place: Place, gpu: Gpu | str) -> list[Finding]:
     return [_module(name, path, capability) for name, path in modules.items()]
 
 
-def runnable(held: Architectures, capability: tuple[int, int]) -> tuple[dict[str, int], list[str]]:
+def runnable(code: Architectures, capability: tuple[int, int]) -> tuple[dict[str, int], list[str]]:
     """What of a module's code a GPU runs.
 
     Args:
-        held: the module's code.
+        code: the module's code.
         capability: the GPU's.
 
     Returns:
@@ -56,9 +56,9 @@ def runnable(held: Architectures, capability: tuple[int, int]) -> tuple[dict[str
         within = number // 10 == major and number % 10 <= minor
         return within and (suffix != "a" or number % 10 == minor)
 
-    cubins = {arch: count for arch, count in held.cubins.items() if same(*_parsed(arch.removeprefix("sm_")))}
+    cubins = {arch: count for arch, count in code.cubins.items() if same(*_parsed(arch.removeprefix("sm_")))}
     ptx = []
-    for name in held.ptx:
+    for name in code.ptx:
         number, suffix = _parsed(name.removeprefix("compute_"))
         if same(number, suffix) if suffix in ("a", "f") else number <= major * 10 + minor:
             ptx.append(name)
@@ -78,20 +78,20 @@ def _rank(arch: str) -> tuple[bool, int, str]:
 def _module(name: str, path: Path, capability: tuple[int, int]) -> Finding:
     short = Path(name).name.removesuffix("_stable_libtorch")
     try:
-        held = architectures(path)
+        code = architectures(path)
     except (OSError, ValueError) as error:
         return Finding(_AREA, short, Status.FAIL, f"cannot be read: {error}", _REBUILD)
-    cubins, ptx = runnable(held, capability)
+    cubins, ptx = runnable(code, capability)
     gpu = dotted(capability)
     what = f" ({_MODULES[name]})" if name in _MODULES else ""
-    data = {"path": str(path), "cubins": dict(held.cubins), "ptx": dict(held.ptx), "runs": cubins}
+    data = {"path": str(path), "cubins": dict(code.cubins), "ptx": dict(code.ptx), "runs": cubins}
     if cubins:
         return Finding(_AREA, short, Status.OK, f"{_listed(cubins)}{what}", data=data)
     remedy = _REMEDY.get(name, _REBUILD)
     if ptx:
         value = f"no code for {gpu}, the driver compiles {ptx[-1]} PTX{what}"
         return Finding(_AREA, short, Status.WARN, value, remedy, data)
-    there = _listed(Counter(held.cubins)) or "no GPU code"
+    there = _listed(Counter(code.cubins)) or "no GPU code"
     return Finding(_AREA, short, Status.FAIL, f"no code for {gpu}, only {there}{what}", remedy, data)
 
 

@@ -19,10 +19,10 @@ def findings(place: Place, gpu: Gpu | str) -> list[Finding]:
         place: where to look.
         gpu: what NVML says.
     """
-    found = [_vllm(place), _gpu(place, gpu)]
+    results = [_vllm(place), _gpu(place, gpu)]
     if isinstance(gpu, Gpu):
-        found.append(_capability(gpu))
-    return [*found, _driver(place, gpu), *_cuda(gpu)]
+        results.append(_capability(gpu))
+    return [*results, _driver(place, gpu), *_cuda(gpu)]
 
 
 def _vllm(place: Place) -> Finding:
@@ -104,12 +104,12 @@ def _capability(gpu: Gpu) -> Finding:
 
 def _driver(place: Place, gpu: Gpu | str) -> Finding:
     kernel = driver.kernel_version(place.root)
-    found = place.driver
-    version = (isinstance(gpu, Gpu) and gpu.driver) or (found and found.version) or kernel
+    installed = place.driver
+    version = (isinstance(gpu, Gpu) and gpu.driver) or (installed and installed.version) or kernel
     data = {
         "version": version or None,
         "kernel": kernel,
-        "directory": str(found.directory) if found else None,
+        "directory": str(installed.directory) if installed else None,
         "minimum": driver.MINIMUM,
     }
 
@@ -127,15 +127,17 @@ def _driver(place: Place, gpu: Gpu | str) -> Finding:
         return finding(
             Status.FAIL, f"{version} is too old for CUDA 13, which needs {driver.MINIMUM}", driver.UPGRADE
         )
-    if found is None:
+    if installed is None:
         return finding(
             Status.FAIL,
             f"{version}, whose libcuda.so.1 was not found",
             f"name its directory in {driver.VARIABLE}",
         )
-    if driver.mismatched(found, kernel):
-        return finding(Status.FAIL, f"libraries {found.version}, kernel module {kernel}", driver.RESTART)
-    return finding(Status.OK, f"{version}, {len(found.libraries)} libraries linked from {found.directory}")
+    if driver.mismatched(installed, kernel):
+        return finding(Status.FAIL, f"libraries {installed.version}, kernel module {kernel}", driver.RESTART)
+    return finding(
+        Status.OK, f"{version}, {len(installed.libraries)} libraries linked from {installed.directory}"
+    )
 
 
 def _cuda(gpu: Gpu | str) -> list[Finding]:

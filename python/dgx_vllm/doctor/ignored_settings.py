@@ -22,20 +22,20 @@ def findings(place: Place) -> list[Finding]:
                 _AREA, "ignored", Status.UNKNOWN, str(error), "install the vLLM that this dgx-vllm is for"
             )
         ]
-    vllm, given = place.vllm, set(place.environ) - service_links.found(place.environ)
+    vllm, names = place.vllm, set(place.environ) - service_links.found(place.environ)
     faults = {
         name: fault
-        for name in sorted(given | known & set(place.environ))
+        for name in sorted(names | known & set(place.environ))
         if (fault := _fault(name, place.environ[name], known, vllm)) is not None
     }
     if not faults:
         return [Finding(_AREA, "ignored", Status.OK, "vLLM reads every variable that is set")]
     shown = list(faults)[:_SHOWN]
-    found = [_finding(name, *faults[name].split(": ", 1)) for name in shown]
+    results = [_finding(name, *faults[name].split(": ", 1)) for name in shown]
     rest = list(faults)[_SHOWN:]
     if rest:
-        found.append(_finding("others", f"{len(rest)} more: {', '.join(rest)}", f"unset {' '.join(rest)}"))
-    return found
+        results.append(_finding("others", f"{len(rest)} more: {', '.join(rest)}", f"unset {' '.join(rest)}"))
+    return results
 
 
 def _finding(subject: str, value: str, remedy: str) -> Finding:

@@ -12,8 +12,8 @@ _AREA = "network"
 
 def findings(place: Place) -> list[Finding]:
     """Whether a server could listen where HOST and PORT, or the defaults, say."""
-    given = environment.given(place.environ)
-    host, port = given.get("HOST", DEFAULT_HOST), given.get("PORT", str(DEFAULT_PORT))
+    settings = environment.given(place.environ)
+    host, port = settings.get("HOST", DEFAULT_HOST), settings.get("PORT", str(DEFAULT_PORT))
     data = {"host": host, "port": port}
     if not port.isdigit() or not 1 <= int(port) <= 65535:
         return [

@@ -44,13 +44,13 @@ def here(environ: Mapping[str, str]) -> Place:
     """This machine."""
     fault = None
     try:
-        found = driver.find(environ)
+        libraries = driver.find(environ)
     except UserError as error:
-        found, fault = None, str(error)
+        libraries, fault = None, str(error)
     try:
         vllm = machine.vllm_build()  # alone: the rest of `detect` is looked at here, fault by fault
     except UserError:
         vllm = None
     # Without vLLM there is no binding; sys.prefix holds none, and the finding about vLLM says why.
     package = vllm.package if vllm else Path(sys.prefix)
-    return Place(environ, vllm, found, driver.nvml(package, found), fault=fault)
+    return Place(environ, vllm, libraries, driver.nvml(package, libraries), fault=fault)

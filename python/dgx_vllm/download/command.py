@@ -73,21 +73,21 @@ class _Order:
 
 def _bring(order: _Order, model: str, reading: Reading) -> None:
     storage = Storage(order.cache, model)
-    here = _whole(storage, order.revision, reading) if order.if_missing else None
-    if here:
-        print(f"dgx-vllm: {model} is already downloaded, complete according to its index: {here}")
+    directory = _whole(storage, order.revision, reading) if order.if_missing else None
+    if directory:
+        print(f"dgx-vllm: {model} is already downloaded, complete according to its index: {directory}")
     else:
-        here = _deliver(order, storage, reading)
-    config = checkpoint.config_file(here)
-    found = speculators.read(model, checkpoint.config_of(config)) if config else None
-    if found is None:
+        directory = _deliver(order, storage, reading)
+    config = checkpoint.config_file(directory)
+    speculator = speculators.read(model, checkpoint.config_of(config)) if config else None
+    if speculator is None:
         return
-    if checkpoint.looks_like_path(found.verifier):
-        print(f"dgx-vllm: {model} drafts for {found.verifier}, which is not on the Hugging Face hub")
+    if checkpoint.looks_like_path(speculator.verifier):
+        print(f"dgx-vllm: {model} drafts for {speculator.verifier}, which is not on the Hugging Face hub")
         return
-    say(f"{model} drafts for {found.verifier}, which is served with it")
+    say(f"{model} drafts for {speculator.verifier}, which is served with it")
     # vLLM gives its revision to both, and without the hub it does not find Mistral's own format of the other.
-    _bring(order, found.verifier, replace(reading, load_format="hf") if reading == AUTO else reading)
+    _bring(order, speculator.verifier, replace(reading, load_format="hf") if reading == AUTO else reading)
 
 
 def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
@@ -102,22 +102,22 @@ def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
         try:
             return client.listing(storage.model, revision, reading)
         except faults.REMOTE as error:
-            here = None if faults.is_refusal(error) else _whole(storage, revision, reading)
-            if here is None:
+            directory = None if faults.is_refusal(error) else _whole(storage, revision, reading)
+            if directory is None:
                 other = checkpoint.other_commit(storage.model, storage.cache, revision)
                 if other and faults.is_offline(error):
                     raise UserError(f"{faults.offline(storage.model)}{other}", FAILURE) from error
                 raise
             # A server whose model is here must not wait for a network that is not.
             say(f"the hub cannot be asked ({faults.cause(error)})")
-            return here
+            return directory
 
     delivery = Delivery(storage, revision, order.sleep, order.clock)
-    found = delivery.persist(ask)
-    if isinstance(found, Path):
-        print(f"dgx-vllm: {storage.model} is already downloaded, complete according to its index: {found}")
-        return found
-    missing = storage.missing(found)
+    listing = delivery.persist(ask)
+    if isinstance(listing, Path):
+        print(f"dgx-vllm: {storage.model} is already downloaded, complete according to its index: {listing}")
+        return listing
+    missing = storage.missing(listing)
     disk_space.check(
         storage.cache,
         missing,
@@ -126,12 +126,12 @@ def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:
         disk_space.MARGIN,
     )
     if missing:
-        say(f"{storage.model}: {gb(missing)} of {gb(found.size)} to download into {storage.cache}")
+        say(f"{storage.model}: {gb(missing)} of {gb(listing.size)} to download into {storage.cache}")
         if client.uses_xet():
             say("HF_HUB_DISABLE_XET enables Xet: interrupted files start over, and no speed is shown")
-    delivery.complete(found)
-    where = storage.snapshot(found.commit)
-    print(f"dgx-vllm: {storage.model} is here: {len(found.files)} files, {gb(found.size)}, in {where}")
+    delivery.complete(listing)
+    where = storage.snapshot(listing.commit)
+    print(f"dgx-vllm: {storage.model} is here: {len(listing.files)} files, {gb(listing.size)}, in {where}")
     return where
 
 

@@ -88,8 +88,8 @@ class Delivery:
         for file in listing.blobs:
             if self.storage.holds(file, listing.commit):
                 continue
-            here = self.storage.partial(file)
-            before = done - here
+            size = self.storage.partial(file)
+            before = done - size
             self._bring(listing, file, partial(_tell, progress, before))
             done = before + file.size
         for file in listing.files:

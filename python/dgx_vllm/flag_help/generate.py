@@ -52,7 +52,7 @@ def table(made: argparse.ArgumentParser) -> list[dict[str, Any]]:
 
     package = Path(vllm.__file__).parent
     documented = list(_documented(package))
-    found = []
+    rows = []
     for group in made._action_groups:
         flags = {
             action.option_strings[0]: _place(action, group.title or "", documented)
@@ -65,7 +65,7 @@ def table(made: argparse.ArgumentParser) -> list[dict[str, Any]]:
             )
             classes = {name for _, name, _, _ in documented}
             name = group.title if group.title in classes else f"{group.title}Args"
-            found.append(
+            rows.append(
                 {
                     "name": group.title,
                     "place": f"{place}:{name}" if place else "",
@@ -73,7 +73,7 @@ def table(made: argparse.ArgumentParser) -> list[dict[str, Any]]:
                     "defaults": dict(sorted(_defaults(group._group_actions))),
                 }
             )
-    return found
+    return rows
 
 
 def _defaults(actions: Iterable[argparse.Action]) -> Iterator[tuple[str, str | int | float | bool]]:
@@ -86,8 +86,8 @@ def _defaults(actions: Iterable[argparse.Action]) -> Iterator[tuple[str, str | i
 
 def _place(action: argparse.Action, group: str, documented: list[tuple[str, str, str, str]]) -> str:
     """`FILE:CLASS.FIELD` where a field's text is the help, else `FILE:--flag` of the call that holds it."""
-    said = (action.help or "").replace("%%", "%")
-    fields = [each for each in documented if each[3] and said.startswith(each[3])]
+    description = (action.help or "").replace("%%", "%")
+    fields = [entry for entry in documented if entry[3] and description.startswith(entry[3])]
     if fields:
         file, name, field, _ = max(
             fields,
@@ -110,8 +110,8 @@ def _documented(package: Path) -> Iterator[tuple[str, str, str, str]]:
 
     modules = [importlib.import_module("vllm.entrypoints.launchers.cli_args")]
     modules += [
-        importlib.import_module(f"vllm.config.{each.name}")
-        for each in pkgutil.iter_modules(vllm.config.__path__)
+        importlib.import_module(f"vllm.config.{module.name}")
+        for module in pkgutil.iter_modules(vllm.config.__path__)
     ]
     for module in modules:
         for name, each in vars(module).items():

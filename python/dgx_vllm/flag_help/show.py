@@ -49,7 +49,7 @@ def show(wanted: str, options: Iterable[object]) -> None:
     Raises:
         UserError: nothing is called so.
     """
-    print("\n".join(lines(wanted, [each for each in options if isinstance(each, TyperOption)])))
+    print("\n".join(lines(wanted, [option for option in options if isinstance(option, TyperOption)])))
 
 
 def lines(wanted: str, own: Sequence[TyperOption]) -> list[str]:
@@ -60,7 +60,7 @@ def lines(wanted: str, own: Sequence[TyperOption]) -> list[str]:
     if word == "all":
         return [
             *_heading("dgx-vllm", "The launcher's own options."),
-            *(line for each in own for line in _own(each)),
+            *(line for option in own for line in _own(option)),
             *(line for group in text.groups() for line in _group(group)),
         ]
     for group in text.groups():
@@ -72,49 +72,49 @@ def lines(wanted: str, own: Sequence[TyperOption]) -> list[str]:
 def _flags(word: str, wanted: str, own: Sequence[TyperOption]) -> list[str]:
     """The flag of that name, else all whose names hold the word."""
     exact = _exact(word, own)
-    mine = [each for each in own if word and any(word in name for name in each.opts)]
+    mine = [option for option in own if word and any(word in name for name in option.opts)]
     vllms = [
         (group, flag)
         for group in text.groups()
         for name in group.flags
-        if word and (flag := flags.load().get(name)) and any(word in each for each in flag.names)
+        if word and (flag := flags.load().get(name)) and any(word in spelling for spelling in flag.names)
     ]
     if not mine and not vllms:
         known = [name.lstrip("-") for group in text.groups() for name in group.flags]
-        known += [name.lstrip("-") for each in own for name in each.opts] + [
-            each.name for each in text.groups()
+        known += [name.lstrip("-") for option in own for name in option.opts] + [
+            group.name for group in text.groups()
         ]
         close = difflib.get_close_matches(word, known, n=3)
         hint = f"did you mean --help={' or --help='.join(close)}?" if close else "see --help=listgroup"
         raise UserError(f"--help={wanted}: there is no flag or group of that name; {hint}")
     if not exact:
         return [
-            *(line for each in mine for line in _own(each)),
+            *(line for option in mine for line in _own(option)),
             *(line for group, flag in vllms for line in _flag(group, flag)),
         ]
-    found = [line for each in mine if each in exact for line in _own(each)]
-    found += [line for group, flag in vllms if flag in exact for line in _flag(group, flag)]
-    others = [each.opts[0] for each in mine if each not in exact]
+    lines = [line for option in mine if option in exact for line in _own(option)]
+    lines += [line for group, flag in vllms if flag in exact for line in _flag(group, flag)]
+    others = [option.opts[0] for option in mine if option not in exact]
     others += [flag.names[0] for _, flag in vllms if flag not in exact]
-    return found + ([*_wrapped(f"Similar: {', '.join(others)}", ""), ""] if others else [])
+    return lines + ([*_wrapped(f"Similar: {', '.join(others)}", ""), ""] if others else [])
 
 
 def _exact(word: str, own: Sequence[TyperOption]) -> list[object]:
     """The flags that are called so, in any of their spellings."""
-    found: list[object] = [each for each in own if word in (name.lstrip("-") for name in each.opts)]
+    matches: list[object] = [option for option in own if word in (name.lstrip("-") for name in option.opts)]
     flag = flags.load().get(word)
-    return [*found, flag] if flag else found
+    return [*matches, flag] if flag else matches
 
 
 def _listed() -> list[str]:
     """The groups, with the number of flags and what vLLM says of each."""
-    found = []
+    lines = []
     width = max(len(group.name) for group in text.groups())
     for group in text.groups():
-        said = _summary(group) or "flags without a group"
-        found += _wrapped(f"{group.name:{width}}  {len(group.flags):3}  {said}", " " * (width + 7))
+        summary = _summary(group) or "flags without a group"
+        lines += _wrapped(f"{group.name:{width}}  {len(group.flags):3}  {summary}", " " * (width + 7))
     return [
-        *found,
+        *lines,
         "",
         "Flags of one group: dgx-vllm serve --help=GROUP. One flag: --help=NAME. All flags: --help=all.",
     ]
@@ -125,8 +125,8 @@ def _group(group: Group) -> list[str]:
     return [*_heading(group.name, _summary(group)), *(line for flag in named for line in _flag(group, flag))]
 
 
-def _heading(name: str, said: str) -> list[str]:
-    return [_bold(name), *_wrapped(said, ""), ""]
+def _heading(name: str, summary: str) -> list[str]:
+    return [_bold(name), *_wrapped(summary, ""), ""]
 
 
 def _own(option: TyperOption) -> list[str]:
@@ -137,22 +137,22 @@ def _own(option: TyperOption) -> list[str]:
 def _flag(group: Group, flag: Flag) -> list[str]:
     """One of vLLM's: its spellings, its text, its values and its default."""
     name = flag.names[0]
-    said = text.described(group.flags.get(name, ""), _package()).splitlines()
-    found = [_bold(f"{', '.join(flag.names)} {_value(flag)}".rstrip())]
-    found += [line for each in said for line in _wrapped(each, _INDENT)]
+    description = text.described(group.flags.get(name, ""), _package()).splitlines()
+    lines = [_bold(f"{', '.join(flag.names)} {_value(flag)}".rstrip())]
+    lines += [line for paragraph in description for line in _wrapped(paragraph, _INDENT)]
     if flag.choices:
-        found += _wrapped(f"One of: {', '.join(flag.choices)}", _INDENT)
+        lines += _wrapped(f"One of: {', '.join(flag.choices)}", _INDENT)
     if flag.fields:
-        found += _wrapped(f"Fields: {', '.join(flag.fields)}", _INDENT)
+        lines += _wrapped(f"Fields: {', '.join(flag.fields)}", _INDENT)
     if flag.kind in _NOTES:
-        found += _wrapped(_NOTES[flag.kind].format(flag=name), _INDENT)
+        lines += _wrapped(_NOTES[flag.kind].format(flag=name), _INDENT)
     if name in _OURS:
-        found += _wrapped(f"Default here: {_OURS[name]}", _INDENT)
+        lines += _wrapped(f"Default here: {_OURS[name]}", _INDENT)
     elif name in group.defaults:
         default = group.defaults[name]
         shown = ("on" if default else "off") if isinstance(default, bool) else default
-        found += _wrapped(f"vLLM's default: {shown}", _INDENT)
-    return [*found, ""]
+        lines += _wrapped(f"vLLM's default: {shown}", _INDENT)
+    return [*lines, ""]
 
 
 def _value(flag: Flag) -> str:
@@ -170,8 +170,8 @@ def _summary(group: Group) -> str:
 
 def _package() -> Path:
     """The installed vLLM's; help on it is shown without its text where there is none."""
-    found = importlib.util.find_spec("vllm")
-    return Path(found.origin).parent if found and found.origin else Path("/nonexistent")
+    spec = importlib.util.find_spec("vllm")
+    return Path(spec.origin).parent if spec and spec.origin else Path("/nonexistent")
 
 
 def _wrapped(line: str, indent: str) -> list[str]:

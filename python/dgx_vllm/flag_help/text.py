@@ -65,8 +65,10 @@ def _tree(path: Path) -> ast.Module | None:
 
 
 def _of_field(node: ast.ClassDef, field: str) -> str:
-    for each, text in pairwise(node.body):
-        targets = each.targets if isinstance(each, ast.Assign) else [getattr(each, "target", None)]
+    for statement, text in pairwise(node.body):
+        targets = (
+            statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        )
         named = any(isinstance(target, ast.Name) and target.id == field for target in targets)
         if named and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             return inspect.cleandoc(str(text.value.value))
@@ -76,7 +78,7 @@ def _of_field(node: ast.ClassDef, field: str) -> str:
 def _of_call(tree: ast.Module, flag: str) -> str:
     """The help that `add_argument(flag, ..., help=...)` gives."""
     for node in _calls(tree):
-        if any(isinstance(each, ast.Constant) and each.value == flag for each in node.args):
+        if any(isinstance(arg, ast.Constant) and arg.value == flag for arg in node.args):
             for keyword in node.keywords:
                 if keyword.arg == "help":
                     return _constant(keyword.value, tree)
@@ -91,11 +93,11 @@ def _constant(node: ast.expr, tree: ast.Module) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.Name):
-        for each in tree.body:
-            if isinstance(each, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == node.id for target in each.targets
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign) and any(
+                isinstance(target, ast.Name) and target.id == node.id for target in statement.targets
             ):
-                return _constant(each.value, tree)
+                return _constant(statement.value, tree)
     return ""
 
 

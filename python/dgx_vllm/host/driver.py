@@ -111,8 +111,8 @@ def kernel_version(root: Path = Path("/")) -> str | None:
         text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = _KERNEL_VERSION.search(text)
-    return found[1] if found else None
+    match = _KERNEL_VERSION.search(text)
+    return match[1] if match else None
 
 
 def too_old(version: str) -> bool:
@@ -166,11 +166,11 @@ def variables(driver: Driver, environ: Mapping[str, str]) -> dict[str, str]:
     as it is.
     """
     directory = str(place(driver, environ))
-    found = {
+    values = {
         name: os.pathsep.join(filter(None, (directory, environ.get(name))))
         for name in ("LD_LIBRARY_PATH", "LIBRARY_PATH")
     }
-    return found if environ.get("TRITON_LIBCUDA_PATH") else {**found, "TRITON_LIBCUDA_PATH": directory}
+    return values if environ.get("TRITON_LIBCUDA_PATH") else {**values, "TRITON_LIBCUDA_PATH": directory}
 
 
 def link(driver: Driver, environ: Mapping[str, str]) -> Path:
@@ -205,11 +205,11 @@ def reaching(environ: Mapping[str, str]) -> dict[str, str]:
         OSError: vLLM's cache cannot be written.
         UserError: see `find`.
     """
-    found = find(environ)
-    if found is None:
+    driver = find(environ)
+    if driver is None:
         return dict(environ)
-    link(found, environ)
-    return {**environ, **variables(found, environ)}
+    link(driver, environ)
+    return {**environ, **variables(driver, environ)}
 
 
 def enter(
@@ -227,10 +227,10 @@ def enter(
         OSError: vLLM's cache cannot be written.
         UserError: see `find`.
     """
-    found = find(environ)
-    if found is None:
+    driver = find(environ)
+    if driver is None:
         return
-    if str(place(found, environ)) not in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
+    if str(place(driver, environ)) not in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], prepared(environ))
 
 

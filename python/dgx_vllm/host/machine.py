@@ -91,14 +91,14 @@ def detect() -> Machine:
         UserError: vLLM is not installed, or DGX_VLLM_DRIVER names no driver.
     """
     vllm = vllm_build()
-    found = driver.find(os.environ)
+    libraries = driver.find(os.environ)
     return Machine(
         vllm=vllm,
-        gpus=_nvml_gpus(vllm.package, found) or _proc_gpus(Path("/proc/driver/nvidia/gpus")),
+        gpus=_nvml_gpus(vllm.package, libraries) or _proc_gpus(Path("/proc/driver/nvidia/gpus")),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cpus=len(os.sched_getaffinity(0)),
         python=sys.executable,
-        driver=found,
+        driver=libraries,
     )
 
 
@@ -123,9 +123,9 @@ def vllm_build() -> Vllm:
     )
 
 
-def _nvml_gpus(vllm: Path, found: Driver | None) -> tuple[Gpu, ...]:
+def _nvml_gpus(vllm: Path, libraries: Driver | None) -> tuple[Gpu, ...]:
     """The GPUs by libnvidia-ml, through the binding that vLLM carries; none if the library does not load."""
-    nvml = driver.nvml(vllm, found)
+    nvml = driver.nvml(vllm, libraries)
     if nvml is None:
         return ()
     try:

@@ -41,7 +41,7 @@ def listing(model: str, revision: str, reading: Reading = AUTO, seconds: float |
         limit + _GRACE,
         lambda: HfApi().model_info(model, revision=revision, files_metadata=True, timeout=limit),
     )
-    siblings = {each.rfilename: each for each in info.siblings or ()}
+    siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     names = wanted(siblings, reading)
     page = f"{constants.ENDPOINT}/{model}"
     if not names or not info.sha:

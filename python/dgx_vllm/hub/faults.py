@@ -104,8 +104,8 @@ def cause(error: Exception) -> str:
     if isinstance(error, BrokenOffError):
         return line
     if isinstance(error, SilentHubError) or type(error).__name__.endswith("Timeout"):
-        said = line or type(error).__name__
-        return f"the hub does not answer ({said}): check the network, a proxy, or HF_ENDPOINT"
+        message = line or type(error).__name__
+        return f"the hub does not answer ({message}): check the network, a proxy, or HF_ENDPOINT"
     named = f"{type(error).__name__}: {line}".rstrip(": ")
     if type(error).__name__ == "ConnectError":
         return f"the hub cannot be reached ({named}): check the network, or HF_ENDPOINT"

@@ -27,12 +27,12 @@ class Budget:
 
     @property
     def overhead(self) -> int:
-        return sum(each.bytes for each in self.overheads)
+        return sum(overhead.bytes for overhead in self.overheads)
 
     @property
     def offloaded(self) -> int:
         """Bytes of the overhead that hold what the KV cache drops."""
-        return sum(each.bytes for each in self.overheads if each.name == OFFLOADED)
+        return sum(overhead.bytes for overhead in self.overheads if overhead.name == OFFLOADED)
 
     @property
     def cache(self) -> int:

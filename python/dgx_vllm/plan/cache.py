@@ -142,8 +142,8 @@ def of(architecture: Architecture, options: Options) -> Cache:
         groups += [Group(size, limit)] * math.ceil(kind.layers / layers)
     if recurrent:
         # One state, another for the prefix cache's block, and one for each draft that may be taken back.
-        held = (2 if options.prefix_caching else 1) + options.drafts
-        groups += [Group(None, held)] * math.ceil(recurrent.layers / layers)
+        copies = (2 if options.prefix_caching else 1) + options.drafts
+        groups += [Group(None, copies)] * math.ceil(recurrent.layers / layers)
     windows = [kind for kind in kinds if kind.window]
     return Cache(
         token_bytes=sum(tokens[kind] * kind.layers for kind in kinds if not kind.window),

@@ -68,9 +68,9 @@ def _png(outlook: Outlook) -> bytes:
     from PIL import Image, ImageDraw, ImageFont
 
     parts = [
-        (f"{each.part} {each.precision}".strip(), each.bytes, f"{each.bytes / MB:,.0f} MB")
-        for each in sorted(outlook.steps[0].traffic, key=lambda each: -each.bytes)
-        if each.bytes >= outlook.steps[0].bytes / 1000
+        (f"{part.part} {part.precision}".strip(), part.bytes, f"{part.bytes / MB:,.0f} MB")
+        for part in sorted(outlook.steps[0].traffic, key=lambda part: -part.bytes)
+        if part.bytes >= outlook.steps[0].bytes / 1000
     ]
     speeds = [
         (f"batch {step.batch}", step.expected(), f"{step.expected():,.0f} tok/s") for step in outlook.steps

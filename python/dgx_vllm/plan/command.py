@@ -13,7 +13,7 @@ from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source
 from dgx_vllm.plan.acceptance import parse as parse_acceptance
 from dgx_vllm.plan.as_json import document
 from dgx_vllm.plan.draft_limits import risk
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from dgx_vllm.util import amounts
 from dgx_vllm.util.errors import UserError
 from dgx_vllm.util.messages import say
@@ -68,7 +68,7 @@ def plan(
             f"shares, or lower --drafts {drafts}"
         )
     available, origin = _memory(memory)
-    wish = Wish(
+    request = PlanRequest(
         available=available,
         origin=origin,
         reserve=overheads.RESERVE if reserve is None else amounts.parse(reserve, "--memory-reserve"),
@@ -80,8 +80,8 @@ def plan(
         acceptance=accepted,
         launches=launches,
     )
-    found = source.find(argument, environ)
-    gdn = checkpoint.has_gated_delta_net(found.config)
+    description = source.find(argument, environ)
+    gdn = checkpoint.has_gated_delta_net(description.config)
     for count, asked in (
         (drafts or 0, "--drafts"),
         (len(accepted.shares) if accepted else 0, "--acceptance"),
@@ -89,7 +89,7 @@ def plan(
         known = risk(count, gdn, "cuda")
         if known:
             say(f"{asked}: {known}; serve needs --allow-known-faults for it")
-    planned = outlook.of(model.understand(found), found.profile, wish)
+    planned = outlook.of(model.understand(description), description.profile, request)
     if plot:
         chart.draw(planned, plot)
     if as_json:
@@ -100,9 +100,9 @@ def plan(
         report.show(planned, console if console.is_terminal else Console(highlight=False, width=160))
 
 
-def _memory(given: str | None) -> tuple[int, str]:
-    if given is not None:
-        return amounts.parse(given, "--memory"), "--memory"
+def _memory(amount: str | None) -> tuple[int, str]:
+    if amount is not None:
+        return amounts.parse(amount, "--memory"), "--memory"
     try:
         unified = machine.detect().unified
     except UserError:

@@ -53,7 +53,7 @@ class Step:
 
     @property
     def bytes(self) -> float:
-        return sum(each.bytes for each in self.traffic)
+        return sum(part.bytes for part in self.traffic)
 
     @property
     def least_seconds(self) -> float:
@@ -118,23 +118,25 @@ def step(
     share = experts / architecture.experts if architecture.experts else 1.0
     moved = [
         Traffic(
-            each.part, each.precision, _read(each, share, tokens, architecture.vocabulary, _tied(weights))
+            weight.part,
+            weight.precision,
+            _read(weight, share, tokens, architecture.vocabulary, _tied(weights)),
         )
-        for each in weights
-        if not each.draft and each.part is not Part.VISION
+        for weight in weights
+        if not weight.draft and weight.part is not Part.VISION
     ]
     if drafts:
         moved.append(_drafting(architecture, weights, batch, drafts))
     moved += _caches(cache, batch, context, drafts)
     layers = architecture.layers + drafts
     return Step(
-        batch, context, drafts, tuple(each for each in moved if each.bytes), experts, layers, overhead
+        batch, context, drafts, tuple(part for part in moved if part.bytes), experts, layers, overhead
     )
 
 
 def _tied(weights: Sequence[Weight]) -> bool:
     """Whether the embedding is the lm_head as well, and so read whole."""
-    return not any(each.part is Part.LM_HEAD for each in weights)
+    return not any(weight.part is Part.LM_HEAD for weight in weights)
 
 
 def _read(weight: Weight, share: float, tokens: int, vocabulary: int, tied: bool) -> float:

@@ -40,12 +40,12 @@ def stored(config: Mapping[str, Any], files: Iterable[str] = ()) -> str:
     parts = (config, text_part("", config).values, config.get("vision_config"), config.get("encoder_config"))
     for part in parts:
         if isinstance(part, Mapping):
-            given = part.get("dtype") or part.get("torch_dtype")
-            if isinstance(given, str):
-                return named(given)
+            dtype = part.get("dtype") or part.get("torch_dtype")
+            if isinstance(dtype, str):
+                return named(dtype)
     kinds = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-    found = {kinds[kind] for kind in files if kind in kinds}
-    return found.pop() if len(found) == 1 else "float32"
+    dtypes = {kinds[kind] for kind in files if kind in kinds}
+    return dtypes.pop() if len(dtypes) == 1 else "float32"
 
 
 def served(asked: str, stored: str, family: str) -> str:

@@ -164,14 +164,14 @@ def _attention(fields: Fields, traits: Traits, hidden: int, family: str) -> Atte
 
 
 def _layer_types(fields: Fields, traits: Traits, layers: int) -> list[str]:
-    given = fields.words("layer_types")
-    if given is not None:
-        if len(given) != layers:
+    types = fields.words("layer_types")
+    if types is not None:
+        if len(types) != layers:
             raise UserError(
-                f"{fields.model}: config.json has {len(given)} layer_types for {layers} layers; "
+                f"{fields.model}: config.json has {len(types)} layer_types for {layers} layers; "
                 "fetch the checkpoint's config.json again"
             )
-        return given
+        return types
     if fields.values.get("linear_num_value_heads") is not None:
         interval = fields.positive("full_attention_interval", default=4)
         return ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(layers)]
@@ -263,10 +263,10 @@ def _draft(
 
 def _caches(kinds: list[str], kv: Attention, fields: Fields, family: str) -> tuple[Attention, ...]:
     full, sliding = kinds.count("full_attention"), kinds.count("sliding_attention")
-    found = []
+    caches = []
     if full:
-        found.append(Attention(full, kv.heads, kv.head_size))
+        caches.append(Attention(full, kv.heads, kv.head_size))
     if sliding:
         window = fields.positive("sliding_window", default=128 if family == "gpt_oss" else None)
-        found.append(Attention(sliding, kv.heads, kv.head_size, window))
-    return tuple(found)
+        caches.append(Attention(sliding, kv.heads, kv.head_size, window))
+    return tuple(caches)

@@ -83,7 +83,7 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
     attention = _attention(fields, layers or 0, hidden or 0)
     experts, per_token = fields.found(*EXPERTS) or 0, fields.found(*PER_TOKEN) or 0
     dtype = dtypes.named(fields.text("dtype", "torch_dtype", default="bfloat16"))
-    told = {
+    values = {
         Unknown.LAYERS: layers,
         Unknown.HIDDEN: hidden,
         Unknown.VOCABULARY: vocabulary,
@@ -102,7 +102,7 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
         attention=attention,
         experts=experts if per_token else 0,
         experts_per_token=per_token if experts else 0,
-        unknown=frozenset(what for what, value in told.items() if not value),
+        unknown=frozenset(what for what, value in values.items() if not value),
     )
 
 
@@ -146,17 +146,20 @@ def _attention(fields: Fields, layers: int, hidden: int) -> tuple[Attention, ...
         return ()
     if isinstance(kv_heads, list) and len(kv_heads) < layers:
         return ()
-    found: Counter[Attention] = Counter()
+    layers_by_attention: Counter[Attention] = Counter()
     for index, kind in enumerate(kinds[:layers]):
         if kind not in _FULL and kind not in _SLIDING:
             return ()
-        given = kv_heads[index] if isinstance(kv_heads, list) else _kv_heads(fields, heads)
-        count, width = _of_layer(fields, index, str(kind), given, size)
+        kv_count = kv_heads[index] if isinstance(kv_heads, list) else _kv_heads(fields, heads)
+        count, width = _of_layer(fields, index, str(kind), kv_count, size)
         if not isinstance(count, int) or count < 1:
             return ()
         window = fields.found("sliding_window") if kind in _SLIDING else None
-        found[Attention(1, count, width, window)] += 1
-    return tuple(Attention(count, kind.heads, kind.head_size, kind.window) for kind, count in found.items())
+        layers_by_attention[Attention(1, count, width, window)] += 1
+    return tuple(
+        Attention(count, kind.heads, kind.head_size, kind.window)
+        for kind, count in layers_by_attention.items()
+    )
 
 
 def _latent(fields: Fields, family: str, layers: int, latent: int) -> Attention:

@@ -43,8 +43,8 @@ class Subject:
     def weights(self, drafting: bool, loading: Loading) -> tuple[int, str] | None:
         """Bytes of weights and who says so, None where nobody does."""
         if self.model:
-            held = weights.loaded(self.model.weights, loading)
-            return weights.total(held, drafting), "the files" if self.model.exact else "config.json"
+            loaded = weights.loaded(self.model.weights, loading)
+            return weights.total(loaded, drafting), "the files" if self.model.exact else "config.json"
         if self.files:
             return weights.total(weights.loaded(self.files, loading), drafting), "the files"
         if self.profile and self.profile.download_gib:
@@ -59,15 +59,15 @@ def survey(
     if "://" in argument:
         return Subject(None, profile)
     try:
-        found = source.find(argument, environ, fetch=False, reading=reading)
+        description = source.find(argument, environ, fetch=False, reading=reading)
     except UserError:
         return Subject(None, profile)
     try:
-        return Subject(model.understand(found, thorough=False), profile)
+        return Subject(model.understand(description, thorough=False), profile)
     except UserError:
         pass
     try:
-        return Subject(None, profile, model.stored(found.directory, found.config, reading))
+        return Subject(None, profile, model.stored(description.directory, description.config, reading))
     except UserError:
         return Subject(None, profile)
 
@@ -76,10 +76,10 @@ def draft_weights(argument: str, loading: Loading, environ: Mapping[str, str]) -
     """Bytes of a draft model's weights, None where they are not here, or damaged."""
     try:
         directory = checkpoint.place(argument, environ)
-        held = model.stored(directory) if directory and directory.is_dir() else None
+        stored = model.stored(directory) if directory and directory.is_dir() else None
     except UserError:
         return None
-    return None if held is None else weights.total(weights.loaded(held, loading), drafting=True)
+    return None if stored is None else weights.total(weights.loaded(stored, loading), drafting=True)
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,11 @@ def _verdict(budget: Budget, size: int | None, refusal: str | None) -> Verdict:
     return Verdict(budget, size, _arithmetic(budget, size), refusal)
 
 
-def _too_small(cache: Cache | None, terms: Terms, given: int, least: int) -> str:
-    longest = cache.longest(given) if cache else 0
+def _too_small(cache: Cache | None, terms: Terms, size: int, least: int) -> str:
+    longest = cache.longest(size) if cache else 0
     shorter = f"lower --max-model-len, to {longest} at most, or " if longest else ""
     return (
-        f"a KV cache of {gb(given)} is too small: one sequence of {terms.context or 1} tokens needs "
+        f"a KV cache of {gb(size)} is too small: one sequence of {terms.context or 1} tokens needs "
         f"{gb(least)}; {shorter}give a larger --kv-cache-memory-bytes"
     )
 

@@ -75,33 +75,33 @@ def understand(source: Source, thorough: bool = True) -> Model:
             raise
         known = False
         architecture = _generic(source, thorough)
-    stored_dtype = dtypes.stored(source.config, [each.dtype for each in (tensors or {}).values()])
+    stored_dtype = dtypes.stored(source.config, [tensor.dtype for tensor in (tensors or {}).values()])
     dtype = dtypes.served("auto", stored_dtype, architecture.family)
-    name, cache_dtype, held = "unknown", None, None
+    name, cache_dtype, loaded = "unknown", None, None
     if tensors is not None:
-        held = _weights(tensors, source.config, architecture)
-        architecture = _fitted(architecture, held, source)
+        loaded = _weights(tensors, source.config, architecture)
+        architecture = _fitted(architecture, loaded, source)
     elif not known:
-        held = (_in_one(sizes, stored_dtype, source.config),)
+        loaded = (_in_one(sizes, stored_dtype, source.config),)
         if architecture.experts:
             # Which of the bytes are theirs only a header would say.
             architecture = replace(architecture, unknown=architecture.unknown | {Unknown.EXPERTS})
     try:
         method = quantization.read(source.model, dtype, source.config, source.beside)
         name, cache_dtype = method.name, method.cache
-        held = weights.planned(architecture, method) if held is None else held
+        loaded = weights.planned(architecture, method) if loaded is None else loaded
     except UserError:
-        if held is None and not sizes:
+        if loaded is None and not sizes:
             raise
-        if held is None:
-            known, held = False, (_in_one(sizes, stored_dtype, source.config),)
+        if loaded is None:
+            known, loaded = False, (_in_one(sizes, stored_dtype, source.config),)
     if dtype not in dtypes.BYTES:
         unknown = architecture.unknown | {Unknown.DTYPE, Unknown.CACHE}
         architecture = replace(architecture, unknown=unknown)
     architecture = replace(architecture, dtype=dtype)
-    held = tuple(held) + tuple(replace(each, draft=True) for each in stored(source.drafter) or ())
+    loaded = tuple(loaded) + tuple(replace(each, draft=True) for each in stored(source.drafter) or ())
     exact = tensors is not None or not known
-    return Model(source.model, architecture, held, exact, known, name, cache_dtype, pruned)
+    return Model(source.model, architecture, loaded, exact, known, name, cache_dtype, pruned)
 
 
 def stored(
@@ -158,13 +158,13 @@ def _generic(source: Source, thorough: bool) -> Architecture:
             return families.read(source.model, inner)
         except UserError:
             pass
-    found = generic.read(source.model, source.config)
-    if not found.unknown or not thorough:
-        return found
+    architecture = generic.read(source.model, source.config)
+    if not architecture.unknown or not thorough:
+        return architecture
     from dgx_vllm.plan import defaults  # its classes take seconds to import
 
     filled = defaults.filled(source.model, source.config)
-    return generic.read(source.model, filled) if filled else found
+    return generic.read(source.model, filled) if filled else architecture
 
 
 def _weights(
@@ -177,15 +177,15 @@ def _weights(
     return weights.stored(tensors, beyond, experts)
 
 
-def _fitted(architecture: Architecture, held: tuple[Weight, ...], source: Source) -> Architecture:
+def _fitted(architecture: Architecture, stored_weights: tuple[Weight, ...], source: Source) -> Architecture:
     """The architecture with what the files tell of experts and drafts."""
-    if not any(each.part is Part.EXPERTS for each in held):
+    if not any(weight.part is Part.EXPERTS for weight in stored_weights):
         # A field of the family that this model makes no use of.
         unknown = architecture.unknown - {Unknown.EXPERTS}
         architecture = replace(architecture, experts=0, experts_per_token=0, unknown=unknown)
     elif not architecture.experts:
         architecture = replace(architecture, unknown=architecture.unknown | {Unknown.EXPERTS})
-    if architecture.draft is None and any(each.draft for each in held):
+    if architecture.draft is None and any(weight.draft for weight in stored_weights):
         fields = text_part(source.model, source.config)
         draft = generic.draft(fields, fields.found(*generic.DRAFT_LAYERS) or 1)
         architecture = replace(architecture, draft=draft)

@@ -89,11 +89,11 @@ def read(fields: Fields) -> Architecture:
 
 
 def _kinds(fields: Fields) -> list[str]:
-    given = fields.words("layers_block_type") or fields.words("layer_types")
+    types = fields.words("layers_block_type") or fields.words("layer_types")
     pattern = fields.text("hybrid_override_pattern")
-    if given is None and not pattern:
+    if types is None and not pattern:
         raise fields.lacks("hybrid_override_pattern", "layers_block_type")
-    kinds = given or [_PATTERN.get(letter, letter) for letter in pattern]
+    kinds = types or [_PATTERN.get(letter, letter) for letter in pattern]
     kinds = ["linear_attention" if kind == "mamba" else kind for kind in kinds]
     kinds = ["full_attention" if kind == "attention" else kind for kind in kinds]
     unknown = sorted(set(kinds) - set(_PATTERN.values()))

@@ -23,7 +23,7 @@ DRAFT_BATCHES = (1, 4, 8)
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlanRequest:
     """What the user asks the plan for.
 
     Args:
@@ -90,7 +90,7 @@ class Outlook:
         rows: what context and concurrency fit; empty where that is unknown.
         steps: decode by batch, without drafts; empty where what a step reads is unknown.
         drafting: decode with no drafts, with one, and so on; empty for models without MTP layers.
-        launches: see `Wish`.
+        launches: see `PlanRequest`.
     """
 
     model: Model
@@ -110,14 +110,14 @@ class Outlook:
         return tuple(self.drafting[speeds.index(max(speeds))].drafts for speeds in by_batch)
 
 
-def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
+def of(model: Model, profile: Profile | None, request: PlanRequest) -> Outlook:
     """Plans a model.
 
     Raises:
         UserError: drafts for a model that has no MTP layers, or a dtype that is unknown.
     """
     architecture = model.architecture
-    dense = wish.dense_dtype or (profile.dense_dtype if profile else "bf16")
+    dense = request.dense_dtype or (profile.dense_dtype if profile else "bf16")
     settings: Mapping[str, Any] = profile.values("cuda") if profile else {}
     dtype_asked = settings.get("dtype")
     if isinstance(dtype_asked, str):
@@ -125,33 +125,33 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         architecture = replace(architecture, dtype=dtype_served)
     loading = Loading(
         dense if architecture.dtype == "bfloat16" else "bf16",
-        wish.moe_backend or settings.get("moe-backend"),
+        request.moe_backend or settings.get("moe-backend"),
         dtype=architecture.dtype,
     )
     model = replace(model, architecture=architecture, weights=weights.loaded(model.weights, loading))
-    if wish.drafts and architecture.draft is None:
-        raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {wish.drafts}")
-    drafts = _drafts(settings) if wish.drafts is None and architecture.draft else wish.drafts or 0
-    dtype, origin = _cache_dtype(model, profile, settings, wish)
+    if request.drafts and architecture.draft is None:
+        raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {request.drafts}")
+    drafts = _drafts(settings) if request.drafts is None and architecture.draft else request.drafts or 0
+    dtype, origin = _cache_dtype(model, profile, settings, request)
     batched = _number(settings, "max-num-batched-tokens", overheads.BATCHED_TOKENS["cuda"])
     sequences = _number(settings, "max-num-seqs", overheads.SEQUENCES["cuda"])
 
     def options(count: int) -> Options:
-        return Options(dtype, wish.state_dtype, count, True, batched, "cuda")
+        return Options(dtype, request.state_dtype, count, True, batched, "cuda")
 
     kept = None if Unknown.CACHE in architecture.unknown else cache.of(architecture, options(drafts))
     budget = Budget(
-        wish.available,
-        wish.origin,
-        wish.reserve,
+        request.available,
+        request.origin,
+        request.reserve,
         model.bytes(drafting=bool(drafts)),
         overheads.of("cuda", architecture, batched, sequences) + _offloaded(settings),
     )
     overhead = gb10.OVERHEAD_PER_LAYER
     needed = {Unknown.LAYERS, Unknown.EXPERTS, Unknown.VOCABULARY}
     readable = kept is not None and not architecture.unknown & needed
-    if wish.launches is not None and readable:
-        overhead = gb10.OVERHEAD_PER_LAUNCH * wish.launches / architecture.layers
+    if request.launches is not None and readable:
+        overhead = gb10.OVERHEAD_PER_LAUNCH * request.launches / architecture.layers
     contexts = lengths(architecture.max_tokens)
     plain = cache.of(architecture, options(0)) if readable else None
     return Outlook(
@@ -162,25 +162,25 @@ def of(model: Model, profile: Profile | None, wish: Wish) -> Outlook:
         budget=budget,
         rows=tuple(fit(kept, budget.cache, contexts)) if kept else (),
         steps=tuple(
-            decode_speed.step(architecture, model.weights, plain, batch, wish.context, overhead=overhead)
+            decode_speed.step(architecture, model.weights, plain, batch, request.context, overhead=overhead)
             for batch in BATCHES
             if plain
         ),
-        drafting=_drafting(model, wish, overhead, lambda count: cache.of(architecture, options(count)))
+        drafting=_drafting(model, request, overhead, lambda count: cache.of(architecture, options(count)))
         if plain
         else (),
-        launches=wish.launches,
+        launches=request.launches,
     )
 
 
 def _cache_dtype(
-    model: Model, profile: Profile | None, settings: Mapping[str, Any], wish: Wish
+    model: Model, profile: Profile | None, settings: Mapping[str, Any], request: PlanRequest
 ) -> tuple[str, str]:
-    if wish.cache_dtype:
-        return wish.cache_dtype, "--kv-cache-dtype"
-    given = settings.get("kv-cache-dtype")
-    if profile and isinstance(given, str):
-        return given, f"profile {profile.name}"
+    if request.cache_dtype:
+        return request.cache_dtype, "--kv-cache-dtype"
+    profiled = settings.get("kv-cache-dtype")
+    if profile and isinstance(profiled, str):
+        return profiled, f"profile {profile.name}"
     if model.cache_dtype:
         return model.cache_dtype, "the checkpoint"
     return "auto", "vLLM's default, the model's own"
@@ -203,15 +203,15 @@ def _drafts(settings: Mapping[str, Any]) -> int:
 
 
 def _drafting(
-    model: Model, wish: Wish, overhead: float, kept: Callable[[int], Cache]
+    model: Model, request: PlanRequest, overhead: float, kept: Callable[[int], Cache]
 ) -> tuple[Drafting, ...]:
     if model.architecture.draft is None:
         return ()
-    acceptance = wish.acceptance or published()
+    acceptance = request.acceptance or published()
 
     def step(batch: int, drafts: int) -> Step:
         return decode_speed.step(
-            model.architecture, model.weights, kept(drafts), batch, wish.context, drafts, overhead
+            model.architecture, model.weights, kept(drafts), batch, request.context, drafts, overhead
         )
 
     return tuple(

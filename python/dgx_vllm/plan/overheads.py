@@ -61,13 +61,13 @@ def of(
         batched_tokens: the most tokens in a step.
         sequences: the most sequences in a step.
     """
-    found = [_RUNTIME[platform]]
+    overheads = [_RUNTIME[platform]]
     if architecture and architecture.hidden:
         # A layer's input and output, the residual and its normalized copy, and twice its widest outputs, in
         # the model's dtype: what is alive at once when a layer runs.
         width = 4 * architecture.hidden + 2 * architecture.widest
         number = dtypes.BYTES.get(architecture.dtype, 2)
-        found.append(
+        overheads.append(
             Overhead(
                 "activations",
                 number * width * batched_tokens,
@@ -75,14 +75,14 @@ def of(
             )
         )
     if architecture and architecture.vocabulary:
-        found.append(
+        overheads.append(
             Overhead(
                 "logits",
                 2 * 4 * architecture.vocabulary * sequences,
                 f"logits and probabilities in float32 for {sequences} sequences",
             )
         )
-    return tuple(found)
+    return tuple(overheads)
 
 
 def offloaded(size: str | None, backend: str | None) -> tuple[Overhead, ...]:

@@ -84,15 +84,15 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
             f"{model}: config.json has dtype {dtype!r} (known: {', '.join(PLAIN)}); correct it there, or "
             "give the directory of a checkpoint whose weights are here"
         )
-    given = quantization_config(config)
-    if not given and beside:
-        given = {"quant_method": "modelopt", **beside}
-    if not given:
+    fields = quantization_config(config)
+    if not fields and beside:
+        fields = {"quant_method": "modelopt", **beside}
+    if not fields:
         return Quantization("none", plain)
-    if not isinstance(given, Mapping):
+    if not isinstance(fields, Mapping):
         raise UserError(f"{model}: its quantization_config is not a JSON object; fetch the checkpoint again")
-    own = "modelopt" if "quant_algo" in given or "quantization" in given else ""
-    method = str(given.get("quant_method", own)).lower().replace("compressed_tensors", "compressed-tensors")
+    own = "modelopt" if "quant_algo" in fields or "quantization" in fields else ""
+    method = str(fields.get("quant_method", own)).lower().replace("compressed_tensors", "compressed-tensors")
     reader = _READERS.get(method)
     if reader is None:
         raise UserError(
@@ -100,44 +100,44 @@ def read(model: str, dtype: str, config: Mapping[str, Any], beside: Mapping[str,
             f"{', '.join(sorted(_READERS))}); choose a checkpoint in one of them, such as ModelOpt's NVFP4"
         )
     try:
-        rules = tuple(reader(given))
+        rules = tuple(reader(fields))
     except (KeyError, TypeError, AttributeError, ValueError, re.error) as error:
         raise UserError(
             f"{model}: its {method} quantization_config cannot be read ({_cause(error)}); "
             "fetch the checkpoint again, or choose one in ModelOpt's NVFP4"
         ) from error
-    return Quantization(method, plain, rules, cache_dtype({**given, "quant_method": method}))
+    return Quantization(method, plain, rules, cache_dtype({**fields, "quant_method": method}))
 
 
 def _cause(error: Exception) -> str:
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def cache_dtype(given: Mapping[str, Any]) -> str | None:
+def cache_dtype(fields: Mapping[str, Any]) -> str | None:
     """The KV cache's dtype that a quantization config asks for, as vLLM reads it; None for the model's own.
 
     ModelOpt's configs are read before anything is built (get_kv_cache_quant_algo_string); of the others
     compressed-tensors alone has a scheme, which vLLM's attention takes for FP8.
     """
-    method = str(given.get("quant_method", ""))
+    method = str(fields.get("quant_method", ""))
     if not method.startswith("modelopt"):
-        return "fp8" if method == "compressed-tensors" and given.get("kv_cache_scheme") else None
-    inner = given.get("quantization")
-    parts = [inner, given] if isinstance(inner, Mapping) else [given]
+        return "fp8" if method == "compressed-tensors" and fields.get("kv_cache_scheme") else None
+    inner = fields.get("quantization")
+    parts = [inner, fields] if isinstance(inner, Mapping) else [fields]
     names = ("kv_cache_scheme", "kv_cache_quant_algo")
-    found = next((part[name] for name in names for part in parts if part.get(name)), None)
-    if isinstance(found, Mapping):
-        if found.get("type") != "float":
+    scheme = next((part[name] for name in names for part in parts if part.get(name)), None)
+    if isinstance(scheme, Mapping):
+        if scheme.get("type") != "float":
             return None
-        static = found.get("dynamic") is False
+        static = scheme.get("dynamic") is False
         return (
             "fp8"
-            if found.get("num_bits") == 8 and static
+            if scheme.get("num_bits") == 8 and static
             else "nvfp4"
-            if found.get("num_bits") == 4
+            if scheme.get("num_bits") == 4
             else None
         )
-    named = str(found).lower()
+    named = str(scheme).lower()
     return named if named in ("fp8", "nvfp4") else None
 
 
@@ -173,8 +173,8 @@ _HEAD = Rule(None, frozenset({"lm_head"}))
 _ROUTERS = Rule(None, frozenset({"gate", "router", "shared_expert_gate"}))
 
 
-def _modelopt(given: Mapping[str, Any]) -> Iterable[Rule]:
-    inner = given.get("quantization", given)
+def _modelopt(fields: Mapping[str, Any]) -> Iterable[Rule]:
+    inner = fields.get("quantization", fields)
     algorithm = str(inner["quant_algo"]).upper()
     yield _listed(inner.get("exclude_modules") or inner.get("ignore") or (), None)
     if algorithm == "MIXED_PRECISION":
@@ -186,8 +186,8 @@ def _modelopt(given: Mapping[str, Any]) -> Iterable[Rule]:
 
 def _group(inner: Mapping[str, Any]) -> dict[str, int]:
     """The block size, which newer configs hold in the compressed-tensors way."""
-    for each in (inner.get("config_groups") or {}).values():
-        size = each.get("weights", {}).get("group_size")
+    for group in (inner.get("config_groups") or {}).values():
+        size = group.get("weights", {}).get("group_size")
         if isinstance(size, int):
             return {"group_size": size}
     return {}
@@ -209,20 +209,20 @@ def _modelopt_precision(algorithm: str, recipe: Mapping[str, Any]) -> Precision:
     return known[algorithm.upper()]
 
 
-def _fp8(given: Mapping[str, Any]) -> Iterable[Rule]:
+def _fp8(fields: Mapping[str, Any]) -> Iterable[Rule]:
     yield _HEAD
-    yield _listed(given.get("modules_to_not_convert") or given.get("ignored_layers") or (), None)
-    block = given.get("weight_block_size")
+    yield _listed(fields.get("modules_to_not_convert") or fields.get("ignored_layers") or (), None)
+    block = fields.get("weight_block_size")
     if block:
         yield _all(fp8(Scales(int(block[0]), int(block[1]), F32)))
     else:
-        yield _all(fp8(Scales(0, 0, F32), given.get("activation_scheme") == "static"))
+        yield _all(fp8(Scales(0, 0, F32), fields.get("activation_scheme") == "static"))
 
 
-def _compressed_tensors(given: Mapping[str, Any]) -> Iterable[Rule]:
-    yield _targeted(given.get("ignore") or (), None)
-    for group in given["config_groups"].values():
-        precision = _compressed_precision(group, str(group.get("format") or given.get("format", "")))
+def _compressed_tensors(fields: Mapping[str, Any]) -> Iterable[Rule]:
+    yield _targeted(fields.get("ignore") or (), None)
+    for group in fields["config_groups"].values():
+        precision = _compressed_precision(group, str(group.get("format") or fields.get("format", "")))
         yield _targeted(group["targets"], precision)
 
 
@@ -251,29 +251,29 @@ def _compressed_precision(group: Mapping[str, Any], form: str) -> Precision:
     raise ValueError(f"weights of type {kind} in {bits} bits are unknown")
 
 
-def _awq(given: Mapping[str, Any]) -> Iterable[Rule]:
+def _awq(fields: Mapping[str, Any]) -> Iterable[Rule]:
     yield _HEAD
     yield _ROUTERS
-    yield _listed(given.get("modules_to_not_convert") or (), None)
-    bits = int(given.get("bits") or given["w_bit"])
-    group = int(given.get("group_size") or given["q_group_size"])
-    yield _all(integer(bits, group, bool(given.get("zero_point", True))))
+    yield _listed(fields.get("modules_to_not_convert") or (), None)
+    bits = int(fields.get("bits") or fields["w_bit"])
+    group = int(fields.get("group_size") or fields["q_group_size"])
+    yield _all(integer(bits, group, bool(fields.get("zero_point", True))))
 
 
-def _gptq(given: Mapping[str, Any]) -> Iterable[Rule]:
-    if not given.get("lm_head"):
+def _gptq(fields: Mapping[str, Any]) -> Iterable[Rule]:
+    if not fields.get("lm_head"):
         yield _HEAD
     yield _ROUTERS
     # GPTQModel's dynamic rules: a leading -: leaves layers as they are.
-    for pattern in given.get("dynamic") or {}:
+    for pattern in fields.get("dynamic") or {}:
         if pattern.startswith("-:"):
             yield Rule(None, pattern=re.compile(pattern[2:]))
-    yield _all(integer(int(given["bits"]), int(given["group_size"]), zeros=True, indexed=True))
+    yield _all(integer(int(fields["bits"]), int(fields["group_size"]), zeros=True, indexed=True))
 
 
-def _mxfp4(given: Mapping[str, Any]) -> Iterable[Rule]:
+def _mxfp4(fields: Mapping[str, Any]) -> Iterable[Rule]:
     """gpt-oss: the experts alone are quantized."""
-    yield _listed(given.get("modules_to_not_convert") or (), None)
+    yield _listed(fields.get("modules_to_not_convert") or (), None)
     yield Rule(mxfp4(), frozenset({"experts"}))
 
 

@@ -31,8 +31,8 @@ def show(outlook: Outlook, console: Console) -> None:
                 "Layers without a stated window are assumed to keep every token."
             )
         )
-    for each in unknown(model):
-        console.print(Text(f"unknown: {each}. The config does not say."))
+    for item in unknown(model):
+        console.print(Text(f"unknown: {item}. The config does not say."))
     if model.sparsity:
         console.print(
             Text(
@@ -42,7 +42,7 @@ def show(outlook: Outlook, console: Console) -> None:
         )
     speeds = (_traffic, _speed, _drafts) if outlook.steps else ()
     tables = (_weights, *speeds, _sequence, _memory)
-    for table in (each(outlook) for each in tables):
+    for table in (draw(outlook) for draw in tables):
         if table.row_count:
             console.print(table)
     if outlook.budget.cache > 0 and outlook.rows:
@@ -67,7 +67,7 @@ def refusal(budget: Budget, cache: int) -> str:
 
 
 def _billions(outlook: Outlook) -> str:
-    count = sum(each.parameters for each in outlook.model.weights if not each.draft)
+    count = sum(weight.parameters for weight in outlook.model.weights if not weight.draft)
     return (
         f"{count / 1e9:.1f} billion parameters" if count >= 1e8 else f"{count / 1e6:.2f} million parameters"
     )
@@ -75,20 +75,20 @@ def _billions(outlook: Outlook) -> str:
 
 def _weights(outlook: Outlook) -> Table:
     table = _table("weights", "precision", ">parameters, M", ">MB", ">share")
-    loaded = sum(each.bytes for each in outlook.model.weights if not each.draft)
-    for each in outlook.model.weights:
-        if not each.draft:
-            table.add_row(*_weight(each.part, each.precision, each.parameters, each.bytes, loaded))
+    loaded = sum(weight.bytes for weight in outlook.model.weights if not weight.draft)
+    for weight in outlook.model.weights:
+        if not weight.draft:
+            table.add_row(*_weight(weight.part, weight.precision, weight.parameters, weight.bytes, loaded))
     table.add_section()
-    parameters = sum(each.parameters for each in outlook.model.weights if not each.draft)
+    parameters = sum(weight.parameters for weight in outlook.model.weights if not weight.draft)
     table.add_row("total", "", _mb(parameters), _mb(loaded), "")
-    drafts = [each for each in outlook.model.weights if each.draft]
+    drafts = [weight for weight in outlook.model.weights if weight.draft]
     if drafts:
         table.add_row(
             "MTP layers, loaded to draft only",
-            ", ".join(sorted({each.precision for each in drafts})),
-            _mb(sum(each.parameters for each in drafts)),
-            _mb(sum(each.bytes for each in drafts)),
+            ", ".join(sorted({draft.precision for draft in drafts})),
+            _mb(sum(draft.parameters for draft in drafts)),
+            _mb(sum(draft.bytes for draft in drafts)),
             "",
         )
     return table
@@ -102,10 +102,10 @@ def _weight(part: str, precision: str, parameters: int, size: int, total: int) -
 def _traffic(outlook: Outlook) -> Table:
     step = outlook.steps[0]
     table = _table(f"moved per token, batch 1, context {step.context}", "precision", ">MB", ">share", "")
-    largest = max((each.bytes for each in step.traffic), default=0.0)
-    for each in step.traffic:
-        bar = "█" * max(round(_BAR * each.bytes / largest), 1 if each.bytes > largest / 50 else 0)
-        table.add_row(each.part, each.precision, _mb(each.bytes), f"{each.bytes / step.bytes:.1%}", bar)
+    largest = max((part.bytes for part in step.traffic), default=0.0)
+    for part in step.traffic:
+        bar = "█" * max(round(_BAR * part.bytes / largest), 1 if part.bytes > largest / 50 else 0)
+        table.add_row(part.part, part.precision, _mb(part.bytes), f"{part.bytes / step.bytes:.1%}", bar)
     table.add_section()
     table.add_row("total", "", _mb(step.bytes), "", "")
     return table
@@ -135,14 +135,14 @@ def _drafts(outlook: Outlook) -> Table:
         *(f">tok/s, batch {batch}" for batch in DRAFT_BATCHES),
     )
     best = outlook.best_drafts
-    for each in outlook.drafting:
+    for drafting in outlook.drafting:
         table.add_row(
-            str(each.drafts),
-            f"{each.accepted:.2f}",
-            _gb(each.steps[0].bytes),
+            str(drafting.drafts),
+            f"{drafting.accepted:.2f}",
+            _gb(drafting.steps[0].bytes),
             *(
-                f"{'best: ' if each.drafts == drafts else ''}{speed:,.1f}"
-                for speed, drafts in zip(each.speeds, best, strict=True)
+                f"{'best: ' if drafting.drafts == drafts else ''}{speed:,.1f}"
+                for speed, drafts in zip(drafting.speeds, best, strict=True)
             ),
         )
     return table
@@ -157,8 +157,8 @@ def _memory(outlook: Outlook) -> Table:
     if count := outlook.options.drafts:
         source += f"; with the MTP layers, for {count} draft{'s' * (count > 1)}"
     table.add_row("weights", f"-{_gb(budget.weights)}", source)
-    for each in budget.overheads:
-        table.add_row(each.name, f"-{_gb(each.bytes)}", each.source)
+    for overhead in budget.overheads:
+        table.add_row(overhead.name, f"-{_gb(overhead.bytes)}", overhead.source)
     table.add_section()
     table.add_row("left for the KV cache", _gb(budget.cache), "")
     return table

@@ -55,11 +55,11 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Re
     Raises:
         UserError: it is nowhere, or not what it should be.
     """
-    found = _find(model, environ, fetch, reading)
-    speculator = speculators.read(model, found.config)
+    source = _find(model, environ, fetch, reading)
+    speculator = speculators.read(model, source.config)
     if speculator is None:
-        return found
-    return replace(_find(speculator.verifier, environ, fetch, reading), model=model, drafter=found.directory)
+        return source
+    return replace(_find(speculator.verifier, environ, fetch, reading), model=model, drafter=source.directory)
 
 
 def _find(model: str, environ: Mapping[str, str], fetch: bool, reading: Reading) -> Source:
@@ -69,8 +69,8 @@ def _find(model: str, environ: Mapping[str, str], fetch: bool, reading: Reading)
         raise UserError(f"{argument}: {file_formats.NO_GGUF}")
     if not checkpoint.looks_like_path(argument):
         cache = caches.hub(environ)
-        here = checkpoint.snapshot(argument, cache, reading=reading)
-        directory = here or (_fetched(argument, environ, reading) if fetch else None)
+        snapshot = checkpoint.snapshot(argument, cache, reading=reading)
+        directory = snapshot or (_fetched(argument, environ, reading) if fetch else None)
         if directory is None:
             raise UserError(
                 f"{argument} is not in {cache}; fetch it, or give a directory or a config.json"
@@ -119,7 +119,7 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
     def download() -> str:
         # It fails at once where there is no network; a download would try for half a minute.
         info = huggingface_hub.HfApi().model_info(model, timeout=seconds)
-        names = {each.rfilename for each in info.siblings or ()}
+        names = {sibling.rfilename for sibling in info.siblings or ()}
         if file_formats.only_gguf(names):
             raise UserError(f"{model} has only GGUF: {file_formats.NO_GGUF}")
         wanted = {

@@ -91,11 +91,11 @@ class Loading:
 
 def planned(architecture: Architecture, quantization: Quantization) -> tuple[Weight, ...]:
     """From the config alone."""
-    found = []
+    groups = []
     for tensor in architecture.tensors:
         precision = quantization.of(tensor.module, tensor.linear)
         size = precision.size(tensor.shape) * tensor.copies
-        found.append(
+        groups.append(
             Weight(
                 tensor_roles.of(tensor.name),
                 precision.name,
@@ -107,7 +107,7 @@ def planned(architecture: Architecture, quantization: Quantization) -> tuple[Wei
                 tensor_roles.is_offered(tensor.name),
             )
         )
-    return _summed(found)
+    return _summed(groups)
 
 
 def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int = 0) -> tuple[Weight, ...]:
@@ -124,40 +124,40 @@ def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int
             continue
         module, suffix = _split(name)
         modules.setdefault(module, {})[suffix] = tensor
-    found = []
-    for module, held in modules.items():
-        main = _main(held)
+    groups = []
+    for module, tensors_of_module in modules.items():
+        main = _main(tensors_of_module)
         name = f"{module}.weight" if main else module
-        precision, parameters = _unpacked(main, held)
-        size = sum(tensor.size for tensor in held.values())
-        outputs = _outputs(held[main].shape) if main is not None else 0
+        precision, parameters = _unpacked(main, tensors_of_module)
+        size = sum(tensor.size for tensor in tensors_of_module.values())
+        outputs = _outputs(tensors_of_module[main].shape) if main is not None else 0
         part = tensor_roles.of(name)
         if part in (Part.OTHER, Part.MLP) and main is not None and experts > 1:
-            shape = held[main].shape
+            shape = tensors_of_module[main].shape
             part = Part.EXPERTS if len(shape) > 2 and shape[0] == experts else part
         draft, wide = tensor_roles.is_draft(name, beyond), tensor_roles.is_wide(name)
         offered = tensor_roles.is_offered(name)
-        found.append(Weight(part, precision, draft, parameters, size, outputs, wide, offered))
-    return _summed(found)
+        groups.append(Weight(part, precision, draft, parameters, size, outputs, wide, offered))
+    return _summed(groups)
 
 
-def _main(held: Mapping[str, Stored]) -> str | None:
+def _main(tensors: Mapping[str, Stored]) -> str | None:
     """The suffix of a module's weight; None where its scales stand alone."""
-    if held.keys() == {".scale"}:
+    if tensors.keys() == {".scale"}:
         return ".scale"  # a norm's
-    return next((suffix for suffix in held if _SUFFIXES.get(suffix, True)), None)
+    return next((suffix for suffix in tensors if _SUFFIXES.get(suffix, True)), None)
 
 
 def loaded(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:
     """The weights as vLLM holds them once they are loaded."""
-    found = _with_numbers(weights, loading)
+    converted = _with_numbers(weights, loading)
     if loading.dense_dtype == "bf16":
-        return found
-    found = with_dense(found, loading.dense_dtype)
+        return converted
+    converted = with_dense(converted, loading.dense_dtype)
     # On a CPU they are rounded to what NVFP4 makes of them, and stay BF16.
     if str(loading.moe_backend).lower() == "dgx" and loading.platform == "cuda":
-        found = with_draft_experts(found)
-    return found
+        converted = with_draft_experts(converted)
+    return converted
 
 
 def with_dense(weights: Iterable[Weight], dtype: Dtype) -> tuple[Weight, ...]:
@@ -221,14 +221,16 @@ def _split(name: str) -> tuple[str, str]:
     return name.removesuffix(suffix), suffix
 
 
-def _unpacked(main: str | None, held: Mapping[str, Stored]) -> tuple[str, int]:
+def _unpacked(main: str | None, tensors: Mapping[str, Stored]) -> tuple[str, int]:
     """A module's precision and its parameters, packed ones counted one by one."""
     if main is None:
         return "scales", 0  # k_scale, v_scale
-    weight = held[main]
+    weight = tensors[main]
     if main == "_blocks":
         return "MXFP4", 2 * weight.elements
-    scale = next((held[name] for name in (".weight_scale", ".scale") if name in held and name != main), None)
+    scale = next(
+        (tensors[name] for name in (".weight_scale", ".scale") if name in tensors and name != main), None
+    )
     kind = scale.dtype if scale else ""
     fours = {"F8_E4M3": "NVFP4", "F8_E8M0": "MXFP4", "U8": "MXFP4"}
     if weight.dtype == "F4" and kind in fours:
@@ -238,18 +240,18 @@ def _unpacked(main: str | None, held: Mapping[str, Stored]) -> tuple[str, int]:
     if weight.dtype == "F8_E4M3" and kind in ("U8", "F8_E8M0"):
         return "MXFP8", weight.elements
     if weight.dtype == "I32" and main in (".qweight", ".weight_packed"):
-        bits = _integer_bits(weight, held)
+        bits = _integer_bits(weight, tensors)
         return f"INT{bits}", weight.elements * 32 // bits
     return _DTYPES.get(weight.dtype, weight.dtype), weight.elements
 
 
-def _integer_bits(weight: Stored, held: Mapping[str, Stored]) -> int:
+def _integer_bits(weight: Stored, tensors: Mapping[str, Stored]) -> int:
     """4 or 8, by how many outputs the scales say there are for how many packed columns."""
-    scales = held.get(".scales")
+    scales = tensors.get(".scales")
     if scales is not None and len(weight.shape) == len(scales.shape) == 2:
         if weight.shape[1] != scales.shape[1]:  # AWQ packs outputs
             return 32 * weight.shape[1] // scales.shape[1]
-        index = held.get(".g_idx")  # GPTQ packs inputs
+        index = tensors.get(".g_idx")  # GPTQ packs inputs
         if index is not None:
             return 32 * weight.shape[0] // index.elements
     return 4
@@ -257,10 +259,10 @@ def _integer_bits(weight: Stored, held: Mapping[str, Stored]) -> int:
 
 def _summed(weights: Iterable[Weight]) -> tuple[Weight, ...]:
     sums: dict[tuple[bool, Part, str, bool, bool], tuple[int, int, int]] = {}
-    for each in weights:
-        key = (each.draft, each.part, each.precision, each.wide, each.offered)
+    for weight in weights:
+        key = (weight.draft, weight.part, weight.precision, weight.wide, weight.offered)
         parameters, size, outputs = sums.get(key, (0, 0, 0))
-        sums[key] = (parameters + each.parameters, size + each.bytes, outputs + each.outputs)
+        sums[key] = (parameters + weight.parameters, size + weight.bytes, outputs + weight.outputs)
     order = list(Part)
     ranked = sorted(sums.items(), key=lambda item: (item[0][0], order.index(item[0][1]), *item[0][2:]))
     return tuple(

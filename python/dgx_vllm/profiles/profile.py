@@ -67,8 +67,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
 
     def values(self, platform: str) -> Values:
         """The flags' values on a platform, `cuda` or `cpu`."""
-        given = {**self.serve, **self._overlay(platform).serve}
-        return {_flag_name(key): _value(value) for key, value in given.items()}
+        flags = {**self.serve, **self._overlay(platform).serve}
+        return {_flag_name(key): _value(value) for key, value in flags.items()}
 
     def variables(self, platform: str) -> dict[str, str]:
         """The environment on a platform."""
@@ -123,7 +123,7 @@ def by_name(name: str) -> Profile:
         return read(Path(name), Path(name).stem)
     profile = by_model(name)
     if profile is None:
-        known = [each.name for each in builtin()]
+        known = [profile.name for profile in builtin()]
         hint = flags.nearest(name, known) or f"known: {', '.join(known)}"
         raise UserError(f"there is no profile {name!r}; {hint} (a file of your own ends in .toml)")
     return profile
@@ -131,7 +131,7 @@ def by_name(name: str) -> Profile:
 
 def by_model(model: str) -> Profile | None:
     """The built-in profile of a model, by the model's id or the profile's name."""
-    return next((each for each in builtin() if model in (each.name, each.model)), None)
+    return next((profile for profile in builtin() if model in (profile.name, profile.model)), None)
 
 
 def _flag_name(key: str) -> str:

@@ -42,10 +42,10 @@ def ignored(schema: Any, compiles: Callable[[str], str | None]) -> str | None:
         compiles: says why XGrammar refuses a regular expression, None where it does not.
     """
     root = schema if isinstance(schema, Mapping) else {}
-    for each in _schemas(schema):
-        found = _of_one(each, root) or next(filter(None, map(_reading(compiles), _patterns(each))), None)
-        if found:
-            return found
+    for part in _schemas(schema):
+        reason = _of_one(part, root) or next(filter(None, map(_reading(compiles), _patterns(part))), None)
+        if reason:
+            return reason
     return None
 
 
@@ -53,15 +53,15 @@ def _schemas(schema: Any) -> Iterator[Schema]:
     """A schema and all within it. Data, such as an enum's values, is none."""
     todo = [schema]
     while todo:
-        each = todo.pop()
-        if not isinstance(each, Mapping):
+        part = todo.pop()
+        if not isinstance(part, Mapping):
             continue
-        yield each
-        todo += [each[name] for name in _SINGLE if name in each]
-        if isinstance(each.get("propertyNames"), Mapping):  # names are strings without its saying so
-            todo.append({"type": "string", **each["propertyNames"]})
-        todo += [one for name in _LISTS if isinstance(each.get(name), list) for one in each[name]]
-        todo += [one for name in _NAMED if isinstance(each.get(name), Mapping) for one in each[name].values()]
+        yield part
+        todo += [part[name] for name in _SINGLE if name in part]
+        if isinstance(part.get("propertyNames"), Mapping):  # names are strings without its saying so
+            todo.append({"type": "string", **part["propertyNames"]})
+        todo += [one for name in _LISTS if isinstance(part.get(name), list) for one in part[name]]
+        todo += [one for name in _NAMED if isinstance(part.get(name), Mapping) for one in part[name].values()]
 
 
 def _patterns(schema: Schema) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _types(schema: Schema) -> set[str] | None:
     if isinstance(named, str):
         return {named}
     if isinstance(named, list):
-        return {each for each in named if isinstance(each, str)}
+        return {name for name in named if isinstance(name, str)}
     return None
 
 
@@ -174,7 +174,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 def _overlap(branches: list[Any], root: Schema) -> str | None:
     """Branches of which an answer might satisfy two."""
-    resolved = [_resolved(each, root) for each in branches]
+    resolved = [_resolved(branch, root) for branch in branches]
     for place, one in enumerate(resolved):
         for other in resolved[place + 1 :]:
             if not _disjoint(one, other, root):
@@ -213,7 +213,7 @@ def _disjoint(one: Schema, other: Schema, root: Schema) -> bool:
 
 def _values(schema: Schema) -> set[str] | None:
     listed = schema["enum"] if "enum" in schema else [schema["const"]] if "const" in schema else None
-    return {json.dumps(each, sort_keys=True) for each in listed} if isinstance(listed, list) else None
+    return {json.dumps(value, sort_keys=True) for value in listed} if isinstance(listed, list) else None
 
 
 def _kinds(schema: Schema) -> set[str] | None:

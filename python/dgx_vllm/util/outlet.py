@@ -152,7 +152,7 @@ def standard() -> tuple[Outlet, Outlet]:
 
 def _same(one: int, other: int) -> bool:
     try:
-        found, also = os.fstat(one), os.fstat(other)
+        state, other_state = os.fstat(one), os.fstat(other)
     except OSError:
         return False
-    return os.path.samestat(found, also) and not stat.S_ISREG(found.st_mode)
+    return os.path.samestat(state, other_state) and not stat.S_ISREG(state.st_mode)

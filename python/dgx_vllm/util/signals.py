@@ -29,14 +29,16 @@ def as_interrupt() -> Iterator[None]:
     A SIGHUP that is ignored, as under nohup, stays ignored.
     """
     asked = [signal.SIGTERM, signal.SIGHUP]
-    before = {each: signal.getsignal(each) for each in asked if signal.getsignal(each) is not signal.SIG_IGN}
-    for each in before:
-        signal.signal(each, signal.default_int_handler)
+    before = {
+        signum: signal.getsignal(signum) for signum in asked if signal.getsignal(signum) is not signal.SIG_IGN
+    }
+    for signum in before:
+        signal.signal(signum, signal.default_int_handler)
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @contextmanager
@@ -70,13 +72,13 @@ def _deferred() -> Iterator[None]:
     arrived: list[tuple[int, FrameType | None]] = []
     # Handlers run in the main thread alone, so that no other one is interrupted.
     asks = _ASKS if threading.current_thread() is threading.main_thread() else ()
-    before = {each: handler for each in asks if callable(handler := signal.getsignal(each))}
-    for each in before:
-        signal.signal(each, lambda number, frame: arrived.append((number, frame)))
+    before = {signum: handler for signum in asks if callable(handler := signal.getsignal(signum))}
+    for signum in before:
+        signal.signal(signum, lambda number, frame: arrived.append((number, frame)))
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
     for number, frame in arrived:
         before[signal.Signals(number)](number, frame)

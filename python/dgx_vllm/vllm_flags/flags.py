@@ -184,9 +184,9 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.fields and is_object(word):
             self._check_fields(json.loads(expanded(word)), origin)
 
-    def _check_fields(self, given: Mapping[str, Any], origin: str, above: str = "") -> None:
+    def _check_fields(self, fields: Mapping[str, Any], origin: str, above: str = "") -> None:
         """Refuses fields that vLLM's own class for the flag's value lacks."""
-        for key, value in given.items() if self.fields else ():
+        for key, value in fields.items() if self.fields else ():
             # Of the drafts' config alone vLLM takes dashes for underscores.
             path = above + (key.replace("-", "_") if self.name == "speculative-config" else key)
             if path not in self.fields:
@@ -295,8 +295,8 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         named = {name: flag for flag in self.flags for name in flag.names}
         if spelt in named:
             return named[spelt], spelt
-        found = [name for name in (*named, _HELP) if spelt.startswith("--") and name.startswith(spelt)]
-        return (named[found[0]], found[0]) if len(found) == 1 and found[0] in named else None
+        names = [name for name in (*named, _HELP) if spelt.startswith("--") and name.startswith(spelt)]
+        return (named[names[0]], names[0]) if len(names) == 1 and names[0] in named else None
 
     def unknown(self, word: str, origin: str) -> UserError:
         """The error for a word that begins like a flag and is none of vLLM's."""
@@ -327,13 +327,13 @@ class FlagTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise self.unknown(word, origin or word)
         plain, fields = _split_fields(_spelt(words), origin)
         parser = _parser(self, f"{origin}: " if origin else "")
-        found = argparse.Namespace(values={})
-        _, rest = parser.parse_known_args(plain, found)
+        parsed = argparse.Namespace(values={})
+        _, rest = parser.parse_known_args(plain, parsed)
         for word in rest:
             if word.startswith("-") and word != "-":
                 name = word.split("=")[0]
                 raise self.unknown(name, origin or name)
-        values: Values = found.values
+        values: Values = parsed.values
         # vLLM appends the collected fields last, so they replace a whole value that is given, too.
         together: dict[str, dict[str, Any]] = {}
         for base, given in fields.items():
@@ -356,10 +356,10 @@ def size(word: str, auto: bool = False) -> int:
     """
     if auto and (word == "-1" or word.lower() == "auto"):
         return -1
-    found = _SUFFIXED.fullmatch(word.strip())
-    if found is None:
+    match = _SUFFIXED.fullmatch(word.strip())
+    if match is None:
         return int(word)
-    number, suffix = found.groups()
+    number, suffix = match.groups()
     if suffix in _DECIMAL:
         return int(float(number) * _DECIMAL[suffix])
     return int(number) * _BINARY[suffix]
@@ -376,15 +376,15 @@ def _dashed(word: str) -> str:
 
 def _spelt(words: Sequence[str]) -> list[str]:
     """The words with names in vLLM's spelling; `-O3`, `-O=3` and `-O 3` become the flag that they mean."""
-    found: list[str] = []
+    spelt: list[str] = []
     for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         if word == _LEVEL:
-            found.append(_LEVEL_FLAG if following in ("0", "1", "2", "3") else word)
+            spelt.append(_LEVEL_FLAG if following in ("0", "1", "2", "3") else word)
         elif word.startswith(_LEVEL):
-            found += [_LEVEL_FLAG, word.removeprefix(_LEVEL).removeprefix("=")]
+            spelt += [_LEVEL_FLAG, word.removeprefix(_LEVEL).removeprefix("=")]
         else:
-            found.append(_dashed(word))
-    return found
+            spelt.append(_dashed(word))
+    return spelt
 
 
 def _split_fields(words: list[str], origin: str) -> tuple[list[str], dict[str, dict[str, Any]]]:
@@ -403,8 +403,8 @@ def _split_fields(words: list[str], origin: str) -> tuple[list[str], dict[str, d
                 raise UserError(f"{origin or head} needs a value")
             text = words.pop(0)
         value: Any = json.dumps(text.split(",")) if path.endswith("+") else text
-        given = _nest(path.removesuffix("+").split("."), _field_value(value))
-        _merge(fields.setdefault(base, {}), given)
+        nested = _nest(path.removesuffix("+").split("."), _field_value(value))
+        _merge(fields.setdefault(base, {}), nested)
     return plain, fields
 
 

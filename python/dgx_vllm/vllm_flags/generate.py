@@ -159,8 +159,8 @@ def _fields(of: Any, above: str = "") -> Iterator[str]:
             continue
         yield above + field.name
         kinds = alternatives(hints[field.name])
-        closed = [each for each in kinds if is_dataclass(each) and _is_closed(each)]
-        free = any(each is dict or get_origin(each) is dict for each in kinds)
+        closed = [kind for kind in kinds if is_dataclass(kind) and _is_closed(kind)]
+        free = any(kind is dict or get_origin(kind) is dict for kind in kinds)
         # What vLLM fills in itself, such as the model's config, is nobody's to spell out.
         if closed and not free and not field.name.endswith(("model_config", "parallel_config")):
             yield from _fields(closed[0], f"{above}{field.name}.")
@@ -193,8 +193,8 @@ def _words(kind: Any) -> Iterator[str | int]:
 
 def _taken(of: Any, field: str, words: set[str | int]) -> dict[str, Any]:
     """Those of the words that vLLM's class takes, and how else they may be spelt."""
-    found = {word for word in words if _takes(of, field, word)}
-    texts = {word for word in found if isinstance(word, str)}
+    accepted = {word for word in words if _takes(of, field, word)}
+    texts = {word for word in accepted if isinstance(word, str)}
     small = {word.lower() for word in texts}
     folds = all(
         _takes(of, field, spelt) for word in small for spelt in (word, word.upper(), word.capitalize())
@@ -202,7 +202,7 @@ def _taken(of: Any, field: str, words: set[str | int]) -> dict[str, Any]:
     dashes = all(_takes(of, field, word.replace("_", "-")) for word in texts)
     row = {
         "words": sorted(small if folds else texts),
-        "numbers": sorted(found - texts),
+        "numbers": sorted(accepted - texts),
         "folds": folds and bool(texts),
         "dashes": dashes and any("_" in word for word in texts),
     }

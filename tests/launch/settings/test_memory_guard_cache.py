@@ -14,7 +14,7 @@ from dgx_vllm.launch.settings.request import Request
 from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import cache, model, outlook, source
 from dgx_vllm.plan.guard import Subject
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from dgx_vllm.util.errors import UserError
 from dgx_vllm.vllm_flags import flags
 from helpers.launching import LLAMA_8B, Run, write_safetensors
@@ -150,5 +150,5 @@ def test_a_cache_dtype_that_plan_does_not_know(dgx_vllm: Run, spark: Machine, ch
         outlook.of(
             model.understand(source.Source("model", LLAMA_8B)),
             None,
-            Wish(110 * GB, "given", cache_dtype="int8_per_token_head"),
+            PlanRequest(110 * GB, "given", cache_dtype="int8_per_token_head"),
         )

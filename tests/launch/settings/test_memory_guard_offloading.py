@@ -13,7 +13,7 @@ from dgx_vllm.launch.settings.request import Request
 from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.guard import Subject
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
 from helpers.launching import LLAMA_8B
@@ -110,7 +110,7 @@ def test_plan_counts_a_profiles() -> None:
     profile = Profile(
         model="owner/name", summary="", memory_gib=1.0, serve={"kv-offloading-size": 2.5}, name="own"
     )
-    wish = Wish(110 * GB, "given")
+    wish = PlanRequest(110 * GB, "given")
     plain, offloading = (outlook.of(MODEL, each, wish).budget for each in (None, profile))
     assert offloading.offloaded == int(2.5 * GIB)
     assert plain.cache - offloading.cache == offloading.offloaded

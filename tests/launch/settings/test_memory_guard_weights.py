@@ -19,7 +19,7 @@ from dgx_vllm.launch.settings.resolve import resolve
 from dgx_vllm.plan import model, outlook, source
 from dgx_vllm.plan.guard import Subject
 from dgx_vllm.plan.model import Model
-from dgx_vllm.plan.outlook import Wish
+from dgx_vllm.plan.outlook import PlanRequest
 from dgx_vllm.profiles.profile import PACKAGE
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import UserError
@@ -95,7 +95,7 @@ def test_a_model_that_fits_in_fp8_is_started(spark: Machine) -> None:
 def test_the_guard_counts_what_plan_counts(spark: Machine, dtype: Dtype, backend: str | None) -> None:
     given = {} if backend is None else {"moe_backend": backend}
     launch = planned(spark, MOE, 112 * GB, dtype, speculative_config=MTP, **given)
-    wish = Wish(112 * GB, "given", dense_dtype=dtype, moe_backend=backend, drafts=2)
+    wish = PlanRequest(112 * GB, "given", dense_dtype=dtype, moe_backend=backend, drafts=2)
     assert weights(launch) == gb(outlook.of(understood(MOE), None, wish).budget.weights)
 
 
