@@ -23,6 +23,7 @@ _GENERATED = re.compile(r"<!-- \w+: generated.*?<!-- end -->", re.S)
 def paragraphs(text: str) -> Iterator[list[str]]:
     """The paragraphs of prose, each as its lines; a list's items are one each."""
     block: list[str] = []
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
     for line in [*_GENERATED.sub("", text).split("\n"), ""]:
         prose = line and not re.match(r" {4}|[#|<>!]|```", line)
         if block and (not prose or re.match(r"[-*] |\d+\. ", line)):
