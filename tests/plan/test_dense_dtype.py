@@ -194,7 +194,7 @@ def test_an_unknown_dtype_in_the_additional_config_is_refused_where_nothing_guar
 
 
 def test_an_additional_config_that_is_not_json_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^--additional-config must be a JSON object, not 'fp8'$"):
+    with pytest.raises(UserError, match=r"^--additional-config: .* must be a JSON object, not 'fp8'$"):
         resolve(Request({"additional-config": "fp8"}, {}), MACHINE, KNOWN)
 
 

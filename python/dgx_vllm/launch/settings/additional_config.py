@@ -89,7 +89,9 @@ def effective(settings: Layer, default: DenseDtype) -> Dtype:
         try:
             fields = json.loads(setting.text)
         except ValueError as error:
-            raise UserError(f"{setting.origin} must be a JSON object, not {setting.text!r}") from error
+            raise UserError(
+                f"{setting.origin}: additional_config must be a JSON object, not {setting.text!r}"
+            ) from error
     try:
         return dense_dtype.requested(fields)
     except ValueError as error:
