@@ -3,8 +3,8 @@
     python docs/generator [--check]
 
 It writes commands.md, environment.md, profile-keys.md and troubleshooting.md in docs/reference, and runs the
-programs that write the others. `--check` writes nothing, and fails if one of these four is not current. The others
-have tests of their own. The page of NixOS options needs `nix`, and is left alone without it.
+programs that write the others. `--check` writes nothing, and fails if one of these four is not current. The
+others have tests of their own. The page of NixOS options needs `nix`, and is left alone without it.
 """
 
 import os
