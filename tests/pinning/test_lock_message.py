@@ -131,7 +131,9 @@ def test_a_terminal_stays_a_terminal_of_its_size(machine: Machine) -> None:
         shown += piece
     assert process.wait(timeout=PATIENCE) == 0
     os.close(ours)
-    assert b"a terminal: True\r\ncolumns: 91\r\n" in shown
+    # What the program writes to its real stderr overtakes what goes through the filter.
+    assert b"a terminal: True\r\n" in shown
+    assert b"columns: 91\r\n" in shown
     assert BAR + BAR in shown
     assert b"lock file" not in shown
 
