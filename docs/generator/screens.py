@@ -58,26 +58,28 @@ def main() -> None:
                 [program, *command], cwd=directory, env=environment, stdout=subprocess.PIPE, check=False
             )
             picture(name, " ".join(["dgx-vllm", *command]), done.stdout.decode())
-        picture("serve", "dgx-vllm serve", _serve(program, Path(directory), environment))
+        picture("serve", "dgx-vllm serve", _serve(program, environment))
     picture("bench-kernels", f"dgx-vllm bench-kernels --shapes {_SHAPE} --tokens 1,8", _bench_kernels())
 
 
-def _serve(program: str, directory: Path, environment: dict[str, str]) -> str:
+def _serve(program: str, environment: dict[str, str]) -> str:
     """The launcher's own lines from the start until the demo is ready, without vLLM's log."""
-    ready = directory / "ready.json"
-    command = [program, "serve", "--ready-file", str(ready), "--port", "8888"]
+    command = [program, "serve", "--port", "8888"]
     server = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     lines = []
     assert server.stdout is not None
     for line in server.stdout:
-        lines.append(line)
-        if ready.exists() and line.strip().startswith("-d"):
-            server.send_signal(signal.SIGINT)
+        if line.startswith("dgx-vllm: "):
+            lines.append(line)
+        if line.startswith("dgx-vllm: try it"):
             break
+    server.send_signal(signal.SIGINT)
+    for _ in server.stdout:
+        pass
     server.wait()
-    return "".join(line for line in lines if not line.startswith(("(", "INFO", "WARNING")))
+    return "".join(lines)
 
 
 def _bench_kernels() -> str:
