@@ -40,6 +40,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 def _kind(field: msgspec.structs.FieldInfo) -> str:
     kind = field.type
+    if get_origin(kind) is dict:
+        return "table"
     while choices := [argument for argument in get_args(kind) if argument is not type(None)]:
         if get_origin(kind) is Literal:
             return "one of " + ", ".join(f"`{choice}`" for choice in choices)

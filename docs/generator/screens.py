@@ -29,14 +29,16 @@ from dgx_vllm.plan.chart import SVG_FORMAT
 _TREE = Path(__file__).resolve().parents[2]
 _IMAGES = _TREE / "docs/images"
 _COLUMNS = 110
+# A table of kernels with their long names.
+_WIDE = 132
 _MODEL = "qwen3-next-80b-a3b"
 _SHAPE = "qwen3-next"
 
 
-def picture(name: str, command: str, output: str) -> None:
-    """Writes what a command printed, as a terminal shows it."""
+def picture(name: str, command: str, output: str, columns: int = _COLUMNS) -> None:
+    """Writes what a command printed, as a terminal of so many columns shows it."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        console = Console(record=True, width=_COLUMNS, file=nowhere, force_terminal=True)
+        console = Console(record=True, width=columns, file=nowhere, force_terminal=True)
         console.print(Text(f"$ {command}", style="bold"))
         console.print(Text.from_ansi(output.rstrip()))
     text = console.export_svg(title=command, code_format=SVG_FORMAT, unique_id=name)
@@ -59,7 +61,8 @@ def main() -> None:
             )
             picture(name, " ".join(["dgx-vllm", *command]), done.stdout.decode())
         picture("serve", "dgx-vllm serve", _serve(program, environment))
-    picture("bench-kernels", f"dgx-vllm bench-kernels --shapes {_SHAPE} --tokens 1,8", _bench_kernels())
+    command = f"dgx-vllm bench-kernels --shapes {_SHAPE} --tokens 1,8"
+    picture("bench-kernels", command, _bench_kernels(), _WIDE)
 
 
 def _serve(program: str, environment: dict[str, str]) -> str:
@@ -87,6 +90,7 @@ def _bench_kernels() -> str:
     recorded = json.loads((_TREE / "kernels/results/h100.json").read_text(encoding="utf-8"))
     rows = msgspec.convert(recorded["rows"], list[Row])
     output = io.StringIO()
+    os.environ["COLUMNS"] = str(_WIDE)
     with contextlib.redirect_stdout(output):
         shown = [row for row in rows if row.shape == _SHAPE and row.m in (1, 8)]
         report.show(shown, recorded["device"], recorded["read_gbps"])
