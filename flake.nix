@@ -38,6 +38,10 @@
                 nixos-rebuild switch --flake .#spark
           '';
         };
+        two-sparks = {
+          path = ./templates/two-sparks;
+          description = "Two DGX Sparks with NixOS that serve one model in containers, joined by Ray; not run yet";
+        };
         compose = {
           path = ./templates/compose;
           description = "One model in a container, with docker compose";

@@ -56,7 +56,7 @@ def test_the_module_has_its_own_name_too(outputs: Any) -> None:
 
 def test_templates_are_described_and_the_default_is_the_spark(outputs: Any) -> None:
     templates = outputs["templates"]
-    assert set(templates) == {"compose", "default", "profile", "spark"}
+    assert set(templates) == {"compose", "default", "profile", "spark", "two-sparks"}
     assert templates["default"] == templates["spark"]
     assert all(template["description"] for template in templates.values())
     assert templates["compose"]["files"] == ["compose.yaml"]
@@ -67,3 +67,8 @@ def test_template_of_a_spark_is_a_flake_with_a_configuration(outputs: Any) -> No
     template = outputs["templates"]["spark"]
     assert {"flake.nix", "configuration.nix"} <= set(template["files"])
     assert template["machines"] == {"spark": {"system": "aarch64-linux", "modules": 3}}
+
+
+def test_template_of_two_sparks_has_a_configuration_for_each(outputs: Any) -> None:
+    machines = outputs["templates"]["two-sparks"]["machines"]
+    assert machines == {name: {"system": "aarch64-linux", "modules": 3} for name in ("head", "worker")}

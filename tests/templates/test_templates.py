@@ -1,5 +1,6 @@
 """What `nix flake init -t` writes can be used as it is. NixOS's template is in nix/service/agreement.nix."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -49,3 +50,14 @@ def test_compose_template_opens_no_port_to_the_network_and_asks_for_a_key(servic
     assert service["environment"]["VLLM_API_KEY"].startswith("${VLLM_API_KEY:?")
     assert service["read_only"] is True
     assert service["cap_drop"] == ["all"]
+
+
+def test_two_sparks_start_modes_of_the_image_and_name_each_other() -> None:
+    head, worker = ((TEMPLATES / f"two-sparks/{name}.nix").read_text() for name in ("head", "worker"))
+    [of_head], [of_worker] = (re.findall(r'NODE_IP = "([\d.]+)"', text) for text in (head, worker))
+    assert of_head != of_worker
+    assert f'address = "{of_head}"' in head
+    assert f'address = "{of_worker}"' in worker
+    assert f'HEAD_IP = "{of_head}"' in worker
+    assert '"ray-head"' in head
+    assert '"ray-worker"' in worker
