@@ -41,6 +41,6 @@ def test_activations_are_as_wide_as_the_dtype() -> None:
     def taken(dtype: str) -> int:
         shape = understood(QWEN3_NEXT, dtype="bfloat16").architecture
         found = overheads.of("cuda", replace(shape, dtype=dtype), 2048, 256)
-        return next(each.bytes for each in found if each.what == "activations")
+        return next(each.bytes for each in found if each.name == "activations")
 
     assert taken("float32") == 2 * taken("bfloat16") == 2 * taken("float16")
