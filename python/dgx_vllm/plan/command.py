@@ -9,7 +9,7 @@ from rich.console import Console
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host import machine, meminfo
-from dgx_vllm.plan import chart, gb10, model, outlook, overheads, report, source
+from dgx_vllm.plan import chart, gb10, known_sizes, model, outlook, overheads, report, source
 from dgx_vllm.plan.acceptance import parse as parse_acceptance
 from dgx_vllm.plan.as_json import document
 from dgx_vllm.plan.draft_limits import risk
@@ -81,15 +81,19 @@ def plan(
         launches=launches,
     )
     description = source.find(argument, environ)
-    gdn = checkpoint.has_gated_delta_net(description.config)
+    known = description.profile
+    gdn = checkpoint.has_gated_delta_net(description.config) or bool(known and known.gated_delta_net)
     for count, asked in (
         (drafts or 0, "--drafts"),
         (len(accepted.shares) if accepted else 0, "--acceptance"),
     ):
-        known = risk(count, gdn, "cuda")
-        if known:
-            say(f"{asked}: {known}; serve needs --allow-known-faults for it")
-    planned = outlook.of(model.understand(description), description.profile, request)
+        fault = risk(count, gdn, "cuda")
+        if fault:
+            say(f"{asked}: {fault}; serve needs --allow-known-faults for it")
+    understood = model.understand(description)
+    if changed := known_sizes.changes(understood, known):
+        say(changed)
+    planned = outlook.of(understood, known, request)
     if plot:
         chart.draw(planned, plot)
     if as_json:

@@ -44,12 +44,18 @@ class Subject:
         """Bytes of weights and who says so, None where nobody does."""
         if self.model:
             loaded = weights.loaded(self.model.weights, loading)
-            return weights.total(loaded, drafting), "the files" if self.model.exact else "config.json"
+            return weights.total(loaded, drafting), _origin(self.model)
         if self.files:
             return weights.total(weights.loaded(self.files, loading), drafting), "the files"
         if self.profile and self.profile.download_gib:
             return int(self.profile.download_gib * GIB), f"profile {self.profile.name}"
         return None
+
+
+def _origin(model: Model) -> str:
+    if model.published:
+        return "known sizes"
+    return "the files" if model.exact else "config.json"
 
 
 def survey(

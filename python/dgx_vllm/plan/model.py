@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from dgx_vllm.checkpoints import checkpoint, headers, sparsity
 from dgx_vllm.checkpoints.fields import quantization_config, text_part
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
@@ -12,10 +14,11 @@ from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.checkpoints.sparsity import Sparsity
 from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.plan import dtypes, families, generic, quantization, weights
-from dgx_vllm.plan.architecture import Architecture, Unknown
+from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Unknown
 from dgx_vllm.plan.precision import PLAIN
 from dgx_vllm.plan.source import Source
 from dgx_vllm.plan.weights import Weight
+from dgx_vllm.profiles.sizes.model_sizes import AttentionSizes, ModelSizes
 from dgx_vllm.util.errors import UserError
 
 
@@ -32,6 +35,7 @@ class Model:
         quantization: the method's name.
         cache_dtype: what the checkpoint asks the KV cache to be, None for nothing.
         sparsity: how the checkpoint was pruned, if it was.
+        published: whether all of it is by the sizes that come with the package, and nothing of it is here.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Model:
     quantization: str
     cache_dtype: str | None
     sparsity: Sparsity | None = None
+    published: bool = False
 
     def bytes(self, drafting: bool) -> int:
         """What vLLM loads."""
@@ -63,6 +68,8 @@ def understand(source: Source, thorough: bool = True) -> Model:
         UserError: the config lacks something, or the architecture or the quantization is unknown and no
             weights are here to look at.
     """
+    if source.sizes:
+        return published(source.model, source.sizes)
     tensors = _tensors(source.directory, source.reading)
     pruned = sparsity.declared(source.config, source.beside)
     sizes = _sizes(source.directory, source.reading) if tensors is None else 0
@@ -102,6 +109,39 @@ def understand(source: Source, thorough: bool = True) -> Model:
     loaded = tuple(loaded) + tuple(replace(each, draft=True) for each in stored(source.drafter) or ())
     exact = tensors is not None or not known
     return Model(source.model, architecture, loaded, exact, known, name, cache_dtype, pruned)
+
+
+def published(name: str, sizes: ModelSizes) -> Model:
+    """The model that known sizes describe.
+
+    Args:
+        name: what the user called it.
+        sizes: as they come with the package.
+    """
+    recurrent = sizes.recurrent
+    architecture = Architecture(
+        family=sizes.family,
+        dtype=sizes.dtype,
+        tensors=(),
+        layers=sizes.layers,
+        hidden=sizes.hidden,
+        vocabulary=sizes.vocabulary,
+        max_tokens=sizes.max_tokens,
+        widest=sizes.widest,
+        attention=tuple(_attention(kind) for kind in sizes.attention),
+        recurrent=Recurrent(**structs.asdict(recurrent)) if recurrent else None,
+        experts=sizes.experts,
+        experts_per_token=sizes.experts_per_token,
+        draft=_attention(sizes.draft) if sizes.draft else None,
+    )
+    loaded = tuple(Weight(**structs.asdict(weight)) for weight in sizes.weights)
+    return Model(
+        name, architecture, loaded, False, True, sizes.quantization, sizes.cache_dtype, published=True
+    )
+
+
+def _attention(kind: AttentionSizes) -> Attention:
+    return Attention(**structs.asdict(kind))
 
 
 def stored(

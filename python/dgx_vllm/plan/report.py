@@ -17,7 +17,7 @@ _BAR = 24
 def show(outlook: Outlook, console: Console) -> None:
     """Prints everything."""
     model = outlook.model
-    source = "the files' headers" if model.exact else "config.json, not the files"
+    source = _source(outlook)
     console.print(
         Text.assemble(
             (model.name, "bold"), f": {model.architecture.family}, {_billions(outlook)}, {model.quantization}"
@@ -49,6 +49,13 @@ def show(outlook: Outlook, console: Console) -> None:
         console.print(_concurrency(outlook))
     for line in _footnotes(outlook):
         console.print(Text(line, "dim"))
+
+
+def _source(outlook: Outlook) -> str:
+    """Where the weights' bytes are from."""
+    if outlook.model.published:
+        return "known sizes of the published model"
+    return "the files' headers" if outlook.model.exact else "config.json, not the files"
 
 
 def refusal(budget: Budget, cache: int) -> str:
@@ -153,7 +160,7 @@ def _memory(outlook: Outlook) -> Table:
     table = _table("memory", ">GB", "from")
     table.add_row("available", _gb(budget.available), budget.origin)
     table.add_row("reserve", f"-{_gb(budget.reserve)}", "left to the system and to one compile job")
-    source = "the files" if outlook.model.exact else "config.json"
+    source = _source(outlook)
     if count := outlook.options.drafts:
         source += f"; with the MTP layers, for {count} draft{'s' * (count > 1)}"
     table.add_row("weights", f"-{_gb(budget.weights)}", source)

@@ -12,6 +12,8 @@ from dgx_vllm.hub import import_environment
 from dgx_vllm.hub.deadline import within
 from dgx_vllm.profiles import profile
 from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.profiles.sizes import model_sizes
+from dgx_vllm.profiles.sizes.model_sizes import ModelSizes
 from dgx_vllm.util.errors import FAILURE, UserError
 
 # Seconds for each part of the hub's answers; all of them together get twice that.
@@ -32,6 +34,7 @@ class Source:
         profile: the built-in profile of the model, if any.
         reading: how vLLM is told to read the directory.
         drafter: the speculators repository that the model was found by, where there is one.
+        sizes: those that come with the package, of a model of which nothing is here; `config` is then empty.
     """
 
     model: str
@@ -41,6 +44,7 @@ class Source:
     profile: Profile | None = None
     reading: Reading = AUTO
     drafter: Path | None = None
+    sizes: ModelSizes | None = None
 
 
 def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Reading = AUTO) -> Source:
@@ -70,6 +74,9 @@ def _find(model: str, environ: Mapping[str, str], fetch: bool, reading: Reading)
     if not checkpoint.looks_like_path(argument):
         cache = caches.hub(environ)
         snapshot = checkpoint.snapshot(argument, cache, reading=reading)
+        sizes = None if snapshot else model_sizes.by_model(argument)
+        if sizes:
+            return Source(model, {}, profile=known, sizes=sizes)
         directory = snapshot or (_fetched(argument, environ, reading) if fetch else None)
         if directory is None:
             raise UserError(
