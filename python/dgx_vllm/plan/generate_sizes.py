@@ -2,8 +2,8 @@
 
     python -m dgx_vllm.plan.generate_sizes DIRECTORY MODEL [--revision COMMIT] [--published-bytes N]
 
-DIRECTORY holds config.json and, of older ModelOpt checkpoints, hf_quant_config.json. CONTRIBUTING.md says when to run
-it.
+DIRECTORY holds config.json and, of older ModelOpt checkpoints, hf_quant_config.json. CONTRIBUTING.md says
+when to run it.
 """
 
 import argparse

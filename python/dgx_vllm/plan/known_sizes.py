@@ -59,8 +59,8 @@ def changes(model: Model, profile: Profile | None) -> str | None:
     if not differing:
         return None
     return (
-        f"profile {profile.name} was made for another version of {known.model}: {differing}; its settings may not "
-        "fit, and sizes are those of the files here"
+        f"profile {profile.name} was made for another version of {known.model}: {differing}; its "
+        "settings may not fit, and sizes are those of the files here"
     )
 
 

@@ -27,6 +27,23 @@ class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environment: dict[str, str] = {}
 
 
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One way to draft for the model, whether `serve` uses it or not: `plan` compares all of them.
+
+    Args:
+        method: as in --speculative-config, such as mtp or dflash.
+        model: the checkpoint that drafts, None where the model's own MTP layers do.
+        revision: the commit of that checkpoint that was looked at, if one was.
+        accepted: tokens that a step yields, by what is written (code, prose) and by how many are drafted. The
+            counts are text, as TOML's keys are.
+    """
+
+    method: str
+    model: str | None = None
+    revision: str | None = None
+    accepted: dict[str, dict[str, float]] = {}
+
+
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """How to serve one model.
 
@@ -41,6 +58,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
         example: a prompt that shows the model at work, for the curl line.
         serve: vLLM flags by name without dashes.
         environment: variables for the server.
+        drafts: the ways to draft for it, for `plan`; `speculative-config` says which one is used.
         cuda: laid over `serve` and `environment` where vLLM is a CUDA build.
         cpu: the same for a CPU build.
     """
@@ -55,6 +73,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     example: str = "Hello"
     serve: dict[str, Any] = {}
     environment: dict[str, str] = {}
+    drafts: tuple[Draft, ...] = ()
     cuda: Overlay = Overlay()
     cpu: Overlay = Overlay()
     name: str = ""

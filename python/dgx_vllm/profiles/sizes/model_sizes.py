@@ -1,7 +1,7 @@
 """Model sizes: what planning needs of a published model, as data, so that no network is needed.
 
-`docs/generator/model_sizes.py` makes such a file from a checkpoint's config.json. tests/profiles holds each file
-against the fields of that config and against the size of the published files.
+`python -m dgx_vllm.plan.generate_sizes` makes such a file from a checkpoint's config.json. tests/profiles
+holds each file against the fields of that config and against the size of the published files.
 """
 
 import functools
