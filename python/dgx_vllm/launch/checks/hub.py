@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dgx_vllm.checkpoints import checkpoint
-from dgx_vllm.checkpoints.file_formats import AUTO
 from dgx_vllm.host import caches
 from dgx_vllm.launch.checks import needed_models
+from dgx_vllm.launch.checks.needed_models import Repository
 from dgx_vllm.launch.rendering.launch import Launch, Variable
 from dgx_vllm.profiles import profile
 from dgx_vllm.util.errors import FAILURE, UserError
@@ -45,7 +45,11 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
         return launch  # it may be there, or comes from elsewhere
     models = needed_models.repositories(launch)
     missing = [model for model in models if not needed_models.is_here(launch, model, environ)]
-    missing += [model for model in needed_models.others(launch) if not checkpoint.cached(model, environ)]
+    missing += [
+        Repository(name, None, tokenizer=True)
+        for name in needed_models.others(launch)
+        if not checkpoint.cached(name, environ)
+    ]
     for model in models:
         fault = _ask_hub(launch, model, None if missing else _PATIENCE)
         if fault is None:
@@ -54,11 +58,14 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
             (repository for repository in missing if repository == model or fault.refusal is None), None
         )
         if lacking:
-            more = checkpoint.other_commit(lacking, caches.hub(environ), launch.text("revision"))
-            raise _error(lacking, fault, more)
+            cache = caches.hub(environ)
+            # Of a draft model --revision names nothing.
+            own = lacking.name == needed_models.served(launch)
+            more = checkpoint.other_commit(lacking.name, cache, lacking.revision, option=own)
+            raise _error(lacking.name, fault, more, own)
         if missing:
             continue  # the hub refuses this one alone, and it is here
-        why = f"{model} is downloaded, and {fault.cause}"
+        why = f"{model.name} is downloaded, and {fault.cause}"
         return replace(
             launch,
             variables=(*launch.variables, Variable("HF_HUB_OFFLINE", "1", why)),
@@ -67,18 +74,17 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
     return launch
 
 
-def _ask_hub(launch: Launch, model: str, seconds: float | None) -> _Fault | None:
+def _ask_hub(launch: Launch, model: Repository, seconds: float | None) -> _Fault | None:
     """What is wrong with a model on the hub; None for nothing."""
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
     # huggingface_hub reads the environment when it is imported, and takes a second for that.
     from dgx_vllm.hub import client, faults
 
-    revision = launch.text("revision") or "main"
-    drafter = launch.speculator is not None and model == launch.speculator.model
+    revision = model.revision or "main"
     try:
-        client.listing(model, revision, AUTO if drafter else needed_models.reading(launch), seconds)
+        client.listing(model.name, revision, needed_models.reading(launch), seconds)
     except faults.REMOTE as error:
-        refusal = faults.lasting(error, model, revision)
+        refusal = faults.lasting(error, model.name, revision)
         if refusal:
             return _Fault(faults.cause(error), refusal.status, str(refusal))
         return _Fault(faults.cause(error), FAILURE)
@@ -89,8 +95,10 @@ def _ask_hub(launch: Launch, model: str, seconds: float | None) -> _Fault | None
     return None
 
 
-def _error(model: str, fault: _Fault, more: str) -> UserError:
-    near = difflib.get_close_matches(model, [known.model for known in profile.builtin()], 1)
+def _error(model: str, fault: _Fault, more: str, own: bool) -> UserError:
+    known = [each.model for each in profile.builtin()]
+    drafts = [draft.model for each in profile.builtin() for draft in each.drafts if draft.model]
+    near = difflib.get_close_matches(model, known if own else drafts, 1)
     hint = f"; did you mean {near[0]}?" if near and near[0] != model else more
     return UserError(
         f"{fault.refusal or f'{model} is not downloaded, and {fault.cause}'}{hint}", fault.status

@@ -1,12 +1,12 @@
 """Loadable: whether the model is a checkpoint that vLLM can load, as far as this machine can tell."""
 
 import importlib.metadata
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from dgx_vllm.checkpoints import checkpoint, file_formats
+from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.checkpoints.speculators import Speculator
 from dgx_vllm.host import caches
 from dgx_vllm.launch.checks import needed_models
@@ -38,11 +38,13 @@ def check(launch: Launch, environ: Mapping[str, str]) -> None:
         return
     if launch.speculator:
         _check_drafts(launch, launch.speculator)
-        _check_drafter(launch, launch.speculator, environ)
-    model = launch.speculator.verifier if launch.speculator else launch.model
+    model = needed_models.served(launch)
     if file_formats.is_gguf(model):
         raise UserError(f"{model}, for which {launch.model} drafts: {file_formats.NO_GGUF}")
     _check_one(launch, model, environ)
+    drafter = needed_models.drafter(launch)
+    if drafter:
+        _check_drafter(launch, drafter, environ)
     config = checkpoint.config(model, environ, launch.text("revision"), needed_models.reading(launch))
     _check_quantization(model, config or {})
 
@@ -89,9 +91,9 @@ def _check_cached(launch: Launch, model: str, environ: Mapping[str, str]) -> Non
 
 def _others(launch: Launch) -> list[str]:
     """The drafter, the tokenizer and the config, where they are named apart."""
-    named = [launch.text(name) for name in ("spec-model", "tokenizer", "hf-config-path")]
-    fields = json.loads(launch.text("speculative-config") or "null") or {}
-    return [name for name in (*named, fields.get("model")) if isinstance(name, str)]
+    drafter = needed_models.drafter(launch)
+    named = [launch.text(name) for name in ("tokenizer", "hf-config-path")]
+    return [name for name in (*named, drafter.name if drafter else None) if name]
 
 
 def _check_drafts(launch: Launch, speculator: Speculator) -> None:
@@ -102,11 +104,35 @@ def _check_drafts(launch: Launch, speculator: Speculator) -> None:
         )
 
 
-def _check_drafter(launch: Launch, speculator: Speculator, environ: Mapping[str, str]) -> None:
-    """Refuses the drafter of a speculators repository that is not whole; it needs no tokenizer."""
-    directory = checkpoint.place(speculator.model, environ, launch.text("revision"))
-    if directory and (checkpoint.looks_like_path(speculator.model) or caches.is_offline(environ)):
-        checkpoint.check(str(directory), weights=needed_models.reading(launch).has_weights)
+def _check_drafter(launch: Launch, drafter: DraftModel, environ: Mapping[str, str]) -> None:
+    """Refuses a draft model that is not whole, as far as it must be here; it needs no tokenizer."""
+    name, reading = drafter.name, needed_models.reading(launch)
+    if "://" in name:
+        return
+    if checkpoint.looks_like_path(name):
+        directory = name
+    elif not _HUB_ID.fullmatch(name):
+        raise UserError(
+            f"the draft model {name!r} is neither a directory that exists nor a Hugging Face id such as "
+            "owner/name"
+        )
+    elif caches.is_offline(environ):
+        cache = caches.hub(environ)
+        snapshot = checkpoint.snapshot(name, cache, drafter.revision, reading)
+        if snapshot is None:
+            at = f" at {drafter.revision}" if drafter.revision else ""
+            raise UserError(
+                f"the draft model {name}{at} is not in {cache} and HF_HUB_OFFLINE forbids fetching it; unset "
+                "HF_HUB_OFFLINE, give a local directory, or --speculative-config null for no drafts"
+                f"{checkpoint.other_commit(name, cache, drafter.revision, option=False)}"
+            )
+        directory = str(snapshot)
+    else:
+        return
+    try:
+        checkpoint.check(directory, reading=reading)
+    except UserError as error:
+        raise UserError(f"the draft model {name}: {error}", error.status) from error
 
 
 def _check_load_format(setting: Setting | None) -> None:

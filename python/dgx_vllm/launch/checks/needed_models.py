@@ -1,19 +1,36 @@
 """Needs: which models a server needs, and whether they are here."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from dgx_vllm.checkpoints import checkpoint, file_formats
+from dgx_vllm.checkpoints import checkpoint
+from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.checkpoints.file_formats import Reading
 from dgx_vllm.host import caches
 from dgx_vllm.launch.rendering.launch import Launch
-from dgx_vllm.launch.settings import sources
+from dgx_vllm.launch.settings import sources, speculation
 
 # Flags that name more models, of which nothing but the config or a tokenizer may be read.
-_OTHERS = ("tokenizer", "hf-config-path", "spec-model")
+_OTHERS = ("tokenizer", "hf-config-path")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model of the hub whose weights are loaded.
+
+    Args:
+        name: its Hugging Face id.
+        revision: its branch, tag or commit; None for `main`.
+        tokenizer: whether it must bring one.
+    """
+
+    name: str
+    revision: str | None
+    tokenizer: bool
 
 
 def reading(launch: Launch) -> Reading:
-    """How vLLM is told to read the model's checkpoint."""
+    """How vLLM is told to read the model's checkpoint, and that of a draft model."""
     extra = launch.settings.get("model-loader-extra-config")
     return sources.reading(
         launch.text("load-format"), launch.text("config-format"), extra.value if extra else None
@@ -27,24 +44,37 @@ def has_own_tokenizer(launch: Launch) -> bool:
     return not other_tokenizer and launch.text("skip-tokenizer-init") != "on"
 
 
-def repositories(launch: Launch) -> list[str]:
-    """The hub's models that are loaded: what is served and, of a speculators repository, both."""
-    named = [launch.model, *([launch.speculator.verifier] if launch.speculator else [])]
-    return [name for name in named if "://" not in name and not checkpoint.looks_like_path(name)]
+def served(launch: Launch) -> str:
+    """The model that answers: of a speculators repository, its verifier."""
+    return launch.speculator.verifier if launch.speculator else launch.model
+
+
+def drafter(launch: Launch) -> DraftModel | None:
+    """The draft model that is loaded besides, if one is."""
+    return speculation.drafter(launch.settings, served(launch))
+
+
+def repositories(launch: Launch) -> list[Repository]:
+    """The hub's models that are loaded: what is served, and its draft model."""
+    needed = [Repository(served(launch), launch.text("revision"), has_own_tokenizer(launch))]
+    draft = drafter(launch)
+    if draft:
+        needed.append(Repository(draft.name, draft.revision, tokenizer=False))
+    return [repository for repository in needed if _is_on_hub(repository.name)]
 
 
 def others(launch: Launch) -> list[str]:
     """The hub's models that are named besides."""
     named = [launch.settings[name].text for name in _OTHERS if name in launch.settings]
-    return [name for name in named if "://" not in name and not checkpoint.looks_like_path(name)]
+    return [name for name in named if _is_on_hub(name)]
 
 
-def is_here(launch: Launch, model: str, environ: Mapping[str, str]) -> bool:
+def is_here(launch: Launch, repository: Repository, environ: Mapping[str, str]) -> bool:
     """Whether the cache has all that the server needs of one of its repositories."""
-    drafter = launch.speculator is not None and model == launch.speculator.model
-    how_to_read = file_formats.AUTO if drafter else reading(launch)
-    tokenizer = not drafter and has_own_tokenizer(launch)
-    return (
-        checkpoint.whole(model, caches.hub(environ), launch.text("revision"), how_to_read, tokenizer)
-        is not None
-    )
+    cache, how = caches.hub(environ), reading(launch)
+    whole = checkpoint.whole(repository.name, cache, repository.revision, how, repository.tokenizer)
+    return whole is not None
+
+
+def _is_on_hub(name: str) -> bool:
+    return "://" not in name and not checkpoint.looks_like_path(name)

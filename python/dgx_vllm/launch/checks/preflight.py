@@ -17,6 +17,7 @@ from dgx_vllm.launch.checks import address_hold, certificates, descriptors, need
 from dgx_vllm.launch.checks.address_hold import Hold
 from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings.ranking import Setting, Source
+from dgx_vllm.profiles.sizes import model_sizes
 from dgx_vllm.util.errors import FAILURE, UserError
 
 # Room for what torch.compile, Triton and FlashInfer cache, with a margin: without it they fail in mid-start.
@@ -188,16 +189,23 @@ def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
     disk_space.check(caches.vllm(launch.environ(environ)), CACHE_BYTES, "vLLM's cache", "VLLM_CACHE_ROOT")
     where = launch.text("download-dir")
     target = Path(where).expanduser() if where else caches.hub(environ)
+    missing = 0
+    tasks = []
     for model in needed_models.repositories(launch):
         if not where and needed_models.is_here(launch, model, environ):
             continue
-        profile = launch.profile
-        # Without a profile the size is unknown here: ask for what the smallest useful model takes.
-        whole = int((profile.download_gib if profile and model == profile.model else 1.0) * GIB)
-        begun = Storage(target, model).size
-        disk_space.check(
-            target,
-            max(whole - begun, 0),
-            f"downloading {model}" if not begun else f"the rest of {model}",
-            "--download-dir" if where else "HF_HOME",
-        )
+        begun = Storage(target, model.name).size
+        missing += max(_download_bytes(launch, model.name) - begun, 0)
+        tasks.append(f"the rest of {model.name}" if begun else f"downloading {model.name}")
+    if tasks:
+        place = "--download-dir" if where else "HF_HOME"
+        disk_space.check(target, missing, " and ".join(tasks), place)
+
+
+def _download_bytes(launch: Launch, model: str) -> int:
+    """What a model takes on the disk, as far as that is known before the hub is asked."""
+    if launch.profile and model == launch.profile.model:
+        return int(launch.profile.download_gib * GIB)
+    sizes = model_sizes.by_model(model)
+    # Of an unknown one, ask for what the smallest useful model takes.
+    return (sizes.published_bytes or sizes.bytes) if sizes else GIB

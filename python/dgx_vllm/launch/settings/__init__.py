@@ -12,7 +12,7 @@
 | ranking.py | `Setting`, `Source`, and which of several sources counts |
 | conflicts.py | settings of different names for the same thing |
 | additional_config.py | the dense dtype, as `--dense-dtype`, a profile or `--additional-config` gives it |
-| speculation.py | drafts: how many, and what does not go with them |
+| speculation.py | drafts: how many, which model makes them, and what does not go with them |
 | limits.py | values and combinations that cannot work |
 | unified_memory.py | what does not work where GPU and host share one memory |
 | exposure.py | a warning for a server that anybody can reach |

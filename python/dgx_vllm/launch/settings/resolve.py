@@ -61,6 +61,7 @@ def resolve(request: Request, machine: Machine, known_variables: frozenset[str])
     winners = sources.with_speculator(winners, request.speculator)
     winners, drafts = speculation.settle(winners)
     winners = speculation.with_own_count(winners, request.model_config)
+    winners = speculation.with_own_revision(winners, request.speculator)
     if not winners["model"].text:
         raise UserError("the model is empty; name one, or leave it out for the demo")
     notes += _check(winners, request, machine)

@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from dgx_vllm.checkpoints import draft_model
+from dgx_vllm.checkpoints.checkpoint import looks_like_path
+from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.checkpoints.fields import language_parts
+from dgx_vllm.checkpoints.speculators import Speculator
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch.settings.ranking import Layer, Overruled, Setting, Source
 from dgx_vllm.util.errors import UserError
@@ -111,7 +115,7 @@ def with_own_count(winners: Layer, config: Mapping[str, Any] | None) -> Layer:
         config: the model's config.json, None where it is not here.
     """
     made_by = method(winners)
-    if made_by is None or count(winners) is not None or _other_model(winners):
+    if made_by is None or count(winners) is not None or drafter(winners):
         return winners
     whole = winners.get(_CONFIG)
     fields = _fields(whole)
@@ -144,6 +148,45 @@ def method(settings: Mapping[str, Setting]) -> str | None:
     short = settings.get("spec-method")
     name = short.text if short else _fields(settings.get(_CONFIG)).get("method")
     return name if isinstance(name, str) else None
+
+
+def drafter(settings: Mapping[str, Setting], served: str | None = None) -> DraftModel | None:
+    """The checkpoint that makes the drafts, None where that is none but the model itself.
+
+    Args:
+        settings: what counts, by name.
+        served: the model that answers, such as a speculators repository's verifier; None for `model`'s.
+    """
+    fields = _fields(settings.get(_CONFIG))
+    fields |= {field: settings[name].text for name, field in _SHORT.items() if name in settings}
+    return draft_model.read(fields, served or settings["model"].text)
+
+
+def with_own_revision(winners: Layer, speculator: Speculator | None) -> Layer:
+    """Has vLLM load drafts that come with the model at the model's revision.
+
+    vLLM 0.32 loads them at `main` whatever --revision says: MTP layers, and the drafter of a speculators
+    repository, which --revision names as well.
+
+    Raises:
+        UserError: a file that vLLM reads itself has the drafts' config, and not their revision.
+    """
+    revision, whole = winners.get("revision"), winners.get(_CONFIG)
+    fields, model = _fields(whole), winners["model"].text
+    named = winners["spec-model"].text if "spec-model" in winners else fields.get("model")
+    own = whole is not None if speculator else draft_model.is_own(named, method(winners), model)
+    if revision is None or not own or fields.get("revision") or looks_like_path(model):
+        return winners
+    fields["revision"] = revision.text
+    if whole is None:
+        origin = f"{revision.origin}, for the drafts"
+        return {**winners, _CONFIG: Setting(_CONFIG, json.dumps(fields), revision.source, origin)}
+    if whole.source is Source.CONFIG_FILE:
+        raise UserError(
+            f"{whole.origin}: vLLM 0.32 would load the drafts at main, and the model at {revision.text} "
+            f"({revision.origin}); add the revision there: {_CONFIG}: {json.dumps(fields)}"
+        )
+    return {**winners, _CONFIG: replace(whole, value=json.dumps(fields))}
 
 
 def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapping[str, Any] | None) -> None:
@@ -182,7 +225,7 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapp
             f"drafts ({setting.origin}) with prefix caching of GDN layers need a Triton kernel, which the "
             "CPU backend lacks; give --no-enable-prefix-caching"
         )
-    own = made_by is not None and made_by.endswith(_MTP) and not _other_model(settings)
+    own = made_by is not None and made_by.endswith(_MTP) and not drafter(settings)
     if own and config is not None:
         _check_layers(setting, number, config)
 
@@ -231,13 +274,6 @@ def _check_layers(setting: Setting, number: int, config: Mapping[str, Any]) -> N
         )
 
 
-def _other_model(settings: Layer) -> bool:
-    """Whether another model makes the drafts."""
-    short = settings.get("spec-model")
-    name = short.text if short else _fields(settings.get(_CONFIG)).get("model")
-    return name is not None and name != settings["model"].text
-
-
 def _mtp_layers(config: Mapping[str, Any]) -> int | None:
     names = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
     counts = (part.get(name) for part in language_parts(config) for name in names)
@@ -245,10 +281,7 @@ def _mtp_layers(config: Mapping[str, Any]) -> int | None:
 
 
 def _fields(setting: Setting | None) -> dict[str, Any]:
-    fields = None if setting is None else json.loads(setting.text)
-    if not isinstance(fields, dict):
-        return {}
-    return {key.replace("-", "_"): value for key, value in fields.items()}
+    return {} if setting is None else draft_model.fields(setting.text)
 
 
 def _on(settings: Layer, name: str) -> bool:
