@@ -4,6 +4,8 @@ import torch
 
 #: Model types whose RMSNorm multiplies by 1 + weight.
 _ZERO_CENTRED = ("qwen3_next", "qwen3_5", "gemma")
+#: Of these, the ones that multiply by the weight again.
+_PLAIN = ("gemma4",)
 
 
 def norm_rms(weight: torch.Tensor, model_type: str) -> torch.Tensor:
@@ -13,5 +15,6 @@ def norm_rms(weight: torch.Tensor, model_type: str) -> torch.Tensor:
         weight: [hidden], the norm's.
         model_type: config.json's.
     """
-    centre = 1.0 if model_type.startswith(_ZERO_CENTRED) else 0.0
+    zero_centred = model_type.startswith(_ZERO_CENTRED) and not model_type.startswith(_PLAIN)
+    centre = 1.0 if zero_centred else 0.0
     return (weight.float() + centre).abs()

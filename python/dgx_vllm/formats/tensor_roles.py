@@ -31,7 +31,10 @@ class Part(enum.StrEnum):
 _RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
     (re.compile(pattern), part)
     for pattern, part in (
-        (r"(^|\.)(visual|vision_tower|vision_model|multi_modal_projector|vision_encoder)\.", Part.VISION),
+        (
+            r"(^|\.)(visual|vision_tower|vision_model|multi_modal_projector|vision_encoder|embed_vision)\.",
+            Part.VISION,
+        ),
         # Second names are those of Mistral's own format.
         (r"(^|\.)lm_head\.|^output\.", Part.LM_HEAD),
         (
@@ -44,11 +47,11 @@ _RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
         (r"\.moe\.(gate_proj|up_proj|down_proj|gate_up_proj)(\.|$)", Part.EXPERTS),
         (r"\.block_sparse_moe\.(input_linear|output_linear)\.", Part.EXPERTS),
         (
-            r"^layers\.\d+\.gate\.|\.shared_expert_gate\.|\.(mlp|mixer|moe|ffn|feed_forward|block_sparse_moe)\.(gate|router)\.",
+            r"^layers\.\d+\.gate\.|\.layers\.\d+\.router\.|\.shared_expert_gate\.|\.(mlp|mixer|moe|ffn|feed_forward|block_sparse_moe)\.(gate|router)\.",
             Part.ROUTER,
         ),
         (r"\.(shared_experts?|share_expert)\.", Part.SHARED_EXPERT),
-        (r"norm[^.]*\.|norm[^.]*$|\.(A_log|dt_bias|D|sinks)$", Part.NORMS),
+        (r"norm[^.]*\.|norm[^.]*$|\.(A_log|dt_bias|D|sinks|layer_scalar)$", Part.NORMS),
         (r"\.linear_attn\.in_proj_(qkvz|qkv|z)\.", Part.GDN_IN),
         (r"\.linear_attn\.(in_proj_(ba|b|a)|conv1d)\.", Part.GDN_CONV),
         (r"\.linear_attn\.out_proj\.", Part.GDN_OUT),

@@ -10,7 +10,7 @@ from typing import Any
 
 from dgx_vllm.checkpoints.context_length import tokens
 from dgx_vllm.checkpoints.fields import Fields, text_part
-from dgx_vllm.plan import nemotron_h, vision
+from dgx_vllm.plan import gemma4, nemotron_h, vision
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
 from dgx_vllm.plan.layer_shapes import AttentionShape, DeltaNetShape, MlpShape, MoeShape, linear
 from dgx_vllm.util.errors import UserError
@@ -53,9 +53,9 @@ _DECODERS: dict[str, Traits] = {
 }
 
 # A text model published without its vision tower.
-_ALIASES = {"qwen3_5_text": "qwen3_5", "qwen3_5_moe_text": "qwen3_5_moe"}
+_ALIASES = {"qwen3_5_text": "qwen3_5", "qwen3_5_moe_text": "qwen3_5_moe", "gemma4_text": "gemma4"}
 
-KNOWN = (*_DECODERS, "nemotron_h")
+KNOWN = (*_DECODERS, "gemma4", "nemotron_h")
 """The values of model_type that can be planned from config.json alone."""
 
 
@@ -74,6 +74,8 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
     fields = text_part(model, config)
     if family == "nemotron_h":
         return nemotron_h.read(fields)
+    if family == "gemma4":
+        return gemma4.read(fields, config)
     traits = _DECODERS.get(family)
     if traits is None:
         named = f"model_type {family!r}" if family else "no model_type"

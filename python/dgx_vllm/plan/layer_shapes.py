@@ -188,6 +188,7 @@ class MoeShape:
         shared: the shared expert and its name.
         shared_gate: whether the shared expert has a gate of its own.
         correction: whether the router has a bias of its own for load balancing (Nemotron-H).
+        hidden: the router's input width, None where it is the experts'.
     """
 
     expert: MlpShape
@@ -199,6 +200,7 @@ class MoeShape:
     shared: tuple[str, MlpShape] | None = None
     shared_gate: bool = False
     correction: bool = False
+    hidden: int | None = None
 
     @property
     def widest(self) -> int:
@@ -206,7 +208,8 @@ class MoeShape:
         return self.per_token * (2 * self.expert.inner + self.expert.hidden)
 
     def tensors(self, prefix: str) -> Iterator[Tensor]:
-        yield from linear(f"{prefix}.{self.router}", self.experts, self.expert.hidden, self.router_bias)
+        hidden = self.hidden or self.expert.hidden
+        yield from linear(f"{prefix}.{self.router}", self.experts, hidden, self.router_bias)
         if self.correction:
             yield Tensor(f"{prefix}.{self.router}.e_score_correction_bias", (self.experts,))
         if self.fused:
@@ -217,7 +220,7 @@ class MoeShape:
             name, shape = self.shared
             yield from shape.tensors(f"{prefix}.{name}")
         if self.shared_gate:
-            yield from linear(f"{prefix}.shared_expert_gate", 1, self.expert.hidden)
+            yield from linear(f"{prefix}.shared_expert_gate", 1, hidden)
 
     def _fused(self, prefix: str) -> Iterator[Tensor]:
         hidden, inner = self.expert.hidden, self.expert.inner

@@ -48,8 +48,10 @@ def read(fields: Fields) -> Architecture:
     if inner:
         shapes["mlp"] = MlpShape(hidden, inner, gated=False, bias=mlp_bias).tensors
     moe = _moe(fields, hidden, mlp_bias) if "moe" in kinds else None
+    latent = _latent(fields)
     if moe:
-        shapes["moe"] = moe.tensors
+        shapes["moe"] = lambda prefix: _expert_layer(moe, latent, hidden, prefix)
+    draft_kinds = _draft_kinds(fields)
 
     def tensors() -> Iterator[Tensor]:
         yield Tensor("backbone.embeddings.weight", (vocabulary, hidden))
@@ -59,6 +61,20 @@ def read(fields: Fields) -> Architecture:
         yield Tensor("backbone.norm_f.weight", (hidden,))
         if not fields.flag("tie_word_embeddings"):
             yield from linear("lm_head", vocabulary, hidden)
+        yield from drafts()
+
+    def drafts() -> Iterator[Tensor]:
+        """The MTP layer: attention and experts, which share embedding and lm_head with the model."""
+        for index, kind in enumerate(draft_kinds):
+            prefix = f"mtp.layers.{index}"
+            if index == 0:
+                yield Tensor(f"{prefix}.enorm.weight", (hidden,))
+                yield Tensor(f"{prefix}.hnorm.weight", (hidden,))
+                yield from linear(f"{prefix}.eh_proj", hidden, 2 * hidden)
+            yield Tensor(f"{prefix}.norm.weight", (hidden,))
+            yield from shapes[kind](f"{prefix}.mixer")
+        if draft_kinds:
+            yield Tensor(f"mtp.layers.{len(draft_kinds) - 1}.final_layernorm.weight", (hidden,))
 
     recurrent = Recurrent(
         kinds.count("linear_attention"),
@@ -85,14 +101,30 @@ def read(fields: Fields) -> Architecture:
         recurrent=recurrent if recurrent.layers else None,
         experts=moe.experts if moe else 0,
         experts_per_token=moe.per_token if moe else 0,
+        draft=Attention(draft_kinds.count("full_attention"), attention.kv_heads, attention.head_size)
+        if "full_attention" in draft_kinds
+        else None,
     )
 
 
 def _kinds(fields: Fields) -> list[str]:
-    types = fields.words("layers_block_type") or fields.words("layer_types")
-    pattern = fields.text("hybrid_override_pattern")
-    if types is None and not pattern:
+    kinds = _named(fields, "hybrid_override_pattern", "layers_block_type", "layer_types")
+    if not kinds:
         raise fields.lacks("hybrid_override_pattern", "layers_block_type")
+    return kinds
+
+
+def _draft_kinds(fields: Fields) -> list[str]:
+    """Those of one MTP layer, of which vLLM serves no more (nemotron_h_mtp.py)."""
+    if not fields.whole("num_nextn_predict_layers", default=0):
+        return []
+    return _named(fields, "mtp_hybrid_override_pattern", "mtp_layers_block_type")
+
+
+def _named(fields: Fields, pattern_name: str, *list_names: str) -> list[str]:
+    """The kinds that a list spells out, or else a pattern of letters."""
+    types = next((words for name in list_names if (words := fields.words(name))), None)
+    pattern = fields.text(pattern_name)
     kinds = types or [_PATTERN.get(letter, letter) for letter in pattern]
     kinds = ["linear_attention" if kind == "mamba" else kind for kind in kinds]
     kinds = ["full_attention" if kind == "attention" else kind for kind in kinds]
@@ -105,19 +137,28 @@ def _kinds(fields: Fields) -> list[str]:
     return kinds
 
 
+def _latent(fields: Fields) -> int:
+    """The width that experts work in, 0 where it is the model's."""
+    return fields.whole("moe_latent_size", default=0)
+
+
+def _expert_layer(moe: MoeShape, latent: int, hidden: int, prefix: str) -> Iterator[Tensor]:
+    yield from moe.tensors(prefix)
+    if latent:
+        yield from linear(f"{prefix}.fc1_latent_proj", latent, hidden)
+        yield from linear(f"{prefix}.fc2_latent_proj", hidden, latent)
+
+
 def _moe(fields: Fields, hidden: int, bias: bool) -> MoeShape:
-    if fields.values.get("moe_latent_size"):
-        raise UserError(
-            f"{fields.model}: config.json has a moe_latent_size, which cannot be planned from config.json; "
-            "give the directory of a local checkpoint, whose safetensors headers say the rest"
-        )
     shared = fields.whole("n_shared_experts", default=0)
     width = fields.positive("moe_shared_expert_intermediate_size") * shared if shared else 0
-    expert = MlpShape(hidden, fields.positive("moe_intermediate_size"), gated=False, bias=bias)
+    inputs = _latent(fields) or hidden
+    expert = MlpShape(inputs, fields.positive("moe_intermediate_size"), gated=False, bias=bias)
     return MoeShape(
         expert,
         fields.positive("n_routed_experts"),
         fields.positive("num_experts_per_tok"),
         shared=("shared_experts", MlpShape(hidden, width, gated=False, bias=bias)) if shared else None,
         correction=True,
+        hidden=hidden,
     )

@@ -23,11 +23,13 @@ class Rule:
         precision: None for unquantized.
         names: runs of whole components of a layer's name, such as `lm_head`, `mlp.gate` or a full name.
         pattern: matches names from their beginning; empty matches all, None none.
+        whole: names of layers in full, without what precedes `layers`.
     """
 
     precision: Precision | None
     names: frozenset[str] = frozenset()
     pattern: re.Pattern[str] | None = None
+    whole: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ class Quantization:
         bare = _ROOT.sub("", module)
         runs = _runs(bare)
         for rule in self.rules:
-            if not rule.names.isdisjoint(runs) or (
-                rule.pattern and any(rule.pattern.match(root + bare) for root in _ROOTS)
+            if (
+                bare in rule.whole
+                or not rule.names.isdisjoint(runs)
+                or (rule.pattern and any(rule.pattern.match(root + bare) for root in _ROOTS))
             ):
                 return rule.precision or self.plain
         return self.plain
@@ -178,9 +182,18 @@ def _modelopt(fields: Mapping[str, Any]) -> Iterable[Rule]:
     algorithm = str(inner["quant_algo"]).upper()
     yield _listed(inner.get("exclude_modules") or inner.get("ignore") or (), None)
     if algorithm == "MIXED_PRECISION":
+        # Tens of thousands of layers, of a handful of precisions.
+        names: dict[Precision, list[str]] = {}
         for name, recipe in inner["quantized_layers"].items():
-            yield _listed([name], _modelopt_precision(str(recipe["quant_algo"]), recipe))
+            precision = _modelopt_precision(str(recipe["quant_algo"]), recipe)
+            names.setdefault(precision, []).append(name)
+        for precision, layers in names.items():
+            rule = _listed((layer for layer in layers if "*" in layer), precision)
+            plain = frozenset(_ROOT.sub("", layer) for layer in layers if "*" not in layer)
+            yield Rule(precision, pattern=rule.pattern, whole=plain)
         return
+    # ModelOpt leaves routers as they are, in its list or not, and vLLM quantizes none (GateLinear).
+    yield _ROUTERS
     yield _all(_modelopt_precision(algorithm, {**inner, **_group(inner)}))
 
 
