@@ -7,6 +7,7 @@ import msgspec
 from markdown import NOTE, table
 
 from dgx_vllm.profiles.profile import Profile, builtin
+from dgx_vllm.util.amounts import gb
 
 _NAMES: dict[Any, str] = {str: "text", float: "number", bool: "true or false"}
 _INTERNAL = ("name", "directory")
@@ -25,8 +26,11 @@ def page() -> str:
     lines += ["[Write your own profile](../guides/own-profile.md) shows how to use them.", ""]
     lines += [*table(("key", "type", "default", "meaning"), rows), "## Built-in profiles", ""]
     lines += table(
-        ("name", "model", "memory", "summary"),
-        ((f"`{p.name}`", p.model, f"{p.memory_gib:g} GiB", p.summary) for p in builtin()),
+        ("name", "model", "weights", "summary"),
+        (
+            (f"`{p.name}`", p.model, gb(p.weight_bytes) if p.weight_bytes else "", p.summary)
+            for p in builtin()
+        ),
     )
     return "\n".join(lines).rstrip() + "\n"
 

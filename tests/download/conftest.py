@@ -72,7 +72,6 @@ def download(
         if_missing: bool = False,
         clock: Callable[[], float] = time.monotonic,
         reading: Reading = AUTO,
-        speculative_config: str | None = None,
     ) -> Outcome:
         slept: list[float] = []
         environ = {**environment, "HF_ENDPOINT": hub.url}
@@ -80,14 +79,7 @@ def download(
         said = ""
         try:
             command.download(
-                model,
-                environ,
-                revision,
-                if_missing,
-                sleep=slept.append,
-                clock=clock,
-                reading=reading,
-                speculative_config=speculative_config,
+                model, environ, revision, if_missing, sleep=slept.append, clock=clock, reading=reading
             )
         except UserError as error:
             status, said = error.status, f"dgx-vllm: {error}\n"

@@ -116,7 +116,8 @@ def test_every_value_of_a_builtin_profile_has_a_reason() -> None:
             else:
                 assert explained or line.split(" = ")[0] in (
                     *("model", "summary", "gated-delta-net", "checkpoint", "example", "served-model-name"),
-                    *("async-scheduling", "enable-auto-tool-choice"),
+                    *("async-scheduling", "enable-auto-tool-choice", "enable-prefix-caching"),
+                    *("method", "revision"),
                 ), f"{path.name}:{number}: {line}"
 
 
@@ -198,12 +199,17 @@ def test_help_and_dry_run_import_neither_torch_nor_vllm(
 
 
 def test_profiles_and_version(dgx_vllm: Run, laptop: Machine, spark: Machine) -> None:
-    listed = rows(dgx_vllm("profiles", on=spark).out)
+    listed = {row[0]: row for row in rows(dgx_vllm("profiles", on=spark).out) if row}
     for each in profile.builtin():
-        assert [each.name, each.model, f"{each.memory_gib:g} GiB", "yes", each.summary] in listed
-    on_laptop = rows(dgx_vllm("profiles", on=laptop).out)
-    fits = {row[0]: row[3] for row in on_laptop if len(row) == 5}
-    assert {name: fits[name] for name in fits if name != "profile"} == {
-        each.name: "yes" if each.name == "demo" else "no" for each in profile.builtin()
-    }
+        row = listed[each.name]
+        assert (row[1], row[-1]) == (each.model, each.summary)
+        assert "yes" in row
+    assert listed["qwen3-next-80b-a3b-instruct-nvfp4"][2:7] == ["50.7 GB", "yes", "65,536", "8", "68"]
+    on_laptop = {row[0]: row for row in rows(dgx_vllm("profiles", on=laptop).out) if row}
+    for each in profile.builtin():
+        assert ("yes" if each.name == "demo" else "no") in on_laptop[each.name]
+    small = {row[0]: row for row in rows(dgx_vllm("profiles", "--memory", "60GB", on=laptop).out) if row}
+    fitting = {name for name, row in small.items() if "yes" in row}
+    assert {"demo", "qwen3.8-27b-nvfp4", "gemma-4-26b-a4b-nvfp4", "gpt-oss-20b"} <= fitting
+    assert {"gpt-oss-120b", "qwen3.5-122b-a10b-nvfp4", "nemotron-3-super-120b-a12b-nvfp4"}.isdisjoint(fitting)
     assert dgx_vllm("--version", on=spark).out.startswith("dgx-vllm 0.1.0 (vLLM 0.32.0, cuda build)")

@@ -8,7 +8,6 @@ import typer
 
 from dgx_vllm.commands import completion
 from dgx_vllm.formats.dense_dtype import Dtype
-from dgx_vllm.util.errors import UserError
 
 app = typer.Typer()
 _PANEL = "Models"
@@ -52,19 +51,19 @@ def rm(
 
 @app.command(rich_help_panel=_PANEL)
 def profiles(
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="Memory of another machine: 64GB or 128GB for a Spark, or bytes (default: this machine's).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """List the profiles, and say whether each fits this machine."""
-    from dgx_vllm.host import machine
-    from dgx_vllm.launch import as_json as programs
-    from dgx_vllm.launch import report
-    from dgx_vllm.profiles import profile
+    """List the profiles: whether each fits this machine, with what context, and how fast it may decode."""
+    from dgx_vllm.launch import profile_list
 
-    try:
-        here = machine.detect()
-    except UserError:
-        here = None  # the list is of use without vLLM as well
-    (programs if as_json else report).profiles(profile.builtin(), here)
+    profile_list.show(memory, as_json)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -163,8 +162,7 @@ def download(
         ),
     ],
     revision: Annotated[
-        str | None,
-        typer.Option(metavar="REVISION", help="A branch, tag or commit (default: the profile's, else main)."),
+        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit (default: main).")
     ] = None,
     if_missing: Annotated[
         bool,
@@ -182,22 +180,10 @@ def download(
         str,
         typer.Option(metavar="FORMAT", help="As you will give it to serve, if the model has two configs."),
     ] = "auto",
-    speculative_config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JSON",
-            help="As you will give it to serve, for the draft model; null for none (default: the profile's).",
-        ),
-    ] = None,
 ) -> None:
-    """Download MODEL into the Hugging Face cache, or resume its download, and verify it.
-
-    Its draft model comes too.
-    """
+    """Download MODEL into the Hugging Face cache, or resume its download, and verify it."""
     from dgx_vllm.checkpoints.file_formats import Reading
     from dgx_vllm.download import command
 
     reading = Reading(load_format, config_format)
-    command.download(
-        model, os.environ, revision, if_missing, reading=reading, speculative_config=speculative_config
-    )
+    command.download(model, os.environ, revision, if_missing, reading=reading)

@@ -31,9 +31,9 @@ def findings(place: Place) -> list[Finding]:
 def _hub(place: Place, hub: Path) -> Finding:
     models, size = hf_cache.models(hub), hf_cache.size(hub)
     cuda = place.vllm is not None and place.vllm.platform == "cuda"
-    largest = max((built_in.download_gib for built_in in profile.builtin()), default=0.0)
-    wanted = largest if cuda and not models else 1.0
-    room = _room(hub, int(wanted * GIB), "Hugging Face cache", "HF_HOME")
+    largest = max((built_in.weight_bytes for built_in in profile.builtin()), default=0)
+    wanted = largest if cuda and not models else GIB
+    room = _room(hub, wanted, "Hugging Face cache", "HF_HOME")
     kept = f"{len(models)} model{'s' * (len(models) != 1)}, {gb(size)}"
     # A full disk stops downloads, not what is here already.
     status = Status.WARN if room.status is Status.FAIL else room.status

@@ -5,12 +5,11 @@ from typing import Any
 
 import msgspec
 
-from dgx_vllm.host.machine import Machine
+from dgx_vllm.host.machine import Platform
 from dgx_vllm.launch.rendering.launch import Launch
-from dgx_vllm.launch.report import fits_machine
 from dgx_vllm.launch.settings.ranking import Overruled, Setting, Source
 from dgx_vllm.launch.settings.secret import SECRET_FLAGS
-from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.plan.profile_fit import ProfileFit
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,9 +89,12 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
         name: what `serve` takes.
         model: its Hugging Face id.
         summary: one line.
-        memory_gib: what serving takes of the device's memory, in GiB.
-        download_gib: what a first start downloads, in GiB.
-        fits: whether this machine has that memory, and a GPU where it takes one; null where vLLM is missing.
+        weights: bytes of weights, those of drafts included; null where they are not known.
+        fits: whether it fits the memory with one sequence of `context` tokens, and a GPU is there where it
+            takes one; null where that is not known.
+        context: tokens that one sequence may have: the profile's max-model-len, or what memory allows.
+        sequences: how many sequences of that length fit at once, at most the profile's max-num-seqs.
+        tokens_per_second: of one sequence with the profile's drafts, predicted for a GB10, not measured.
         dense_dtype: what `--dense-dtype` is where it is not given.
         flags: the vLLM flags that it sets on this machine, by name without dashes.
         environment: the variables that it sets on this machine.
@@ -101,9 +103,11 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     model: str
     summary: str
-    memory_gib: float
-    download_gib: float
+    weights: int | None
     fits: bool | None
+    context: int | None
+    sequences: int | None
+    tokens_per_second: float | None
     dense_dtype: str
     flags: dict[str, Any]
     environment: dict[str, str]
@@ -126,23 +130,24 @@ def dry_run(launch: Launch) -> None:
     )
 
 
-def profiles(known: Iterable[Profile], machine: Machine | None) -> None:
+def profiles(fits: Iterable[ProfileFit], platform: Platform) -> None:
     """Prints an array of `Listed`."""
-    platform = machine.platform if machine else "cuda"
     _print(
         [
             Listed(
-                name=profile.name,
-                model=profile.model,
-                summary=profile.summary,
-                memory_gib=profile.memory_gib,
-                download_gib=profile.download_gib,
-                fits=None if machine is None else fits_machine(profile, machine),
-                dense_dtype=profile.dense_dtype,
-                flags=profile.values(platform),
-                environment=profile.variables(platform),
+                name=fit.profile.name,
+                model=fit.profile.model,
+                summary=fit.profile.summary,
+                weights=fit.weights,
+                fits=fit.fits,
+                context=fit.context,
+                sequences=fit.sequences,
+                tokens_per_second=None if fit.tokens_per_second is None else round(fit.tokens_per_second, 1),
+                dense_dtype=fit.profile.dense_dtype,
+                flags=fit.profile.values(platform),
+                environment=fit.profile.variables(platform),
             )
-            for profile in known
+            for fit in fits
         ]
     )
 

@@ -11,7 +11,10 @@ from dgx_vllm.host.machine import GIB, Machine
 from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings.ranking import Overruled, Setting, Source
 from dgx_vllm.launch.settings.secret import SECRET_FLAGS
+from dgx_vllm.plan import profile_fit
+from dgx_vllm.plan.profile_fit import ProfileFit
 from dgx_vllm.profiles.profile import Profile
+from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.messages import say, say_line
 
 
@@ -34,30 +37,47 @@ def dry_run(launch: Launch, machine: Machine) -> None:
         console.print(Text("note: no GPU is visible here; this command is for a machine that has one"))
 
 
-def profiles(known: tuple[Profile, ...], machine: Machine | None) -> None:
-    """Prints the profiles, and whether each fits this machine where one is given."""
-    table = _table("profile", "model", "memory", "fits here", "")
-    for profile in known:
-        fits = "" if machine is None else "yes" if fits_machine(profile, machine) else "no"
-        table.add_row(profile.name, profile.model, f"{profile.memory_gib:g} GiB", fits, profile.summary)
-    _console().print(table)
+def profiles(fits: Sequence[ProfileFit], memory: str) -> None:
+    """Prints the profiles, and what a memory makes of each.
+
+    Args:
+        fits: one for each profile.
+        memory: which memory that is, in words.
+    """
+    table = _table("profile", "model", "weights", "fits", "context", "at once", "tok/s", "")
+    for fit in fits:
+        profile = fit.profile
+        table.add_row(
+            profile.name,
+            profile.model,
+            gb(fit.weights) if fit.weights is not None else "",
+            "" if fit.fits is None else "yes" if fit.fits else "no",
+            f"{fit.context:,}" if fit.context is not None else "",
+            f"{fit.sequences:,}" if fit.sequences is not None else "",
+            f"{fit.tokens_per_second:.0f}" if fit.tokens_per_second is not None else "",
+            profile.summary,
+        )
+    console = _console()
+    console.print(table)
+    console.print(Text(f"Memory: {memory}. At once: sequences of that context.", "dim"))
+    console.print(
+        Text("tok/s: one sequence with the profile's drafts, predicted for a GB10, not measured.", "dim")
+    )
 
 
-def suggestions(known: tuple[Profile, ...], machine: Machine) -> None:
+def suggestions(known: Sequence[Profile], machine: Machine) -> None:
     """Says that the demo is served and, where there is a GPU, what else fits, each with its command."""
-    fitting = [profile for profile in known if not profile.checkpoint and fits_machine(profile, machine)]
     say("no model named: serving the built-in demo")
-    if machine.gpus and fitting:
+    if not machine.gpus:
+        return
+    models = [profile for profile in known if not profile.checkpoint]
+    fits = profile_fit.all_of(models, machine.device_memory, machine.platform)
+    fitting = [fit.profile for fit in fits if fit.fits]
+    if fitting:
         names = ", ".join(gpu.name for gpu in machine.gpus)
         say(f"this machine ({names}, {machine.device_memory / GIB:.0f} GiB) can serve:")
         for profile in fitting:
             say_line(f"  dgx-vllm serve {profile.model}   # {profile.summary}")
-
-
-def fits_machine(profile: Profile, machine: Machine) -> bool:
-    """Whether the profile's memory is there, and a GPU where the profile needs one."""
-    runs = machine.platform == "cuda" or profile.checkpoint is not None
-    return runs and profile.memory_gib * GIB <= machine.device_memory
 
 
 def _settings_table(launch: Launch) -> Table:

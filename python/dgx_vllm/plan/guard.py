@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
-from dgx_vllm.host.machine import GIB, Machine
+from dgx_vllm.host.machine import Machine
 from dgx_vllm.plan import model, overheads, report, source, weights
 from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.cache import Cache
@@ -47,8 +47,8 @@ class Subject:
             return weights.total(loaded, drafting), _origin(self.model)
         if self.files:
             return weights.total(weights.loaded(self.files, loading), drafting), "the files"
-        if self.profile and self.profile.download_gib:
-            return int(self.profile.download_gib * GIB), f"profile {self.profile.name}"
+        if self.profile and self.profile.weight_bytes:
+            return self.profile.weight_bytes, f"profile {self.profile.name}"
         return None
 
 

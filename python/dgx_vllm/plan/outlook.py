@@ -104,6 +104,14 @@ class Outlook:
     launches: int | None
 
     @property
+    def tokens_per_second(self) -> float | None:
+        """Of one sequence with the drafts that the plan is for; None where that is not known."""
+        if not self.options.drafts:
+            return self.steps[0].expected() if self.steps else None
+        with_drafts = (each for each in self.drafting if each.drafts == self.options.drafts)
+        return next((drafting.speeds[0] for drafting in with_drafts), None)
+
+    @property
     def best_drafts(self) -> tuple[int, ...]:
         """The number of drafts with the most tokens per second, for each of `DRAFT_BATCHES`."""
         by_batch = zip(*(each.speeds for each in self.drafting), strict=True)

@@ -13,6 +13,8 @@ import msgspec
 
 import dgx_vllm
 from dgx_vllm.formats.dense_dtype import Dtype
+from dgx_vllm.host.machine import GIB
+from dgx_vllm.profiles.sizes import model_sizes
 from dgx_vllm.util.errors import UserError
 from dgx_vllm.vllm_flags import flags
 from dgx_vllm.vllm_flags.flags import Value, Values
@@ -34,8 +36,8 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         method: as in --speculative-config, such as mtp or dflash.
         model: the checkpoint that drafts, None where the model's own MTP layers do.
         revision: the commit of that checkpoint that was looked at, if one was.
-        accepted: tokens that a step yields, by what is written (code, prose) and by how many are drafted. The
-            counts are text, as TOML's keys are.
+        accepted: tokens that a step yields, by what is written (code, prose, ...) and by how many are
+            drafted. The counts are text, as TOML's keys are.
     """
 
     method: str
@@ -50,8 +52,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     Args:
         model: the name that it is served under, a Hugging Face id unless `checkpoint` is given.
         summary: one line for `dgx-vllm profiles`.
-        memory_gib: device memory that serving it takes, with a useful KV cache, in GiB.
-        download_gib: what a first start downloads, in GiB.
+        memory_gib: device memory that serving it takes, with a useful KV cache, in GiB; None where the
+            model's sizes are known, or nothing is.
+        download_gib: what a first start downloads, in GiB; 0 where the sizes are known, or nothing is.
         gated_delta_net: whether the model has GDN layers, known before its config is downloaded.
         checkpoint: where the checkpoint lies if it comes with the profile, relative to its file.
         dense_dtype: what the projections that the checkpoint left in BF16 become, see `dense`.
@@ -65,7 +68,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
 
     model: str
     summary: str
-    memory_gib: float
+    memory_gib: float | None = None
     download_gib: float = 0.0
     gated_delta_net: bool = False
     checkpoint: str | None = None
@@ -83,6 +86,12 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     def argument(self) -> str:
         """What vLLM is given as the model."""
         return os.path.normpath(Path(self.directory, self.checkpoint)) if self.checkpoint else self.model
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the model's weights take, those of MTP layers included; 0 where that is not known."""
+        sizes = model_sizes.by_model(self.model)
+        return sizes.bytes if sizes else int(self.download_gib * GIB)
 
     def values(self, platform: str) -> Values:
         """The flags' values on a platform, `cuda` or `cpu`."""

@@ -205,7 +205,7 @@ def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
 def _download_bytes(launch: Launch, model: str) -> int:
     """What a model takes on the disk, as far as that is known before the hub is asked."""
     if launch.profile and model == launch.profile.model:
-        return int(launch.profile.download_gib * GIB)
+        return launch.profile.weight_bytes or GIB
     sizes = model_sizes.by_model(model)
     # Of an unknown one, ask for what the smallest useful model takes.
     return (sizes.published_bytes or sizes.bytes) if sizes else GIB
