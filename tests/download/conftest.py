@@ -72,6 +72,7 @@ def download(
         if_missing: bool = False,
         clock: Callable[[], float] = time.monotonic,
         reading: Reading = AUTO,
+        speculative_config: str | None = None,
     ) -> Outcome:
         slept: list[float] = []
         environ = {**environment, "HF_ENDPOINT": hub.url}
@@ -79,7 +80,14 @@ def download(
         said = ""
         try:
             command.download(
-                model, environ, revision, if_missing, sleep=slept.append, clock=clock, reading=reading
+                model,
+                environ,
+                revision,
+                if_missing,
+                sleep=slept.append,
+                clock=clock,
+                reading=reading,
+                speculative_config=speculative_config,
             )
         except UserError as error:
             status, said = error.status, f"dgx-vllm: {error}\n"

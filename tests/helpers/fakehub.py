@@ -83,6 +83,7 @@ class Hub:
     mirror: str = ""
     mirror_tokens: set[str | None] = field(default_factory=set)
     verifier: dict[str, bytes] = field(default_factory=dict)
+    verifier_revisions: list[str] = field(default_factory=list)
 
     def fails(self, name: str, *behaviours: Behaviour) -> None:
         """The next answers with this file's content, one behaviour for each; then it is served."""
@@ -179,6 +180,7 @@ class Handler(BaseHTTPRequestHandler):
         if address.path in (f"/api/models/{MODEL}/tree/{COMMIT}", f"/api/models/{MODEL}/tree/main"):
             self._json(hub.tree())
         elif address.path.startswith(f"/api/models/{VERIFIER}/revision/"):
+            hub.verifier_revisions.append(address.path.partition("/revision/")[2])
             self._json(hub.description(VERIFIER))
         elif address.path.startswith(f"/api/models/{MODEL}"):
             hub.listings += 1

@@ -162,7 +162,8 @@ def download(
         ),
     ],
     revision: Annotated[
-        str | None, typer.Option(metavar="REVISION", help="A branch, tag or commit (default: main).")
+        str | None,
+        typer.Option(metavar="REVISION", help="A branch, tag or commit (default: the profile's, else main)."),
     ] = None,
     if_missing: Annotated[
         bool,
@@ -180,10 +181,22 @@ def download(
         str,
         typer.Option(metavar="FORMAT", help="As you will give it to serve, if the model has two configs."),
     ] = "auto",
+    speculative_config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="As you will give it to serve, for the draft model; null for none (default: the profile's).",
+        ),
+    ] = None,
 ) -> None:
-    """Download MODEL into the Hugging Face cache, or resume its download, and verify it."""
+    """Download MODEL into the Hugging Face cache, or resume its download, and verify it.
+
+    Its draft model comes too.
+    """
     from dgx_vllm.checkpoints.file_formats import Reading
     from dgx_vllm.download import command
 
     reading = Reading(load_format, config_format)
-    command.download(model, os.environ, revision, if_missing, reading=reading)
+    command.download(
+        model, os.environ, revision, if_missing, reading=reading, speculative_config=speculative_config
+    )

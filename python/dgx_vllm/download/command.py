@@ -1,13 +1,17 @@
 """`dgx-vllm download`: brings a model into the cache, or says why it cannot be brought."""
 
+import json
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from dgx_vllm.checkpoints import checkpoint, file_formats, speculators
+from dgx_vllm.checkpoints import checkpoint, draft_model, file_formats, speculators
+from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
-from dgx_vllm.host import caches, disk_space
+from dgx_vllm.host import caches, disk_space, machine
+from dgx_vllm.host.machine import Platform
 from dgx_vllm.hub import import_environment
 from dgx_vllm.hub.cache_folder import Storage
 from dgx_vllm.profiles import profile
@@ -15,7 +19,9 @@ from dgx_vllm.util import sigterm
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import FAILURE, UserError
 from dgx_vllm.util.messages import say
+from dgx_vllm.vllm_flags.flags import Values
 
+_CONFIG = "speculative-config"
 _MAIN = "main"
 _STOPPED = "dgx-vllm: stopped by SIGTERM; the data so far is kept, and the same command resumes from there"
 
@@ -28,19 +34,21 @@ def download(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     reading: Reading = AUTO,
+    speculative_config: str | None = None,
 ) -> None:
     """Downloads a model, continuing what is here of it, and says where it is.
 
-    Of a speculators repository, the model that it drafts for comes too.
+    The draft model comes too. So does the model that a speculators repository drafts for.
 
     Args:
         model: a Hugging Face id or a profile's name; what lies on disk already is left as it is.
         environ: the process's environment; huggingface_hub's variables are added to it.
-        revision: a branch, tag or commit; by default `main`.
+        revision: a branch, tag or commit; by default the profile's, else `main`.
         if_missing: leave a whole model as it is, without asking whether there is a newer one.
         sleep: waits that many seconds.
         clock: seconds.
         reading: how vLLM will be told to read it.
+        speculative_config: what vLLM will be told of drafts, in JSON; by default as the profile says.
 
     Raises:
         UserError: it cannot be downloaded; status 2 if trying again is of no use, else 1.
@@ -51,13 +59,54 @@ def download(
         raise UserError(f"{argument}: {file_formats.NO_GGUF}")
     if checkpoint.looks_like_path(argument) and not Path(argument).expanduser().exists():
         raise UserError(f"{model} does not exist; give a Hugging Face id such as owner/name")
-    if "://" in argument or checkpoint.looks_like_path(argument):
+    values = known.values(_platform()) if known else {}
+    drafter = draft_model.read(_drafts(speculative_config, values), argument)
+    is_local = not _is_on_hub(argument)
+    if is_local:
         print(f"dgx-vllm: {model} is not on the Hugging Face hub: nothing to download")
-        return
+        if drafter is None:
+            return
     import_environment.prepare(environ)
-    order = _Order(caches.hub(environ), revision or _MAIN, if_missing, sleep, clock)
+    pinned = revision or values.get("revision")
+    order = _Order(
+        caches.hub(environ), pinned if isinstance(pinned, str) else _MAIN, if_missing, sleep, clock
+    )
     with sigterm.on_sigterm(_STOPPED):
-        _bring(order, argument, reading)
+        if not is_local:
+            _bring(order, argument, reading)
+        if drafter:
+            _bring_drafter(order, argument, drafter, reading)
+
+
+def _is_on_hub(name: str) -> bool:
+    return "://" not in name and not checkpoint.looks_like_path(name)
+
+
+def _platform() -> Platform:
+    try:
+        return machine.vllm_build().platform
+    except UserError:
+        return "cuda"  # a model can be fetched before vLLM is here
+
+
+def _drafts(speculative_config: str | None, profile_values: Values) -> Any:
+    """What the user says of drafts, else what the profile says.
+
+    Raises:
+        UserError: what the user says is no JSON object.
+    """
+    if speculative_config is None:
+        return profile_values.get(_CONFIG)
+    try:
+        fields = json.loads(speculative_config)
+    except ValueError:
+        fields = speculative_config
+    if fields is not None and not isinstance(fields, dict):
+        raise UserError(
+            f'--{_CONFIG} must be a JSON object such as {{"model": "owner/name"}}, or null for no drafts, '
+            f"not {speculative_config}"
+        )
+    return fields
 
 
 @dataclass(frozen=True)
@@ -69,6 +118,20 @@ class _Order:
     if_missing: bool
     sleep: Callable[[float], None]
     clock: Callable[[], float]
+
+
+def _bring_drafter(order: _Order, model: str, drafter: DraftModel, reading: Reading) -> None:
+    if not _is_on_hub(drafter.name):
+        print(f"dgx-vllm: {drafter.name} drafts for {model} and is not on the Hugging Face hub")
+        return
+    revision = drafter.revision or _MAIN
+    say(f"{drafter.name} at {revision} drafts for {model}, and comes with it")
+    _bring(replace(order, revision=revision), drafter.name, _without_mistral(reading))
+
+
+def _without_mistral(reading: Reading) -> Reading:
+    """Without the hub vLLM finds Mistral's own format of the model that is named alone."""
+    return replace(reading, load_format="hf") if reading == AUTO else reading
 
 
 def _bring(order: _Order, model: str, reading: Reading) -> None:
@@ -86,8 +149,8 @@ def _bring(order: _Order, model: str, reading: Reading) -> None:
         print(f"dgx-vllm: {model} drafts for {speculator.verifier}, which is not on the Hugging Face hub")
         return
     say(f"{model} drafts for {speculator.verifier}, which is served with it")
-    # vLLM gives its revision to both, and without the hub it does not find Mistral's own format of the other.
-    _bring(order, speculator.verifier, replace(reading, load_format="hf") if reading == AUTO else reading)
+    # vLLM gives its revision to both.
+    _bring(order, speculator.verifier, _without_mistral(reading))
 
 
 def _deliver(order: _Order, storage: Storage, reading: Reading) -> Path:

@@ -120,9 +120,9 @@ def _check_drafter(launch: Launch, drafter: DraftModel, environ: Mapping[str, st
         cache = caches.hub(environ)
         snapshot = checkpoint.snapshot(name, cache, drafter.revision, reading)
         if snapshot is None:
-            at = f" at {drafter.revision}" if drafter.revision else ""
+            named = f"{name} at {drafter.revision}" if drafter.revision else name
             raise UserError(
-                f"the draft model {name}{at} is not in {cache} and HF_HUB_OFFLINE forbids fetching it; unset "
+                f"the draft model {named} is not in {cache} and HF_HUB_OFFLINE forbids fetching it; unset "
                 "HF_HUB_OFFLINE, give a local directory, or --speculative-config null for no drafts"
                 f"{checkpoint.other_commit(name, cache, drafter.revision, option=False)}"
             )
