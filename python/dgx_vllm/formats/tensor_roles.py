@@ -23,6 +23,8 @@ class Part(enum.StrEnum):
     NORMS = "norms and scalars"
     LM_HEAD = "lm_head"
     DRAFT_FC = "draft's fc"
+    DRAFT_TABLES = "draft's tables"
+    DRAFT_HEAD = "draft's Markov head"
     VISION = "vision"
     OTHER = "other"
 
@@ -41,7 +43,10 @@ _RULES: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
             r"(^|\.)(embed_tokens|embeddings|word_embeddings|wte|tok_embeddings)\.",
             Part.EMBEDDING,
         ),
-        (r"(^|\.)mtp\.fc\.|\.eh_proj\.", Part.DRAFT_FC),
+        (r"(^|\.)mtp\.fc\.|\.eh_proj\.|^(model\.)?fc\.", Part.DRAFT_FC),
+        # Rows of these are gathered, as the embedding's are.
+        (r"\.(predecessor|successor)_codebook$|\.markov_w1(\.|$)", Part.DRAFT_TABLES),
+        (r"\.markov_w2(\.|$)", Part.DRAFT_HEAD),
         (r"\.experts\.|\.experts$", Part.EXPERTS),
         # Experts in one tensor each: Step's and Granite's names.
         (r"\.moe\.(gate_proj|up_proj|down_proj|gate_up_proj)(\.|$)", Part.EXPERTS),

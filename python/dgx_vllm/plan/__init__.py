@@ -4,6 +4,7 @@
 |---|---|
 | source.py | a model's config, from a directory, a file, the Hugging Face cache or the hub |
 | defaults.py | fields that a config.json leaves to its class |
+| draft_shapes.py | a drafting checkpoint's config.json to its tensors |
 | families.py, nemotron_h.py, generic.py | the tensors and states of known families, and of others |
 | architecture.py, layer_shapes.py, vision.py | the shapes of a model, of one layer, of a vision tower |
 | quantization.py, precision.py, dtypes.py | the precision of each matrix, its bytes, the compute dtype |

@@ -10,7 +10,7 @@ from typing import Any
 
 from dgx_vllm.checkpoints.context_length import tokens
 from dgx_vllm.checkpoints.fields import Fields, text_part
-from dgx_vllm.plan import gemma4, nemotron_h, vision
+from dgx_vllm.plan import draft_shapes, gemma4, nemotron_h, vision
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Tensor
 from dgx_vllm.plan.layer_shapes import AttentionShape, DeltaNetShape, MlpShape, MoeShape, linear
 from dgx_vllm.util.errors import UserError
@@ -69,6 +69,8 @@ def read(model: str, config: Mapping[str, Any]) -> Architecture:
     Raises:
         UserError: the model_type is unknown, or a field is missing.
     """
+    if draft_shapes.kind(config):
+        return draft_shapes.read(model, config)
     family = Fields(model, config).text("model_type")
     family = _ALIASES.get(family, family)
     fields = text_part(model, config)
