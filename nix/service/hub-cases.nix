@@ -55,7 +55,8 @@ let
   ];
 
   drafted = [ "o/draft" model "/srv/draft" "draft.Class" ];
-  methods = [ { } { method = "mtp"; } { method = "draft_model"; } { method = "custom_class"; } ];
+  methods = [ { } { method = "mtp"; } { method = "draft_model"; } { method = "custom_class"; } { method = "ngram"; } ]
+    ++ [ { method = "eagle3"; revision = "v1"; } ];
   drafts = each methods (method:
     objectWays "speculative-config" ({ num_speculative_tokens = "2"; } // method)
       ++ each drafted (name: objectWays "speculative-config" ({ model = name; } // method)
@@ -107,7 +108,7 @@ let
     ++ each [ "hf" "mistral" ] (ways "config-format")
     ++ [ { settings.load-format = "safetensors"; extraArgs = [ "--load-format=auto" "--config_format" "mistral" ]; } ];
   # With what a profile gives below.
-  named = [ "nvidia/Qwen3.6-35B-A3B-NVFP4" "qwen3.6-35b-a3b-nvfp4" "nvidia/Qwen3-Next-80B-A3B-Instruct-NVFP4" "demo" ];
+  named = each hub.builtIn (profile: [ profile.model profile.name ]);
   profiled = each
     [
       { }
@@ -115,6 +116,9 @@ let
       { settings.speculative-config = { model = "o/draft"; }; }
       { extraArgs = [ "-sc.model" "o/draft" ]; }
       { extraArgs = [ "-sc.num_speculative_tokens" "1" ]; }
+      { mtp = 2; }
+      { mtp = 2; extraArgs = [ "-sc.model" "o/draft" ]; }
+      { mtp = 2; settings.speculative-config = { model = "o/draft"; }; }
     ]
     (more: each named (name: [ (more // { model = name; }) (more // { profile = name; }) ]));
   unnamed = [
@@ -125,7 +129,7 @@ let
   decided = instance:
     let whole = defaults // { inherit model; } // instance; in
     {
-      inherit (whole) model revision profile settings extraArgs;
+      inherit (whole) model revision profile settings extraArgs mtp;
       fetched = hub.isFetched whole.model;
       needed = hub.isNeeded whole;
       reading = hub.reading whole;

@@ -81,12 +81,13 @@ let
   isUnset = flag: value: (flags.${flag}.nullable or false) && builtins.elem (value.words or [ ]) [ [ "" ] [ "None" ] ];
 
   # What counts of profile, settings and arguments, as a function of a flag.
-  ranked = { model, profile, settings, extraArgs, ... }:
+  ranked = { model, profile, settings, extraArgs, mtp ? null, ... }:
     let
       used = called (builtins.head (builtins.filter (name: name != null) [ profile model "demo" ]));
       fromProfile = if used == [ ] then [ ] else ofFile (builtins.head used).serve;
       fromFile = ofFile settings;
-      fromArguments = ofArguments extraArgs;
+      fromMtp = if mtp == null then [ ] else [ (occurrence "--speculative-config" [ "{\"method\":\"mtp\"}" ]) ];
+      fromArguments = fromMtp ++ ofArguments extraArgs;
     in
     flag:
     let
@@ -104,24 +105,48 @@ let
     if path != null && builtins.match ".*,.*" word == null then builtins.head path
     else if startsWith "{" word then (builtins.fromJSON word).path
     else word;
-  # The names of repositories, and paths among them.
-  repositories = get:
+  # The drafts' method and the draft model's names, as they were given.
+  drafted = get:
     let
-      speculative = fieldsOf (get "--speculative-config");
+      fields = fieldsOf (get "--speculative-config");
       methods = wordsOf (get "--spec-method");
-      method = if methods != [ ] then builtins.head methods else speculative.method or null;
-      ofDraft = wordsOf (get "--spec-model") ++ (if speculative ? model then [ speculative.model ] else [ ]);
     in
+    {
+      method = if methods != [ ] then builtins.head methods else fields.method or null;
+      models = wordsOf (get "--spec-model") ++ (if fields ? model then [ fields.model ] else [ ]);
+      revision = fields.revision or null;
+    };
+  # A checkpoint of the hub that drafts for `model`, as { model } or { model, revision }, null where there is none:
+  # python/dgx_vllm/checkpoints/draft_model.py.
+  draftModel = model: { method, models, revision }:
+    let
+      name = if models == [ ] then null else builtins.head models;
+      methodName = if builtins.isString method then method else null;
+      isClass = builtins.match "[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)+" name != null;
+      isMethod = builtins.elem name [ "ngram" "[ngram]" ];
+      withoutModel = [ "ngram" "[ngram]" "ngram_gpu" "suffix" "extract_hidden_states" "custom_class" ];
+    in
+    if ! builtins.isString name || name == "" || name == model || builtins.elem methodName withoutModel then null
+    else if methodName == null && (isMethod || isClass) then null
+    else if isPath name || builtins.match ".*://.*" name != null then null
+    else { model = name; } // (if builtins.isString revision && revision != "" then { inherit revision; } else { });
+
+  # The names of repositories, and paths among them.
+  repositories = model: get:
+    let draft = drafted get; in
     builtins.filter (name: builtins.isString name && name != "") (
       wordsOf (get "--tokenizer")
       ++ wordsOf (get "--hf-config-path")
       ++ builtins.filter (name: ! builtins.elem name [ "auto" "vllm" ]) (wordsOf (get "--generation-config"))
-      ++ (if method == "custom_class" then [ ] else ofDraft) # the name of a Python class
+      # Not what a download unit fetches, nor the name of a Python class.
+      ++ (if draftModel model draft != null || draft.method == "custom_class" then [ ] else draft.models)
       ++ map adapter (builtins.filter (word: ! builtins.elem word [ "" "None" ]) (wordsOf (get "--lora-modules")))
       ++ builtins.attrValues (fieldsOf (get "--default-mm-loras"))
     );
 in
 {
+  inherit builtIn;
+
   # The model that an instance's settings or variables name, null for none: it is to be downloaded, too.
   named = { settings, environment, ... }:
     if settings.model or null != null then settings.model else environment.MODEL or null;
@@ -132,12 +157,20 @@ in
     model != null && builtins.match ".*://.*" model == null
       && (if profile == [ ] then ! isPath model else ! (builtins.head profile) ? checkpoint);
 
-  # The words that tell `dgx-vllm download` how vLLM will read the model, and so which of its files.
-  reading = instance:
-    let get = ranked instance; in
+  # The words that tell `dgx-vllm download` how vLLM will read the model, and so which of its files to fetch, and which
+  # draft model, where that is not the one of the model's profile.
+  reading = { model, profile, ... }@instance:
+    let
+      get = ranked instance;
+      known = if model != null then called model else if profile != null then called profile else [ ];
+      served = if known != [ ] then (builtins.head known).model else model;
+      wanted = draftModel served (drafted get);
+      default = if known == [ ] then null else draftModel served (drafted (given (ofFile (builtins.head known).serve)));
+    in
     builtins.concatMap
       (flag: let words = wordsOf (get flag); in if words == [ ] then [ ] else [ flag (builtins.head words) ])
-      [ "--load-format" "--config-format" ];
+      [ "--load-format" "--config-format" ]
+    ++ (if wanted == default then [ ] else [ "--speculative-config" (builtins.toJSON wanted) ]);
 
   # Whether an instance names what no download unit fetches. The model's own other revision counts too: vLLM was
   # not tried on one without the hub.
@@ -149,7 +182,7 @@ in
     ! builtins.elem revision [ null "main" ]
     || profile != null && called profile == [ ]
     || builtins.any isOther [ "--revision" "--tokenizer-revision" "--code-revision" ]
-    || builtins.any (name: name != model && ! isPath name) (repositories get)
+    || builtins.any (name: name != model && ! isPath name) (repositories model get)
     # Names of a sharded state's files, which the download is not told.
     || (fieldsOf (get "--model-loader-extra-config")).pattern or "" != "";
 }

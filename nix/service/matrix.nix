@@ -81,13 +81,8 @@ let
     { settings.tokenizer = "o/tokenizer"; }
     { settings.code_revision = "v1"; }
     { settings.lora-modules = [ "a=o/lora" ]; }
-    { settings.speculative-config = { model = "o/draft"; }; }
-    { settings.speculative-config = "{\"model\": \"o/draft\"}"; }
     { extraArgs = [ "--tokenizer" "o/tokenizer" ]; }
-    { extraArgs = [ "--spec_model=o/draft" ]; }
-    { extraArgs = [ "--speculative-config" "{\"model\": \"o/draft\"}" ]; }
-    { extraArgs = [ "-sc.model" "o/draft" ]; }
-    { extraArgs = [ "-sc" "{\"model\": \"o/draft\"}" ]; }
+    { extraArgs = [ "-sc" "{\"model\": \"o/draft\", \"method\": \"ngram\"}" ]; }
     { extraArgs = [ "--lora-modules" "b=/srv/lora" "{\"name\": \"a\", \"path\": \"o/lora\"}" ]; }
     { settings.lora-modules = [ "{\"name\": \"a\", \"path\": \"o/lora\"}" ]; }
     { settings.default-mm-loras = { image = "o/lora"; }; }
@@ -101,6 +96,12 @@ let
     { settings.tokenizer = "o/m"; }
     { settings.tokenizer = "/srv/tokenizer"; }
     { settings.speculative-config = { method = "mtp"; num_speculative_tokens = 2; }; }
+    { settings.speculative-config = { model = "o/draft"; }; }
+    { settings.speculative-config = "{\"model\": \"o/draft\"}"; }
+    { extraArgs = [ "--spec_model=o/draft" ]; }
+    { extraArgs = [ "--speculative-config" "{\"model\": \"o/draft\", \"revision\": \"v1\"}" ]; }
+    { extraArgs = [ "-sc.model" "o/draft" ]; }
+    { extraArgs = [ "-sc" "{\"model\": \"o/draft\"}" ]; }
     { extraArgs = [ "--max-model-len" "4096" "--speculative-config" "{\"method\": \"mtp\"}" ]; }
     {
       extraArgs = [ "--lora-modules" "b=/srv/lora" "{\"name\": \"a\", \"path\": \"/srv/lora\"}" ]

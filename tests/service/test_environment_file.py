@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,11 @@ def test_a_model_that_the_file_keeps_from_the_hub_must_be_in_the_services_cache(
     (snapshot / "config.json").write_text("{}")
     install(tmp_path, text, "org/m")
     assert '"serve" "org/m"' in capsys.readouterr().out
+    drafts = ["--spec-model", "org/draft", "--spec-tokens", "2"]
+    with pytest.raises(UserError, match=f"org/draft is not in {tmp_path}/hub, and HF_HUB_OFFLINE"):
+        install(tmp_path, text, "org/m", *drafts)
+    shutil.copytree(tmp_path / "hub/models--org--m", tmp_path / "hub/models--org--draft")
+    install(tmp_path, text, "org/m", *drafts)
 
 
 # --- open to the network --------------------------------------------------------------------------------

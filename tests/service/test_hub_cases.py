@@ -35,11 +35,13 @@ def settings_of(case: dict[str, Any], directory: Path, platform: Platform) -> La
     file = directory / "settings.yaml"
     file.write_text(json.dumps(case["settings"]))
     options = {name: case[name] for name in ("model", "revision") if case[name]}
+    # The module puts its option before the arguments.
+    mtp = ["--speculative-config", '{"method": "mtp"}'] if case["mtp"] else []
     winners, overruled = ranking.rank(
         [
             sources.from_profile(used, replace(LAPTOP, vllm=replace(LAPTOP.vllm, platform=platform))),
             layer(config_file.read(str(file)), Source.CONFIG_FILE),
-            layer({**flags.load().parse(case["extraArgs"])[1], **options}, Source.FLAG),
+            layer({**flags.load().parse([*mtp, *case["extraArgs"]])[1], **options}, Source.FLAG),
         ]
     )
     return ranking.without_unset(winners, overruled)

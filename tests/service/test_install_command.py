@@ -1,6 +1,7 @@
 """What `dgx-vllm install-service` makes of a command line."""
 
 import configparser
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from dgx_vllm import cli
 from dgx_vllm.host import machine
 from dgx_vllm.launch.serve import decide
 from dgx_vllm.launch.settings.options import Options
+from dgx_vllm.profiles import profile
+from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.service.command import Wish, install_service
 from dgx_vllm.util.errors import UserError
 
@@ -120,15 +123,57 @@ def test_the_model_alone_keeps_the_server_off_the_hub(made: Make) -> None:
         ["--tokenizer", "org/tokenizer"],
         ["--tokenizer-revision", "v1"],
         ["--hf-config-path", "org/config"],
-        ["--spec-model", "org/draft", "--spec-tokens", "2"],
-        ["--speculative-config", '{"model": "org/draft", "num_speculative_tokens": 2}'],
-        ["--speculative-config.model", "org/draft", "--speculative-config.num_speculative_tokens", "2"],
         ["--enable-lora", "--lora-modules", "a=org/lora"],
     ],
 )
 def test_what_the_download_leaves_the_server_may_fetch(made: Make, words: list[str]) -> None:
     found = made("org/m", *words)
     assert found[DOWNLOAD].endswith("--if-missing org/m")
+    assert "HF_HUB_OFFLINE" not in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("words", "config"),
+    [
+        (["--spec-model", "org/draft", "--spec-tokens", "2"], {"model": "org/draft"}),
+        (["--speculative-config", '{"model": "org/draft"}'], {"model": "org/draft"}),
+        (
+            ["--speculative-config.model", "org/draft", "--speculative-config.revision", "v1"],
+            {"model": "org/draft", "revision": "v1"},
+        ),
+    ],
+)
+def test_the_draft_model_is_downloaded_and_the_server_kept_off_the_hub(
+    made: Make, words: list[str], config: dict[str, str]
+) -> None:
+    found = made("org/m", *words)
+    command = units(found["text"])[DOWNLOAD]["Service"]["ExecStart"]
+    spelt = json.dumps(json.dumps(config, separators=(",", ":")))
+    assert command.endswith(f'"--if-missing" "--speculative-config" {spelt} "org/m"')
+    assert "HF_HUB_OFFLINE" in found["text"]
+
+
+def test_a_profiles_draft_model_is_left_to_the_profile_and_others_overrule_it(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = {"speculative-config": {"method": "eagle3", "num_speculative_tokens": 2, "model": "org/draft"}}
+    mine = Profile(model="org/m", summary="", memory_gib=1, name="mine", serve=serve)
+    monkeypatch.setattr(profile, "builtin", lambda: (mine,))
+    found = made("org/m")
+    assert found[DOWNLOAD].endswith("--if-missing org/m")
+    assert "HF_HUB_OFFLINE" in found["text"]
+    demo = Path(dgx_vllm.__file__).resolve().parent / "demo/checkpoint"
+    for words in (["--spec-tokens", "0"], ["-sc", '{"method": "mtp"}'], ["-sc.model", str(demo)]):
+        found = made("org/m", *words)
+        assert found[DOWNLOAD].endswith("--if-missing --speculative-config null org/m"), words
+        assert "HF_HUB_OFFLINE" in found["text"]
+    found = made("org/m", "-sc.revision", "v1")
+    assert "org/draft" in found[DOWNLOAD]
+    assert "v1" in found[DOWNLOAD]
+
+
+def test_a_draft_model_and_a_tokenizer_of_one_name_are_not_one_download(made: Make) -> None:
+    found = made("org/m", "--spec-model", "org/draft", "--spec-tokens", "2", "--tokenizer", "org/draft")
     assert "HF_HUB_OFFLINE" not in found["text"]
 
 

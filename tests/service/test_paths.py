@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from wish import LAPTOP, WISH
 
+import dgx_vllm
 from dgx_vllm.host import machine
 from dgx_vllm.launch.settings import path_flags
 from dgx_vllm.launch.settings.path_flags import Kind
@@ -139,9 +140,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(machine, "detect", lambda: LAPTOP)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "adapter").mkdir()
+    for place in ("draft", "out/draft/1"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).symlink_to(CHECKPOINT)
     return tmp_path
 
 
+CHECKPOINT = Path(dgx_vllm.__file__).resolve().parent / "demo/checkpoint"
 DRAFT = '{"method": "draft_model", "model": "./draft", "num_speculative_tokens": 2}'
 
 
@@ -173,13 +178,13 @@ def test_a_relative_path_on_the_command_line_is_refused(here: Path, words: list[
         (["--lora-modules", "b=/srv/b", '{"name": "a", "path": "org/lora"}'], False),
         (["--default-mm-loras", '{"image": "/srv/adapter"}'], True),
         (["--default-mm-loras", '{"image": "org/lora"}'], False),
-        (["--speculative-config", DRAFT.replace("./draft", "/srv/draft")], True),
-        (["--speculative-config", DRAFT.replace("./draft", "org/draft")], False),
+        (["--speculative-config", DRAFT.replace("./draft", str(CHECKPOINT))], True),
+        (["--speculative-config", DRAFT.replace("./draft", "org/draft")], True),
         (["--generation-config", "vllm"], True),
         (["--generation-config", "org/other"], False),
     ],
 )
-def test_what_lies_here_keeps_the_server_off_the_hub(
+def test_what_lies_here_or_is_downloaded_keeps_the_server_off_the_hub(
     here: Path, capsys: pytest.CaptureFixture[str], words: list[str], offline: bool
 ) -> None:
     install_service(["org/m", *words], os.environ, WISH)

@@ -19,7 +19,6 @@ from dgx_vllm.util import sigterm
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import FAILURE, UserError
 from dgx_vllm.util.messages import say
-from dgx_vllm.vllm_flags.flags import Values
 
 _CONFIG = "speculative-config"
 _MAIN = "main"
@@ -59,15 +58,18 @@ def download(
         raise UserError(f"{argument}: {file_formats.NO_GGUF}")
     if checkpoint.looks_like_path(argument) and not Path(argument).expanduser().exists():
         raise UserError(f"{model} does not exist; give a Hugging Face id such as owner/name")
-    values = known.values(_platform()) if known else {}
-    drafter = draft_model.read(_drafts(speculative_config, values), argument)
+    drafter = (
+        profile_drafter(model)
+        if speculative_config is None
+        else draft_model.read(_fields(speculative_config), argument)
+    )
     is_local = not _is_on_hub(argument)
     if is_local:
         print(f"dgx-vllm: {model} is not on the Hugging Face hub: nothing to download")
         if drafter is None:
             return
     import_environment.prepare(environ)
-    pinned = revision or values.get("revision")
+    pinned = revision or (known.values(_platform()).get("revision") if known else None)
     order = _Order(
         caches.hub(environ), pinned if isinstance(pinned, str) else _MAIN, if_missing, sleep, clock
     )
@@ -89,14 +91,15 @@ def _platform() -> Platform:
         return "cuda"  # a model can be fetched before vLLM is here
 
 
-def _drafts(speculative_config: str | None, profile_values: Values) -> Any:
-    """What the user says of drafts, else what the profile says.
+def profile_drafter(model: str) -> DraftModel | None:
+    """The draft model of a model's built-in profile, by the model's Hugging Face id or the profile's name."""
+    known = profile.by_model(model)
+    if known is None:
+        return None
+    return draft_model.read(known.values(_platform()).get(_CONFIG), known.argument)
 
-    Raises:
-        UserError: what the user says is no JSON object.
-    """
-    if speculative_config is None:
-        return profile_values.get(_CONFIG)
+
+def _fields(speculative_config: str) -> Any:
     try:
         fields = json.loads(speculative_config)
     except ValueError:

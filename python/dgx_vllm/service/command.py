@@ -68,7 +68,8 @@ def install_service(words: Sequence[str], environ: Mapping[str, str], wish: Wish
             say(said)
     if instance.download:
         hub_access.check(launch.settings)
-        hub_access.check_offline(instance, variables, _cache(instance, environ, wish.user))
+        draft = hub_access.drafter(launch.settings)
+        hub_access.check_offline(instance, draft, variables, _cache(instance, environ, wish.user))
     for ignored in file.ignored if file else ():
         marked = ignored.startswith("\ufeff")
         remedy = "save the file without a byte order mark" if marked else "it accepts only NAME=VALUE"

@@ -19,7 +19,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
         model: what `dgx-vllm serve` takes; None for the demo.
         download: whether a unit of its own downloads the model first.
         revision: the model's branch, tag or commit; None as the settings say, else `main`.
-        reading: words for the download, which say how vLLM reads the model and so which files it takes.
+        reading: words for the download, which say how vLLM reads the model and so which files it takes, and
+            which draft model.
         offline: whether the server is kept from asking the hub.
         host: the address to listen on, None as the settings say.
         port: the port to listen on, None as the settings say.
