@@ -35,3 +35,9 @@ PUBLISHED_ACCEPTANCE = {1: 1.84, 2: 2.42, 3: 2.76}
 #: tokens pick alike. Fitted to published aggregates, 237 and 487 tokens/s at 8 and 32 streams with two
 #: drafts; the 658 at 64 streams come out 14% too high.
 SHARED_ROUTING = 0.35
+
+#: Operations per second, products and sums apart, that prompts reach: of experts and of weights in BF16, and
+#: of other layers in FP4 or FP8. Fitted to published prompts of 8K tokens of five models;
+#: tests/plan/test_prefill.py says how well each is met.
+PREFILL_RATE = 33e12
+PREFILL_RATE_NARROW = 100e12
