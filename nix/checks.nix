@@ -127,9 +127,9 @@ in
       pytest -p no:cacheprovider --durations=5 tests/image
   '';
 
-  engine = pytest "engine" "Servers of the demo model: an OpenAI client, the reference model, what goes wrong"
+  engine = pytest "engine" "Engines: the demo model for an OpenAI client and against the reference model, tiny models with drafts"
     { DGX_VLLM = "${launcher}/bin/dgx-vllm"; CURL = "${curl}/usr/bin/curl"; }
-    "-m engine tests/bench_decode tests/evaluation tests/gpu tests/prune tests/reference tests/serve tests/vllm_flags";
+    "-m engine tests/bench_decode tests/engine_drafts tests/evaluation tests/gpu tests/prune tests/reference tests/serve tests/vllm_flags";
 }) // (if gb10 == null then { } else import ./checks/gb10.nix {
   inherit check pytest testEnvironment described fetch;
   inherit (gb10) build product native emulation;

@@ -105,6 +105,31 @@ def session_environment(plugin: None, tmp_path_factory: pytest.TempPathFactory) 
     return clean_environment(tmp_path_factory.mktemp("session"))
 
 
+@pytest.fixture(scope="session")
+def vllm_environment(session_environment: dict[str, str]) -> Iterator[None]:
+    """The session's caches, loopback only, and the engine in this process (fewer start-ups)."""
+    settings = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
+    import torch
+
+    # One thread computes so small a model fastest, and spinning threads stall on a loaded machine. The CPU
+    # worker replaces this function for good, so it is put back.
+    set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**session_environment, **settings}.items():
+            patch.setenv(name, value)
+        yield
+    torch.set_num_threads = set_num_threads
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def on_gb10(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM's Python takes this machine for a GB10. What asks on import has been imported before."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 from engine import Engine
 from reference_model import Reference
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -32,29 +31,6 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture(scope="session")
 def tasks(tokenizer: PreTrainedTokenizerBase) -> list[Transcript]:
     return transcripts(tokenizer)
-
-
-@pytest.fixture(scope="session")
-def vllm_environment(session_environment: dict[str, str]) -> Iterator[None]:
-    """The session's caches, loopback only, and the engine in this process (fewer start-ups)."""
-    settings = {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_HOST_IP": "127.0.0.1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    }
-    # One thread computes so small a model fastest, and spinning threads stall on a loaded machine. The CPU
-    # worker replaces this function for good, so it is put back.
-    set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**session_environment, **settings}.items():
-            patch.setenv(name, value)
-        yield
-    torch.set_num_threads = set_num_threads
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

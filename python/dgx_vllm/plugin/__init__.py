@@ -5,7 +5,7 @@
 | moe/ | decode kernels for NVFP4 experts on GPUs; the shared expert joins them (runner.py, shared_slot.py) |
 | dense/ | decode kernels for NVFP4 linear layers (linear_backend.py); FP8 or NVFP4 for layers left in BF16 |
 | draft_experts/ | a draft's BF16 experts, made NVFP4 for the experts above |
-| cpu/ | NVFP4 layers on the CPU backend |
+| cpu/ | NVFP4 layers on the CPU backend, and FP8 layers of mixed checkpoints (mixed.py) |
 | hub_timeout.py | a time limit for what vLLM asks the hub without one |
 
 Experts and linear kernel come in by entry points of their own. vLLM as we patch it asks them when

@@ -35,11 +35,13 @@ def _register_nvfp4() -> None:
     from vllm.platforms import PlatformEnum
 
     from dgx_vllm.plugin.cpu.linear import CpuNvFp4LinearKernel
+    from dgx_vllm.plugin.cpu.mixed import CpuModelOptMixedConfig
     from dgx_vllm.plugin.cpu.moe import CpuModelOptNvFp4Config
     from dgx_vllm.plugin.log import logger
 
     register_linear_kernel(CpuNvFp4LinearKernel, PlatformEnum.CPU, "nvfp4")
     register_quantization_config("modelopt_fp4")(CpuModelOptNvFp4Config)
+    register_quantization_config("modelopt_mixed")(CpuModelOptMixedConfig)
     logger.info(
         "dgx-vllm: registered NVFP4 linear and MoE layers for the CPU "
         "(weights are dequantized, activations not quantized)"

@@ -1,1 +1,1 @@
-"""NVFP4 layers on vLLM's CPU backend."""
+"""NVFP4 layers, and FP8 in mixed checkpoints, on vLLM's CPU backend."""

@@ -1,0 +1,103 @@
+"""For each architecture of the profiles: eight requests at once get what each gets alone, drafts included.
+
+Each tiny checkpoint has the names, the layout and the quantization of the published one (helpers/tiny). An
+engine starts for each, on vLLM's CPU backend. With drafts, answers are also those without: vLLM promises that
+for greedy decoding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers import ROUNDING, Answer, Engine, difference
+
+from helpers.tiny import qwen3_5
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("vllm_environment")]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How its checkpoint is written, and what else its engine needs."""
+
+    write: Callable[[Path], Path]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+ARCHITECTURES = {"qwen3_5": Architecture(qwen3_5.write, {"language_model_only": True})}
+#: Speculative settings by the architecture that they draft for and their name.
+DRAFTS = {("qwen3_5", "mtp"): {"method": "mtp", "num_speculative_tokens": 3}}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The checkpoint of an architecture, written once."""
+    written: dict[str, Path] = {}
+
+    def checkpoint(name: str) -> Path:
+        if name not in written:
+            written[name] = ARCHITECTURES[name].write(tmp_path_factory.mktemp(name))
+        return written[name]
+
+    return checkpoint
+
+
+@pytest.fixture(scope="module")
+def plain(checkpoints: Callable[[str], Path]) -> Callable[[str], tuple[list[Answer], list[Answer]]]:
+    """The answers of an architecture without drafts, alone and together, asked for once."""
+    known: dict[str, tuple[list[Answer], list[Answer]]] = {}
+
+    def answers(name: str) -> tuple[list[Answer], list[Answer]]:
+        if name not in known:
+            engine = Engine(checkpoints(name), **ARCHITECTURES[name].options)
+            known[name] = engine.alone(), engine.together()
+            engine.close()
+        return known[name]
+
+    return answers
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_eight_at_once_get_what_each_gets_alone(
+    name: str,
+    plain: Callable[[str], tuple[list[Answer], list[Answer]]],
+    record_property: Callable[[str, object], None],
+) -> None:
+    alone, together = plain(name)
+    # All prompts end alike: only their states tell them apart, and by more than rounding.
+    assert min(difference(one, other) for one, other in pairwise(alone)) > ROUNDING
+    record_property("together", _compare(alone, together))
+
+
+@pytest.mark.parametrize(("name", "draft"), DRAFTS)
+def test_drafts_change_no_answer_alone_or_eight_at_once(
+    name: str,
+    draft: str,
+    checkpoints: Callable[[str], Path],
+    plain: Callable[[str], tuple[list[Answer], list[Answer]]],
+    record_property: Callable[[str, object], None],
+) -> None:
+    expected, _ = plain(name)
+    engine = Engine(checkpoints(name), DRAFTS[name, draft], **ARCHITECTURES[name].options)
+    alone = engine.alone()
+    drafted_alone, accepted_alone = engine.acceptance()
+    together = engine.together()
+    drafted, accepted = engine.acceptance()
+    engine.close()
+    # Rejected drafts must leave no trace, and accepted ones the right one: both have to occur.
+    assert 0 < accepted_alone < drafted_alone
+    assert 0 < accepted - accepted_alone < drafted - drafted_alone
+    record_property("accepted", f"{accepted} of {drafted}")
+    record_property("alone against no drafts", _compare(expected, alone))
+    record_property("together against alone", _compare(alone, together))
+
+
+def _compare(expected: list[Answer], answers: list[Answer]) -> str:
+    """Asserts that answers are the same but for rounding. Returns how often they differ."""
+    differences = [difference(one, other) for one, other in zip(expected, answers, strict=True)]
+    assert max(differences) <= ROUNDING, differences
+    parted = sum(one.tokens != other.tokens for one, other in zip(expected, answers, strict=True))
+    return f"{parted} of {len(answers)} part at a near tie; log-probabilities within {max(differences):.3f}"
