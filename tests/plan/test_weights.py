@@ -15,6 +15,8 @@ from dgx_vllm.formats import tensor_roles
 from dgx_vllm.formats.tensor_roles import Part
 from dgx_vllm.plan import families, model, quantization, source, weights
 from dgx_vllm.plan.model import Model
+from dgx_vllm.plan.weights import Loading
+from dgx_vllm.profiles.sizes import model_sizes
 
 _SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "U8": 1, "I32": 4, "I64": 8}
 
@@ -263,3 +265,26 @@ def test_an_unknown_architecture_goes_by_its_files(tmp_path: Path) -> None:
         Part.LM_HEAD: 160,
     }
     assert tensor_roles.of("model.layers.0.new_thing.weight") is Part.OTHER
+
+
+@pytest.mark.parametrize(
+    ("name", "resident"),
+    [("openai/gpt-oss-120b", 70_756_592_256), ("openai/gpt-oss-20b", 14_679_227_520)],
+)
+def test_marlin_pads_mxfp4_experts(name: str, resident: int) -> None:
+    """2880 becomes 3072 and 2944: 36 or 24 layers of 128 or 32 experts, counted by hand with their biases."""
+    from vllm.model_executor.layers.fused_moe.oracle import mxfp4
+
+    padded = mxfp4.mxfp4_round_up_hidden_size_and_intermediate_size(mxfp4.Mxfp4MoeBackend.MARLIN, 2880, 2880)
+    assert padded == (3072, 2944)
+    sizes = model_sizes.by_model(name)
+    assert sizes is not None
+    stored = model.published(name, sizes).weights
+    held = weights.loaded(stored, Loading(hidden=2880))
+    assert weights.total(held, drafting=False) == pytest.approx(resident, rel=1e-3)
+    for loading in (
+        Loading(hidden=2880, moe_backend="triton"),
+        Loading(hidden=2880, platform="cpu"),
+        Loading(),
+    ):
+        assert weights.total(weights.loaded(stored, loading), drafting=False) == sizes.bytes

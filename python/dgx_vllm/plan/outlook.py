@@ -135,6 +135,7 @@ def of(model: Model, profile: Profile | None, request: PlanRequest) -> Outlook:
         dense if architecture.dtype == "bfloat16" else "bf16",
         request.moe_backend or settings.get("moe-backend"),
         dtype=architecture.dtype,
+        hidden=architecture.hidden,
     )
     model = replace(model, architecture=architecture, weights=weights.loaded(model.weights, loading))
     if request.drafts and architecture.draft is None:

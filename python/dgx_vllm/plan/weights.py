@@ -43,6 +43,9 @@ _SCALE_BYTES = 4
 # safetensors' names that people write otherwise; all others are shown as they are.
 _DTYPES = {"F16": "FP16", "F8_E4M3": "FP8", "F8_E5M2": "FP8", "I8": "INT8", "F4": "FP4"}
 
+#: What Marlin pads MXFP4 experts to.
+_MARLIN_HIDDEN, _MARLIN_INNER = 256, 128
+
 #: What vLLM computes with: precisions that become --dtype as they are loaded, and their dtypes.
 _PLAIN = {precision.name: dtype for dtype, precision in PLAIN.items()}
 
@@ -81,12 +84,14 @@ class Loading:
         moe_backend: --moe-backend or, where the drafts have one of their own, that; None for vLLM's choice.
         platform: what serves.
         dtype: what vLLM computes in, see `dtypes.served`.
+        hidden: the model's width, for what is padded; 0 where it is not known.
     """
 
     dense_dtype: Dtype = "bf16"
     moe_backend: str | None = None
     platform: Platform = "cuda"
     dtype: str = "bfloat16"
+    hidden: int = 0
 
 
 def planned(architecture: Architecture, quantization: Quantization) -> tuple[Weight, ...]:
@@ -150,7 +155,7 @@ def _main(tensors: Mapping[str, Stored]) -> str | None:
 
 def loaded(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:
     """The weights as vLLM holds them once they are loaded."""
-    converted = _with_numbers(weights, loading)
+    converted = _with_padding(_with_numbers(weights, loading), loading)
     if loading.dense_dtype == "bf16":
         return converted
     converted = with_dense(converted, loading.dense_dtype)
@@ -186,6 +191,34 @@ def with_draft_experts(weights: Iterable[Weight]) -> tuple[Weight, ...]:
         else weight
         for weight in weights
     )
+
+
+def _with_padding(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:
+    """MXFP4 experts as Marlin holds them, which pads their matrices (fused_moe/oracle/mxfp4.py)."""
+    marlin = loading.moe_backend is None or loading.moe_backend.lower() in ("auto", "marlin")
+    if loading.platform != "cuda" or not marlin or not loading.hidden:
+        return tuple(weights)
+
+    def padded(weight: Weight) -> Weight:
+        if weight.part is not Part.EXPERTS or weight.precision != "MXFP4":
+            return weight
+        hidden, inner = loading.hidden, _inner(weight, loading.hidden)
+        if not inner:
+            return weight
+        share = _up(hidden, _MARLIN_HIDDEN) * _up(inner, _MARLIN_INNER) / (hidden * inner)
+        return replace(weight, bytes=math.ceil(weight.bytes * share))
+
+    return tuple(padded(weight) for weight in weights)
+
+
+def _inner(weight: Weight, hidden: int) -> int:
+    """The width of gated experts: each has 3 * hidden * width parameters, and 2 * width + hidden outputs."""
+    count, rest = divmod(weight.outputs - 2 * weight.parameters // (3 * hidden), hidden)
+    return weight.parameters // (3 * hidden * count) if count > 0 and not rest else 0
+
+
+def _up(size: int, multiple: int) -> int:
+    return math.ceil(size / multiple) * multiple
 
 
 def _with_numbers(weights: Iterable[Weight], loading: Loading) -> tuple[Weight, ...]:

@@ -179,6 +179,7 @@ def _loading(
         moe_backend=str(drafts) if drafts else experts.text if experts else None,
         platform=machine.platform,
         dtype=dtype,
+        hidden=model.architecture.hidden if model else 0,
     )
 
 
