@@ -6,7 +6,7 @@ MemTotal leaves out whatever else runs.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
@@ -19,6 +19,9 @@ from dgx_vllm.plan.weights import Loading, Weight
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.util.errors import UserError
+
+#: The shortest context that is worth a start, in tokens. A profile's is shortened to multiples of it.
+LEAST_CONTEXT = 4096
 
 
 def guards(machine: Machine) -> bool:
@@ -116,12 +119,14 @@ class Verdict:
         cache: the KV cache's bytes, None where vLLM must size it, because its form is unknown.
         arithmetic: one line that says how that came about.
         refusal: why the server must not start, None if it may.
+        longest: tokens that a sequence may have where that alone is what is refused, else None.
     """
 
     budget: Budget
     cache: int | None
     arithmetic: str
     refusal: str | None
+    longest: int | None = None
 
     @property
     def taken(self) -> int:
@@ -147,7 +152,8 @@ def judge(budget: Budget, cache: Cache | None, terms: Terms) -> Verdict:
     size = terms.given if terms.given is not None else _size(budget, cache, terms, least)
     floor = least if terms.given is None else terms.given
     if budget.cache < max(floor, 1):
-        return _verdict(budget, None, _refusal(budget, cache, terms, floor))
+        verdict = _verdict(budget, None, _refusal(budget, cache, terms, floor))
+        return replace(verdict, longest=_longest(budget, cache, terms))
     return _verdict(budget, size, None)
 
 
@@ -195,6 +201,14 @@ def _too_small(cache: Cache | None, terms: Terms, size: int, least: int) -> str:
         f"a KV cache of {gb(size)} is too small: one sequence of {terms.context or 1} tokens needs "
         f"{gb(least)}; {shorter}give a larger --kv-cache-memory-bytes"
     )
+
+
+def _longest(budget: Budget, cache: Cache | None, terms: Terms) -> int | None:
+    """Tokens that a sequence may have, where fewer than are asked for would fit."""
+    if cache is None or terms.given is not None or budget.cache <= 0 or not terms.context:
+        return None
+    longest = cache.longest(budget.cache)
+    return longest if longest < terms.context else None
 
 
 def _refusal(budget: Budget, cache: Cache | None, terms: Terms, floor: int) -> str:

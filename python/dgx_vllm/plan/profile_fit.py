@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dgx_vllm.host.machine import GIB, Platform
 from dgx_vllm.plan import model, outlook
+from dgx_vllm.plan.guard import LEAST_CONTEXT
 from dgx_vllm.plan.outlook import Outlook, PlanRequest
 from dgx_vllm.plan.overheads import reserve
 from dgx_vllm.profiles.profile import Profile
@@ -67,8 +68,10 @@ def all_of(profiles: Sequence[Profile], memory: int, platform: Platform) -> list
 
 
 def _context(planned: Outlook, wanted: int | None) -> int:
-    """The longest sequence up to what is wanted, 0 where none fits."""
+    """The longest sequence up to what is wanted, 0 where none fits: what `serve` would take."""
     if planned.cache is None or planned.budget.cache <= 0:
         return 0
     longest = planned.cache.longest(planned.budget.cache)
-    return min(longest, wanted) if wanted else longest
+    if wanted is None or longest >= wanted:
+        return wanted or longest
+    return longest // LEAST_CONTEXT * LEAST_CONTEXT

@@ -21,7 +21,7 @@ from dgx_vllm.plan.weights import Loading
 from dgx_vllm.util.amounts import gb
 from dgx_vllm.vllm_flags.flags import size
 
-_SHARE, _BYTES = "gpu-memory-utilization", "kv-cache-memory-bytes"
+_SHARE, _BYTES, _LENGTH = "gpu-memory-utilization", "kv-cache-memory-bytes", "max-model-len"
 # Flags that put parts of the model elsewhere: what one machine must hold is then not known here.
 _SPREAD = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "nnodes")
 # Flags that change what a sequence keeps in ways that are not counted here.
@@ -107,6 +107,14 @@ def apply_memory_guard(
     beside, more = _draft_weights(drafter, loading, environ)
     verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype)
     notes = (verdict.arithmetic, *_unknown_cache_notes(settings, memory.subject.model), *more)
+    shorter = _shorter_context(settings, verdict)
+    if shorter is not None:
+        guarded = apply_memory_guard(
+            {**settings, _LENGTH: shorter.winner}, machine, memory, environ, dense_dtype
+        )
+        if guarded.refusal is None:
+            note = f"memory: {_LENGTH} is {shorter.winner.text}, not {shorter.loser.text}: {shorter.why}"
+            return replace(guarded, overruled=(shorter, *guarded.overruled), notes=(note, *guarded.notes))
     if verdict.refusal:
         return Guarded(
             settings,
@@ -125,6 +133,21 @@ def apply_memory_guard(
         _compile_jobs(machine, memory, taken),
         _refusal(changed, machine, verdict.budget),
     )
+
+
+def _shorter_context(settings: Layer, verdict: Verdict) -> Overruled | None:
+    """A context that the memory holds, in place of a profile's; None where none is needed.
+
+    A user's --max-model-len is not shortened: the refusal says what it may be.
+    """
+    asked = settings.get(_LENGTH)
+    if asked is None or asked.source is not Source.PROFILE:
+        return None
+    if verdict.longest is None or verdict.longest < guard.LEAST_CONTEXT:
+        return None
+    length = str(verdict.longest // guard.LEAST_CONTEXT * guard.LEAST_CONTEXT)
+    winner = Setting(_LENGTH, length, Source.DEFAULT, "memory guard")
+    return Overruled(asked, winner, "the memory holds one sequence of that length")
 
 
 def _judge(
