@@ -2,7 +2,7 @@
 
 vLLM 0.32 reads the fields in config/speculative.py (`SpeculativeConfig.__post_init__`). It loads the draft
 model at `revision` of the same config, else at `main`; the model's --revision does not count. It reads the
-files by the model's load format.
+files by `draft_load_config`, else as the model's (`get_draft_load_config` in model_loader/utils.py).
 """
 
 import json
@@ -27,11 +27,13 @@ class DraftModel:
         name: a directory or a Hugging Face id.
         revision: its branch, tag or commit; None for `main`.
         method: how it drafts, by vLLM's name; None where vLLM is to find out.
+        load_format: as --load-format, None for the model's own.
     """
 
     name: str
     revision: str | None = None
     method: str | None = None
+    load_format: str | None = None
 
 
 def read(config: Any, model: str) -> DraftModel | None:
@@ -55,8 +57,9 @@ def read(config: Any, model: str) -> DraftModel | None:
         return None
     if is_own(name, method, model):
         return None
-    revision = by_name.get("revision")
-    return DraftModel(name, revision if isinstance(revision, str) and revision else None, method)
+    loading = by_name.get("draft_load_config")
+    load_format = loading.get("load_format") if isinstance(loading, Mapping) else None
+    return DraftModel(name, _text(by_name.get("revision")), method, _text(load_format))
 
 
 def fields(config: Any) -> dict[str, Any]:
@@ -83,6 +86,10 @@ def is_own(name: str | None, method: str | None, model: str) -> bool:
         return method is not None and _is_part(method)
     same = name == model or Path(name).expanduser().resolve() == Path(model).expanduser().resolve()
     return same and (method is None or _is_part(method))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _is_part(method: str) -> bool:

@@ -91,7 +91,8 @@ def decide(
     unified_memory.check(variables, this_machine)
     sockets.check(variables, launch.settings)
     python_imports.check(launch.settings, request.python_path)
-    loadable.check(launch, environ)
+    notes = loadable.check(launch, environ)
+    launch = replace(launch, notes=(*launch.notes, *notes))
     if options.api_key_file is None:
         return launch
     secret.check_alone(options.api_key_file, launch.settings.get("api-key"))

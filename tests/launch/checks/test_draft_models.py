@@ -181,7 +181,7 @@ def test_offline_a_draft_model_must_be_here(dgx_vllm: Run, hub: Path) -> None:
     refused(
         dgx_vllm(*drafting(), "--dry-run", environ=OFFLINE),
         f"the draft model {DRAFT} is not in {hub} and HF_HUB_OFFLINE forbids fetching it",
-        "--speculative-config null for no drafts",
+        "--spec-tokens 0 for no drafts",
     )
     cached(hub, DRAFT)
     assert dgx_vllm(*drafting(), "--dry-run", environ=OFFLINE).status == 0
@@ -238,6 +238,13 @@ def test_a_load_format_holds_for_the_draft_model_too(dgx_vllm: Run, tmp_path: Pa
         dgx_vllm(*words, "--load-format", "safetensors"),
         "has no weights (*.safetensors), which --load-format safetensors asks for",
     )
+
+
+def test_a_load_format_of_the_drafts_own_counts(dgx_vllm: Run, tmp_path: Path) -> None:
+    draft = placed(tmp_path / "draft")
+    (draft / "model.safetensors").rename(draft / "pytorch_model.bin")
+    words = [*drafting(model=str(draft), draft_load_config={"load_format": "auto"}), "--dry-run"]
+    assert dgx_vllm(*words, "--load-format", "safetensors").status == 0
 
 
 # --- what the hub is asked --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dgx_vllm.checkpoints import checkpoint
+from dgx_vllm.checkpoints.file_formats import AUTO
 from dgx_vllm.host import caches
 from dgx_vllm.launch.checks import needed_models
 from dgx_vllm.launch.checks.needed_models import Repository
@@ -44,14 +45,14 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
     if caches.is_offline(environ) or "download-dir" in launch.settings or environ.get("VLLM_USE_MODELSCOPE"):
         return launch  # it may be there, or comes from elsewhere
     models = needed_models.repositories(launch)
-    missing = [model for model in models if not needed_models.is_here(launch, model, environ)]
+    missing = [model for model in models if not needed_models.is_here(model, environ)]
     missing += [
-        Repository(name, None, tokenizer=True)
+        Repository(name, None, AUTO, tokenizer=True)
         for name in needed_models.others(launch)
         if not checkpoint.cached(name, environ)
     ]
     for model in models:
-        fault = _ask_hub(launch, model, None if missing else _PATIENCE)
+        fault = _ask_hub(model, None if missing else _PATIENCE)
         if fault is None:
             continue
         lacking = next(
@@ -74,7 +75,7 @@ def check(launch: Launch, environ: Mapping[str, str]) -> Launch:
     return launch
 
 
-def _ask_hub(launch: Launch, model: Repository, seconds: float | None) -> _Fault | None:
+def _ask_hub(model: Repository, seconds: float | None) -> _Fault | None:
     """What is wrong with a model on the hub; None for nothing."""
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
     # huggingface_hub reads the environment when it is imported, and takes a second for that.
@@ -82,7 +83,7 @@ def _ask_hub(launch: Launch, model: Repository, seconds: float | None) -> _Fault
 
     revision = model.revision or "main"
     try:
-        client.listing(model.name, revision, needed_models.reading(launch), seconds)
+        client.listing(model.name, revision, model.reading, seconds)
     except faults.REMOTE as error:
         refusal = faults.lasting(error, model.name, revision)
         if refusal:

@@ -9,7 +9,8 @@ from dgx_vllm.checkpoints import checkpoint, file_formats
 from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.checkpoints.speculators import Speculator
 from dgx_vllm.host import caches
-from dgx_vllm.launch.checks import needed_models
+from dgx_vllm.launch.checks import draft_pair, needed_models
+from dgx_vllm.launch.checks.draft_pair import Pair
 from dgx_vllm.launch.checks.preflight import COMMANDS
 from dgx_vllm.launch.rendering.launch import Launch
 from dgx_vllm.launch.settings import speculation
@@ -18,14 +19,19 @@ from dgx_vllm.util.errors import UserError
 from dgx_vllm.vllm_flags import flags
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+# Flags by which the model's config is another, or is changed.
+_OTHER_CONFIGS = ("hf-overrides", "hf-config-path")
 _GONE = {
     "gguf": file_formats.NO_GGUF,
     "bitsandbytes": "vLLM 0.32 has no bitsandbytes; leave it out, and give a checkpoint quantized otherwise",
 }
 
 
-def check(launch: Launch, environ: Mapping[str, str]) -> None:
+def check(launch: Launch, environ: Mapping[str, str]) -> list[str]:
     """Refuses a model that is neither a whole checkpoint here nor a hub id that could be fetched.
+
+    Returns:
+        What is worth knowing of a draft model.
 
     Raises:
         UserError: what is missing, or what vLLM cannot load, and what to do.
@@ -35,7 +41,7 @@ def check(launch: Launch, environ: Mapping[str, str]) -> None:
             raise UserError(f"{name}: {file_formats.NO_GGUF}")
     _check_load_format(launch.settings.get("load-format"))
     if "://" in launch.model:
-        return
+        return []
     if launch.speculator:
         _check_drafts(launch, launch.speculator)
     model = needed_models.served(launch)
@@ -45,8 +51,33 @@ def check(launch: Launch, environ: Mapping[str, str]) -> None:
     drafter = needed_models.drafter(launch)
     if drafter:
         _check_drafter(launch, drafter, environ)
+    else:
+        draft_pair.check_own(model, speculation.method(launch.settings))
     config = checkpoint.config(model, environ, launch.text("revision"), needed_models.reading(launch))
     _check_quantization(model, config or {})
+    return _check_pair(launch, drafter, config, environ) if drafter and config else []
+
+
+def _check_pair(
+    launch: Launch, drafter: DraftModel, config: Mapping[str, Any], environ: Mapping[str, str]
+) -> list[str]:
+    """Compares a draft model with the model, where the configs of both are here and count as they are."""
+    place = checkpoint.place(drafter.name, environ, drafter.revision)
+    draft_config = checkpoint.config(drafter.name, environ, drafter.revision)
+    if place is None or draft_config is None or any(name in launch.settings for name in _OTHER_CONFIGS):
+        return []
+    drafted = speculation.count(launch.settings)
+    heterogeneous = speculation.allows_other_vocabulary(launch.settings)
+    pair = Pair(
+        model=needed_models.served(launch),
+        draft=drafter,
+        config=config,
+        draft_config=draft_config,
+        drafts=drafted[1] if drafted else None,
+        heterogeneous=heterogeneous,
+        place=place,
+    )
+    return draft_pair.check(pair)
 
 
 def _check_one(launch: Launch, model: str, environ: Mapping[str, str]) -> None:
@@ -106,7 +137,7 @@ def _check_drafts(launch: Launch, speculator: Speculator) -> None:
 
 def _check_drafter(launch: Launch, drafter: DraftModel, environ: Mapping[str, str]) -> None:
     """Refuses a draft model that is not whole, as far as it must be here; it needs no tokenizer."""
-    name, reading = drafter.name, needed_models.reading(launch)
+    name, reading = drafter.name, needed_models.draft_reading(launch, drafter)
     if "://" in name:
         return
     if checkpoint.looks_like_path(name):
@@ -123,7 +154,7 @@ def _check_drafter(launch: Launch, drafter: DraftModel, environ: Mapping[str, st
             named = f"{name} at {drafter.revision}" if drafter.revision else name
             raise UserError(
                 f"the draft model {named} is not in {cache} and HF_HUB_OFFLINE forbids fetching it; unset "
-                "HF_HUB_OFFLINE, give a local directory, or --speculative-config null for no drafts"
+                "HF_HUB_OFFLINE, give a local directory, or --spec-tokens 0 for no drafts"
                 f"{checkpoint.other_commit(name, cache, drafter.revision, option=False)}"
             )
         directory = str(snapshot)

@@ -1,7 +1,7 @@
 """Needs: which models a server needs, and whether they are here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.checkpoints.draft_model import DraftModel
@@ -21,20 +21,28 @@ class Repository:
     Args:
         name: its Hugging Face id.
         revision: its branch, tag or commit; None for `main`.
+        reading: how vLLM is told to read it.
         tokenizer: whether it must bring one.
     """
 
     name: str
     revision: str | None
+    reading: Reading
     tokenizer: bool
 
 
 def reading(launch: Launch) -> Reading:
-    """How vLLM is told to read the model's checkpoint, and that of a draft model."""
+    """How vLLM is told to read the model's checkpoint."""
     extra = launch.settings.get("model-loader-extra-config")
     return sources.reading(
         launch.text("load-format"), launch.text("config-format"), extra.value if extra else None
     )
+
+
+def draft_reading(launch: Launch, draft: DraftModel) -> Reading:
+    """How vLLM is told to read a draft model: as the model, unless `draft_load_config` says otherwise."""
+    own = reading(launch)
+    return replace(own, load_format=draft.load_format) if draft.load_format else own
 
 
 def has_own_tokenizer(launch: Launch) -> bool:
@@ -56,10 +64,11 @@ def drafter(launch: Launch) -> DraftModel | None:
 
 def repositories(launch: Launch) -> list[Repository]:
     """The hub's models that are loaded: what is served, and its draft model."""
-    needed = [Repository(served(launch), launch.text("revision"), has_own_tokenizer(launch))]
+    needed = [Repository(served(launch), launch.text("revision"), reading(launch), has_own_tokenizer(launch))]
     draft = drafter(launch)
     if draft:
-        needed.append(Repository(draft.name, draft.revision, tokenizer=False))
+        how = draft_reading(launch, draft)
+        needed.append(Repository(draft.name, draft.revision, how, tokenizer=False))
     return [repository for repository in needed if _is_on_hub(repository.name)]
 
 
@@ -69,10 +78,15 @@ def others(launch: Launch) -> list[str]:
     return [name for name in named if _is_on_hub(name)]
 
 
-def is_here(launch: Launch, repository: Repository, environ: Mapping[str, str]) -> bool:
+def is_here(repository: Repository, environ: Mapping[str, str]) -> bool:
     """Whether the cache has all that the server needs of one of its repositories."""
-    cache, how = caches.hub(environ), reading(launch)
-    whole = checkpoint.whole(repository.name, cache, repository.revision, how, repository.tokenizer)
+    whole = checkpoint.whole(
+        repository.name,
+        caches.hub(environ),
+        repository.revision,
+        repository.reading,
+        repository.tokenizer,
+    )
     return whole is not None
 
 

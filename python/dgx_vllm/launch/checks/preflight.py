@@ -192,7 +192,7 @@ def check_disk(launch: Launch, environ: Mapping[str, str]) -> None:
     missing = 0
     tasks = []
     for model in needed_models.repositories(launch):
-        if not where and needed_models.is_here(launch, model, environ):
+        if not where and needed_models.is_here(model, environ):
             continue
         begun = Storage(target, model.name).size
         missing += max(_download_bytes(launch, model.name) - begun, 0)

@@ -162,6 +162,11 @@ def drafter(settings: Mapping[str, Setting], served: str | None = None) -> Draft
     return draft_model.read(fields, served or settings["model"].text)
 
 
+def allows_other_vocabulary(settings: Mapping[str, Setting]) -> bool:
+    """Whether a draft model may have another vocabulary than the model."""
+    return _fields(settings.get(_CONFIG)).get("use_heterogeneous_vocab") is True
+
+
 def with_own_revision(winners: Layer, speculator: Speculator | None) -> Layer:
     """Has vLLM load drafts that come with the model at the model's revision.
 
