@@ -122,6 +122,9 @@ def vllm_environment(session_environment: dict[str, str]) -> Iterator[None]:
     # worker replaces this function for good, so it is put back.
     set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
     torch.set_num_threads(1)
+    if torch.cpu._is_amx_tile_supported():
+        # vLLM's attention uses these registers without asking Linux for them, and is killed (SIGILL).
+        torch.cpu._init_amx()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**session_environment, **settings}.items():
             patch.setenv(name, value)

@@ -12,24 +12,45 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from answers import ROUNDING, Answer, Engine, difference
 
-from helpers.tiny import qwen3_5
+from helpers.tiny import gpt_oss, qwen3_5
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("vllm_environment")]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How its checkpoint is written, and what else its engine needs."""
+    """How its checkpoint is written, what else its engine needs, and whether only CPUs with AMX run it."""
 
     write: Callable[[Path], Path]
     options: dict[str, Any] = field(default_factory=dict)
+    amx: bool = False
 
 
-ARCHITECTURES = {"qwen3_5": Architecture(qwen3_5.write, {"language_model_only": True})}
-#: Speculative settings by the architecture that they draft for and their name.
-DRAFTS = {("qwen3_5", "mtp"): {"method": "mtp", "num_speculative_tokens": 3}}
+@dataclass(frozen=True)
+class Draft:
+    """How it drafts, and how its checkpoint is written where it has one of its own."""
+
+    method: str
+    write: Callable[[Path], Path] | None = None
+
+    def speculative(self, directory: Path) -> dict[str, Any]:
+        """vLLM's settings for three drafts; the checkpoint is written into the directory."""
+        own = {"model": str(self.write(directory))} if self.write else {}
+        return {"method": self.method, "num_speculative_tokens": 3, **own}
+
+
+ARCHITECTURES = {
+    "qwen3_5": Architecture(qwen3_5.write, {"language_model_only": True}),
+    "gpt_oss": Architecture(gpt_oss.write, amx=True),
+}
+#: By the architecture that they draft for and their name.
+DRAFTS = {
+    ("qwen3_5", "mtp"): Draft("mtp"),
+    ("gpt_oss", "eagle3"): Draft("eagle3", gpt_oss.write_eagle3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +59,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     written: dict[str, Path] = {}
 
     def checkpoint(name: str) -> Path:
+        if ARCHITECTURES[name].amx and not torch.cpu._is_amx_tile_supported():
+            pytest.skip("vLLM's experts for MXFP4 on the CPU need AMX")
         if name not in written:
             written[name] = ARCHITECTURES[name].write(tmp_path_factory.mktemp(name))
         return written[name]
@@ -76,12 +99,15 @@ def test_eight_at_once_get_what_each_gets_alone(
 def test_drafts_change_no_answer_alone_or_eight_at_once(
     name: str,
     draft: str,
+    tmp_path: Path,
     checkpoints: Callable[[str], Path],
     plain: Callable[[str], tuple[list[Answer], list[Answer]]],
     record_property: Callable[[str, object], None],
 ) -> None:
     expected, _ = plain(name)
-    engine = Engine(checkpoints(name), DRAFTS[name, draft], **ARCHITECTURES[name].options)
+    engine = Engine(
+        checkpoints(name), DRAFTS[name, draft].speculative(tmp_path), **ARCHITECTURES[name].options
+    )
     alone = engine.alone()
     drafted_alone, accepted_alone = engine.acceptance()
     together = engine.together()

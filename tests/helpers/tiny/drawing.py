@@ -62,6 +62,14 @@ class Drawing:
         else:
             self._weights[module] = weight
 
+    def experts(self, count: int, rows: int, columns: int) -> Tensor:
+        """[count, rows, columns], most of it alike: float32, not stored.
+
+        Rounding sometimes makes a router choose another expert. That must change no answer by much.
+        """
+        alike, own = self.normal(1, rows, columns), self.normal(count, rows, columns)
+        return (alike + 0.1 * own) / math.sqrt(columns)
+
     def embedding(self, hidden: int) -> Tensor:
         """[VOCABULARY, hidden], of the size of one: float32, not stored."""
         return self.normal(VOCABULARY, hidden)
