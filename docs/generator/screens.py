@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         model_configs.write(Path(directory), _MODEL)
         for name, command in (
-            ("plan", ["plan", "config.json", "--memory", "119.7GB"]),
+            ("plan", ["plan", "config.json", "--memory", "128GB"]),
             ("doctor", ["doctor"]),
         ):
             done = subprocess.run(

@@ -116,7 +116,10 @@ let
 in
 {
   package = ours;
-  memory = option bytes "119.7GB" "120GB" "The memory of this machine, which the budgets share.";
+  memory = option bytes "119.7GiB" "55GiB" (
+    "The memory of this machine, which the budgets share. The default is what the system of a 128 GB Spark sees. "
+    + "For a 64 GB Spark set 55GiB."
+  );
   instances = mkOption {
     type = types.attrsOf (types.submodule [ instance withHub ]);
     default = { };

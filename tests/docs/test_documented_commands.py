@@ -79,7 +79,7 @@ def test_documented_plan_prints_a_plan(command: str, tmp_path: Path, environment
     shutil.copy(DEMO / "config.json", tmp_path)
     model = next(at for at, word in enumerate(arguments) if at and not word.startswith("-"))
     arguments[model] = str(DEMO)
-    done = run([*arguments, "--memory", "119.7GB"], tmp_path, environment)
+    done = run([*arguments, "--memory", "128GB"], tmp_path, environment)
     assert done.returncode == 0, done.stderr
     assert "weights" in done.stdout
 

@@ -26,6 +26,8 @@ import vllm.platforms  # noqa: E402
 from vllm.platforms.cuda import CudaPlatformBase  # noqa: E402
 from vllm.platforms.interface import DeviceCapability  # noqa: E402
 
+from dgx_vllm.host.spark import large  # noqa: E402
+
 
 class Gb10(CudaPlatformBase):
     """A CUDA platform that needs no driver."""
@@ -42,7 +44,7 @@ class Gb10(CudaPlatformBase):
 
     @classmethod
     def get_device_total_memory(cls, device_id: int = 0) -> int:
-        return int(119.7e9)
+        return large().visible
 
     @classmethod
     def is_fully_connected(cls, device_ids: list[int]) -> bool:

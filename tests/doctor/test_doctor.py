@@ -195,8 +195,8 @@ AMISS: dict[str, tuple[Change, str, Status, str, str]] = {
         meminfo(MemAvailable=60),
         "memory",
         Status.WARN,
-        "60.0 GiB available of 119.7 GiB, shared with the GPU; serve takes less than its default share of "
-        "0.75, 89.8 GiB",
+        "128 GB Spark: 60.0 GiB available of 119.7 GiB, shared with the GPU; serve takes less than its "
+        "default share of 0.75, 89.8 GiB",
         "dgx-vllm plan MODEL",
     ),
     "swapping": (meminfo(SwapFree=4), "swap", Status.WARN, "12.0 GiB used of 16.0 GiB", "swapoff"),
@@ -292,13 +292,36 @@ def test_a_spark_in_order_serves(spark: Place) -> None:
     assert values["NVFP4 experts"] == "VLLM_CUTLASS: no FlashInfer: no nvcc"
     assert values["attention"].startswith("FLASH_ATTN")
     assert values["attention, FP8 KV"].startswith("FLASHINFER")
-    assert values["memory"] == "112.0 GiB available of 119.7 GiB, shared with the GPU"
+    assert values["memory"] == "128 GB Spark: 112.0 GiB available of 119.7 GiB, shared with the GPU"
     assert values["page cache"] == "52.5 GiB; vLLM counts it as free"
     assert values["swap"] == "0.0 GiB used of 16.0 GiB"
     assert "MemAvailable" in values["control group"]
     assert values["SM clock"] == "2281 MHz of 3003, 92 W, 61 °C, 90% busy"
     assert values["throttling"] == "none"
     assert {finding.status for finding in examined.findings} <= {Status.OK, Status.WARN}
+
+
+@pytest.mark.parametrize(
+    ("total", "size"),
+    [(119.7, "128 GB"), (121.69, "128 GB"), (60.8, "64 GB"), (57.7, "64 GB"), (55.7, "64 GB")],
+)
+def test_the_memory_finding_names_the_sparks_size(spark: Place, total: float, size: str) -> None:
+    finding = look(meminfo(MemTotal=total, MemAvailable=50)(spark), "memory")
+    assert finding.value.startswith(
+        f"{size} Spark: 50.0 GiB available of {total:.1f} GiB, shared with the GPU"
+    )
+    assert finding.data["spark"] == size
+
+
+@pytest.mark.parametrize(
+    "change",
+    [laptop, nvml(Memory=80 * 2**30), nvml(Capability=(11, 0))],
+    ids=["no GPU", "memory of its own", "another GPU with unified memory"],
+)
+def test_the_memory_finding_calls_no_other_machine_a_spark(spark: Place, change: Change) -> None:
+    finding = look(change(spark), "memory")
+    assert "Spark" not in finding.value
+    assert finding.data["spark"] is None
 
 
 def test_idle_clock_is_not_stuck(spark: Place) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from dgx_vllm.host import machine, meminfo
 from dgx_vllm.host.machine import GIB, Gpu, Machine, Vllm
+from dgx_vllm.host.spark import large
 from helpers.launching import COMMAND, FAKE, Outcome, Run, Running, Start, free_port, write_safetensors
 from helpers.processes import PATIENCE
 
@@ -37,7 +38,7 @@ def laptop() -> Machine:
 def spark() -> Machine:
     """A DGX Spark: one GPU that shares the host's memory."""
     vllm = Vllm("0.32.0", "cuda", FAKE / "vllm", has_command=True)
-    return Machine(vllm, (Gpu("NVIDIA GB10", None),), int(119.7e9), 20, "/env/bin/python")
+    return Machine(vllm, (Gpu("NVIDIA GB10", None),), large().visible, 20, "/env/bin/python")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from shapes import QWEN3_NEXT_NVFP4, understood
 
 from dgx_vllm.host.machine import Gpu, Machine, Vllm
+from dgx_vllm.host.spark import large
 from dgx_vllm.plan.model import Model
 
 
@@ -28,7 +29,7 @@ def config_file(tmp_path: Path) -> Path:
 def spark() -> Machine:
     """A DGX Spark with nothing else on it."""
     vllm = Vllm("0.32.0", "cuda", Path("/env/vllm"), has_command=True)
-    return Machine(vllm, (Gpu("NVIDIA GB10", None),), int(119.7e9), 20, "/env/bin/python")
+    return Machine(vllm, (Gpu("NVIDIA GB10", None),), large().visible, 20, "/env/bin/python")
 
 
 @pytest.fixture

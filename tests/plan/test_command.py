@@ -11,6 +11,7 @@ import pytest
 from shapes import QWEN3_NEXT, QWEN3_NEXT_NVFP4
 
 from dgx_vllm.host import machine, meminfo
+from dgx_vllm.host import spark as sparks
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.plan import gb10
 
@@ -43,7 +44,7 @@ def test_the_tables_hold_the_published_figures(plan: Run, config_file: Path) -> 
     assert ["GDN in_proj_qkvz", "BF16", "906.0", "1,811.9", "3.8%"] in rows
     assert ["total", "4,252.7"] in rows
     assert ["keys and values of one token", "12,288", "fp8: --kv-cache-dtype"] in rows
-    assert ["available", "119.70", "all of a GB10's; on one, MemAvailable counts"] in rows
+    assert ["available", "128.53", f"{sparks.large()}; on one, MemAvailable counts"] in rows
     assert any(row[:1] == ["262,144"] for row in rows)
     assert "predicted for a GB10, not measured" in out
 
@@ -97,6 +98,59 @@ def test_on_a_spark_mem_available_counts(
     assert json.loads(out)["memory"]["available"] == 101 * 10**9
     _, out, _ = plan(str(config_file), "--json", "--memory", "50GiB", on=spark)
     assert json.loads(out)["memory"]["available"] == 50 * 2**30
+
+
+SPELT = [f"{gb}{unit}" for gb in (64, 128) for unit in ("GB", " GB", "gb", " gb", "Gb", "gB", "G", "g", " G")]
+
+
+@pytest.mark.parametrize("text", [*SPELT, " 64GB ", "064GB"])
+def test_a_sparks_label_means_what_the_system_sees_of_its_memory(
+    plan: Run, config_file: Path, text: str
+) -> None:
+    size = sparks.large() if "128" in text else sparks.small()
+    status, out, err = plan(str(config_file), "--json", "--memory", text)
+    assert (status, err) == (0, "")
+    memory = json.loads(out)["memory"]
+    assert (memory["available"], memory["origin"]) == (size.visible, str(size))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("64GiB", 64 * 2**30),
+        ("128GiB", 128 * 2**30),
+        ("64.0GB", 64 * 10**9),
+        ("64000MB", 64 * 10**9),
+        ("64000000000", 64 * 10**9),
+        ("60GB", 60 * 10**9),
+        ("63GB", 63 * 10**9),
+        ("65GB", 65 * 10**9),
+        ("256GB", 256 * 10**9),
+    ],
+)
+def test_any_other_amount_is_one_of_bytes(plan: Run, config_file: Path, text: str, count: int) -> None:
+    memory = json.loads(plan(str(config_file), "--json", "--memory", text)[1])["memory"]
+    assert (memory["available"], memory["origin"]) == (count, "--memory")
+
+
+def test_the_memory_table_says_which_spark_and_that_its_memory_is_inferred(
+    plan: Run, config_file: Path
+) -> None:
+    out = plan(str(config_file), "--memory", "64 GB")[1]
+    assert "59.81   a Spark of 64 GB, of which about 55.7 GiB are visible; inferred, not measured" in out
+    assert (
+        "128.53   a Spark of 128 GB, of which 119.7 GiB are visible "
+        in plan(str(config_file), "--memory", "128 GB")[1]
+    )
+
+
+@pytest.mark.parametrize("label", ["64GB", "128GB"])
+def test_on_a_spark_the_other_size_can_be_planned_for(
+    plan: Run, config_file: Path, spark: Machine, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meminfo, "available", lambda: 50 * 10**9)
+    memory = json.loads(plan(str(config_file), "--json", "--memory", label, on=spark)[1])["memory"]
+    assert memory["available"] == (sparks.small() if label == "64GB" else sparks.large()).visible
 
 
 def test_what_does_not_fit_is_said(plan: Run, config_file: Path) -> None:

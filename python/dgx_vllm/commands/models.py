@@ -80,7 +80,8 @@ def plan(
         str | None,
         typer.Option(
             metavar="AMOUNT",
-            help="Memory to plan for, such as 119.7GB (default: MemAvailable on a GB10, else all of one).",
+            help="Memory to plan for: 64GB or 128GB means a Spark of that size, and 100GiB just that amount "
+            "(default: MemAvailable on a Spark, else a Spark of 128 GB).",
         ),
     ] = None,
     reserve: Annotated[

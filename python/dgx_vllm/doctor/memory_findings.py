@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
 from dgx_vllm.doctor.place import Place
-from dgx_vllm.host import meminfo
+from dgx_vllm.host import meminfo, spark
+from dgx_vllm.host.compute_capability import GB10
 from dgx_vllm.host.machine import GIB
 from dgx_vllm.launch.settings.sources import UNIFIED_MEMORY_UTILIZATION
 
@@ -42,7 +43,8 @@ def findings(place: Place, gpu: Gpu | str) -> list[Finding]:
 def _memory(info: dict[str, int], gpu: Gpu | str, unified: bool) -> Finding:
     total, available = info["MemTotal"], info.get("MemAvailable", info.get("MemFree", 0))
     own = gpu.memory if isinstance(gpu, Gpu) else None
-    data = {"total": total, "available": available, "unified": unified, "gpu": own}
+    size = spark.of(total).label if unified and isinstance(gpu, Gpu) and gpu.capability == GB10 else None
+    data = {"total": total, "available": available, "unified": unified, "gpu": own, "spark": size}
     value = f"{_gib(available)} GiB available of {_gib(total)} GiB"
     if own is not None:
         return Finding(
@@ -50,7 +52,7 @@ def _memory(info: dict[str, int], gpu: Gpu | str, unified: bool) -> Finding:
         )
     if not unified:
         return Finding(_AREA, "memory", Status.OK, value, data=data)
-    value = f"{value}, shared with the GPU"
+    value = f"{f'{size} Spark: ' if size else ''}{value}, shared with the GPU"
     wanted = float(UNIFIED_MEMORY_UTILIZATION) * total
     if available < wanted:
         return Finding(

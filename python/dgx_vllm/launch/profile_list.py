@@ -1,10 +1,10 @@
 """`dgx-vllm profiles`: the profiles, and what a memory makes of each."""
 
-from dgx_vllm.host import machine
+from dgx_vllm.host import machine, spark
 from dgx_vllm.host.machine import GIB, Platform
 from dgx_vllm.launch import as_json as programs
 from dgx_vllm.launch import report
-from dgx_vllm.plan import gb10, profile_fit
+from dgx_vllm.plan import profile_fit
 from dgx_vllm.profiles import profile
 from dgx_vllm.util import amounts
 from dgx_vllm.util.errors import UserError
@@ -31,11 +31,14 @@ def show(amount: str | None, as_json: bool) -> None:
 def _memory(amount: str | None) -> tuple[int, str, Platform]:
     """Bytes, what they are in words, and what serves there."""
     if amount is not None:
+        size = spark.labelled(amount)
+        if size:
+            return size.visible, str(size), "cuda"
         return amounts.parse(amount, "--memory"), f"{amount} by --memory", "cuda"
     try:
         here = machine.detect()
     except UserError:
         # The list is of use without vLLM as well.
-        return gb10.MEMORY, "all of a 128 GB Spark's, since vLLM is missing here", "cuda"
+        return spark.large().visible, f"{spark.large()}; vLLM is missing here", "cuda"
     kind = "shared with the GPU" if here.unified else "the GPU's own" if here.gpus else "no GPU"
     return here.device_memory, f"this machine's {here.device_memory / GIB:.0f} GiB, {kind}", here.platform

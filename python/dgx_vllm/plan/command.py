@@ -8,8 +8,8 @@ from rich.console import Console
 
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.formats.dense_dtype import Dtype
-from dgx_vllm.host import machine, meminfo
-from dgx_vllm.plan import chart, gb10, known_sizes, model, outlook, overheads, report, source
+from dgx_vllm.host import machine, meminfo, spark
+from dgx_vllm.plan import chart, known_sizes, model, outlook, overheads, report, source
 from dgx_vllm.plan.acceptance import parse as parse_acceptance
 from dgx_vllm.plan.as_json import document
 from dgx_vllm.plan.draft_limits import risk
@@ -41,8 +41,8 @@ def plan(
     Args:
         argument: a directory, a config.json, a profile's name or a Hugging Face id.
         environ: the process's environment.
-        memory: an amount such as 119.7GB; without one MemAvailable on a machine with unified memory, else all
-            of a GB10's.
+        memory: a Spark's size, 64GB or 128GB, which stands for what the system sees of it, or another amount
+            such as 100GiB; without one MemAvailable on a machine with unified memory, else a Spark of 128 GB.
         reserve: an amount to leave alone.
         context: tokens in each sequence while decoding.
         cache_dtype: the KV cache's.
@@ -106,11 +106,12 @@ def plan(
 
 def _memory(amount: str | None) -> tuple[int, str]:
     if amount is not None:
-        return amounts.parse(amount, "--memory"), "--memory"
+        size = spark.labelled(amount)
+        return (size.visible, str(size)) if size else (amounts.parse(amount, "--memory"), "--memory")
     try:
         unified = machine.detect().unified
     except UserError:
         unified = False  # planning is of use without vLLM as well
     if unified:
         return meminfo.available(), "MemAvailable"
-    return gb10.MEMORY, "all of a GB10's; on one, MemAvailable counts"
+    return spark.large().visible, f"{spark.large()}; on one, MemAvailable counts"

@@ -4,8 +4,6 @@ What is fitted is fitted to figures published for Qwen3-Next-80B-A3B-Instruct in
 with Marlin, 1024 tokens in and out). How well all of them are met: tests/plan/test_decode.py.
 """
 
-#: Visible unified memory in bytes, of 128 GB fitted.
-MEMORY = int(119.7e9)
 #: Bytes per second of its LPDDR5X by the data sheet.
 NOMINAL_BANDWIDTH = 273e9
 #: Bytes per second that reading kernels reached on a GB10; reports lie between 231 and 234 GB/s.

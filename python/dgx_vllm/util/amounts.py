@@ -13,7 +13,7 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", re.IGNORECASE)
 
 
 def parse(text: str, origin: str) -> int:
-    """Bytes from `119.7GB` (10^9), `111GiB` (2^30), or a bare number of bytes that can be meant so.
+    """Bytes from `100GB` (10^9), `111GiB` (2^30), or a bare number of bytes that can be meant so.
 
     Args:
         text: the amount.
@@ -24,7 +24,7 @@ def parse(text: str, origin: str) -> int:
     """
     match = _AMOUNT.fullmatch(text.strip())
     if not match:
-        raise UserError(f"{origin} {text!r} is not an amount of memory; write it like 119.7GB or 111GiB")
+        raise UserError(f"{origin} {text!r} is not an amount of memory; write it like 100GB or 111GiB")
     number, unit = match.groups()
     if not unit and 0 < float(number) < MB:
         raise UserError(f"{origin} {text!r} would be bytes; write it like {number}GB or {number}GiB")

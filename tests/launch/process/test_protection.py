@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgx_vllm.host.machine import Gpu, Machine, Vllm
+from dgx_vllm.host.spark import large
 from dgx_vllm.launch.endpoint import Endpoint
 from dgx_vllm.launch.process.memory_floor import SAMPLES, Floor
 from dgx_vllm.launch.process.notify import Notifier
@@ -36,7 +37,7 @@ KEY = "sk-not-for-anybodys-eyes"
 
 @given(reserve=st.integers(0, 10**12))
 def test_limits_are_shares_of_the_reserve(reserve: int) -> None:
-    spark = Machine(_VLLM, (Gpu("NVIDIA GB10", None),), int(119.7e9), 20, "python")
+    spark = Machine(_VLLM, (Gpu("NVIDIA GB10", None),), large().visible, 20, "python")
     found = protection(spark, reserve, Options())
     assert 0 <= found.floor <= found.shed <= reserve
     assert found.watchdog == 120
