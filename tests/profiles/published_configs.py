@@ -1,10 +1,10 @@
 """The fields of published models' config.json that vLLM and planning read, by Hugging Face id.
 
 What a rule writes in full in the files, such as the kinds of 64 layers, is a rule here too. Sources: the
-configs that NVIDIA's aiconfigurator holds (Qwen3.5-122B, Gemma 4), openai's on the hub (gpt-oss), vllm.cpp's
-tests (DFlash2, Nemotron-3.5-Lightning), a census of shard headers (Nemotron-3-Super), Atlas's tests
-(DSpark). Of Qwen3.8-27B the text of the file was not found: sizes are its base model's, and its quantization
-follows from its 401 quantized layers and from the bytes of its files.
+configs that NVIDIA's aiconfigurator holds (Qwen3.5-122B, Qwen3.6-35B, Gemma 4), openai's on the hub (gpt-
+oss), vllm.cpp's tests (DFlash2, Nemotron-3.5-Lightning), a census of shard headers (Nemotron-3-Super),
+Atlas's tests (DSpark). Of Qwen3.8-27B the text of the file was not found: sizes are its base model's, and
+its quantization follows from its 401 quantized layers and from the bytes of its files.
 """
 
 from typing import Any
@@ -128,6 +128,51 @@ def _qwen38_27b() -> dict[str, Any]:
             "quant_method": "modelopt",
             "quant_algo": "MIXED_PRECISION",
             "kv_cache_quant_algo": None,
+            "ignore": ["mtp*", "mtp.layers.0*"],
+            "quantized_layers": layers,
+            "producer": {"name": "modelopt"},
+        },
+    }
+
+
+def _qwen36_35b() -> dict[str, Any]:
+    kinds = _every("full_attention", "linear_attention", 4, 40)
+    fp8, nvfp4 = {"quant_algo": "FP8"}, {"quant_algo": "W4A16_NVFP4", "group_size": 16}
+    layers: dict[str, Any] = {"lm_head": nvfp4}
+    for index, kind in enumerate(kinds):
+        prefix = f"model.language_model.layers.{index}"
+        attention = [f"self_attn.{name}_proj" for name in "qkvo"]
+        delta_net = [f"linear_attn.{name}" for name in ("in_proj_qkv", "in_proj_z", "out_proj")]
+        names = attention if kind == "full_attention" else delta_net
+        layers |= {f"{prefix}.{name}": fp8 for name in names}
+        shared = [f"mlp.shared_expert.{name}_proj" for name in ("gate", "up", "down")]
+        layers |= {f"{prefix}.{name}": nvfp4 for name in ("mlp.experts", *shared)}
+    assert len(layers) == 291
+    return {
+        "architectures": ["Qwen3_5MoeForConditionalGeneration"],
+        "model_type": "qwen3_5_moe",
+        **_QWEN_TOKENS,
+        "text_config": {
+            **_QWEN_TEXT,
+            "model_type": "qwen3_5_moe_text",
+            "hidden_size": 2048,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 2,
+            "linear_num_value_heads": 32,
+            "layer_types": kinds,
+            "num_experts": 256,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 512,
+            "shared_expert_intermediate_size": 512,
+            "output_router_logits": False,
+            "router_aux_loss_coef": 0.001,
+        },
+        "vision_config": _vision(2048, "qwen3_5_moe_vision"),
+        "quantization_config": {
+            "quant_method": "modelopt",
+            "quant_algo": "MIXED_PRECISION",
+            # hf_quant_config.json has an FP8 KV cache; vLLM reads this file alone.
             "ignore": ["mtp*", "mtp.layers.0*"],
             "quantized_layers": layers,
             "producer": {"name": "modelopt"},
@@ -710,6 +755,7 @@ def _dspark() -> dict[str, Any]:
 CONFIGS: dict[str, dict[str, Any]] = {
     "nvidia/Qwen3.8-27B-NVFP4": _qwen38_27b(),
     "nvidia/Qwen3.5-122B-A10B-NVFP4": _qwen35_122b(),
+    "nvidia/Qwen3.6-35B-A3B-NVFP4": _qwen36_35b(),
     "nvidia/Gemma-4-26B-A4B-NVFP4": _gemma4_26b(),
     "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4": _lightning(),
     "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4": _super(),

@@ -23,7 +23,7 @@ class Rule:
         precision: None for unquantized.
         names: runs of whole components of a layer's name, such as `lm_head`, `mlp.gate` or a full name.
         pattern: matches names from their beginning; empty matches all, None none.
-        whole: names of layers in full, without what precedes `layers`.
+        whole: names in full, without what precedes `layers`, of layers or of what holds them.
     """
 
     precision: Precision | None
@@ -54,9 +54,10 @@ class Quantization:
             return self.plain
         bare = _ROOT.sub("", module)
         runs = _runs(bare)
+        parents = {bare, *(bare[:index] for index, letter in enumerate(bare) if letter == ".")}
         for rule in self.rules:
             if (
-                bare in rule.whole
+                not rule.whole.isdisjoint(parents)
                 or not rule.names.isdisjoint(runs)
                 or (rule.pattern and any(rule.pattern.match(root + bare) for root in _ROOTS))
             ):
