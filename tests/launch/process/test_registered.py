@@ -1,10 +1,13 @@
 """A running server makes itself known."""
 
+import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from dgx_vllm.demo.paths import CHECKPOINT
 from dgx_vllm.launch.endpoint import Endpoint, Ready
 from dgx_vllm.launch.process import registry
 from dgx_vllm.launch.process.progress import Progress
@@ -31,17 +34,19 @@ def test_a_server_is_in_the_registry_while_it_runs(
     assert registry.entries(fake_environment) == []
 
 
-def test_a_draft_model_and_adapters_are_in_use(start: Start, fake_environment: dict[str, str]) -> None:
+def test_a_draft_model_and_adapters_are_in_use(
+    start: Start, fake_environment: dict[str, str], tmp_path: Path
+) -> None:
+    draft = tmp_path / "draft"
+    shutil.copytree(CHECKPOINT, draft)
+    speculation = {"method": "draft_model", "model": str(draft), "num_speculative_tokens": 2}
     running = start(
-        *(
-            "--speculative-config",
-            '{"method": "draft_model", "model": "org/draft", "num_speculative_tokens": 2}',
-        ),
+        *("--speculative-config", json.dumps(speculation)),
         *("--enable-lora", "--lora-modules", "a=org/adapter", '{"name": "b", "path": "/srv/adapter"}'),
     )
     running.await_ready()
     (found,) = registry.entries(fake_environment)
-    assert {"org/draft", "org/adapter", "/srv/adapter"} <= set(found.uses)
+    assert {str(draft), "org/adapter", "/srv/adapter"} <= set(found.uses)
 
 
 @pytest.mark.parametrize(
