@@ -7,6 +7,7 @@ for greedy decoding.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import torch
 from answers import ROUNDING, Answer, Engine, difference
 
-from helpers.tiny import gpt_oss, qwen3_5
+from helpers.tiny import gemma4, gpt_oss, nemotron_h, qwen3_5
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("vllm_environment")]
 
@@ -45,11 +46,24 @@ class Draft:
 ARCHITECTURES = {
     "qwen3_5": Architecture(qwen3_5.write, {"language_model_only": True}),
     "gpt_oss": Architecture(gpt_oss.write, amx=True),
+    "gemma4": Architecture(gemma4.write, {"limit_mm_per_prompt": {"image": 0, "video": 0}}),
+    "nemotron_lightning": Architecture(partial(nemotron_h.write_lightning, experts=False)),
+    "nemotron_super": Architecture(partial(nemotron_h.write_super, experts=False)),
 }
 #: By the architecture that they draft for and their name.
 DRAFTS = {
     ("qwen3_5", "mtp"): Draft("mtp"),
     ("gpt_oss", "eagle3"): Draft("eagle3", gpt_oss.write_eagle3),
+    ("gemma4", "mtp"): Draft("mtp", gemma4.write_assistant),
+    ("nemotron_lightning", "mtp"): Draft("mtp"),
+}
+#: On the CPU alone. When vLLM gets it right, the test says so, and the mark goes.
+KNOWN_FAULTS = {
+    ("nemotron_lightning", "mtp"): pytest.mark.xfail(
+        strict=True,
+        raises=AssertionError,
+        reason="mamba/ops/cpu/causal_conv1d.py ignores num_accepted_tokens: with drafts, logits are NaN",
+    )
 }
 
 
@@ -95,7 +109,10 @@ def test_eight_at_once_get_what_each_gets_alone(
     record_property("together", _compare(alone, together))
 
 
-@pytest.mark.parametrize(("name", "draft"), DRAFTS)
+@pytest.mark.parametrize(
+    ("name", "draft"),
+    [pytest.param(*case, marks=KNOWN_FAULTS.get(case, ())) for case in DRAFTS],
+)
 def test_drafts_change_no_answer_alone_or_eight_at_once(
     name: str,
     draft: str,
@@ -127,3 +144,9 @@ def _compare(expected: list[Answer], answers: list[Answer]) -> str:
     assert max(differences) <= ROUNDING, differences
     parted = sum(one.tokens != other.tokens for one, other in zip(expected, answers, strict=True))
     return f"{parted} of {len(answers)} part at a near tie; log-probabilities within {max(differences):.3f}"
+
+
+@pytest.mark.parametrize("write", [nemotron_h.write_lightning, nemotron_h.write_super])
+def test_experts_without_a_gate_are_refused_on_the_cpu(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    with pytest.raises(NotImplementedError, match="is_act_and_mul=False is supported only for CUDA"):
+        Engine(write(tmp_path))

@@ -19,7 +19,7 @@ from dgx_vllm.demo import CHECKPOINT
 from dgx_vllm.formats.nvfp4 import global_scale, quantize
 from dgx_vllm.formats.nvfp4.modelopt import shared_amax, write_json
 
-Format = Literal["bf16", "nvfp4", "fp8"]
+Format = Literal["bf16", "nvfp4", "nvfp4_weights_alone", "fp8"]
 
 #: That of the demo's tokenizer, whose files every tiny checkpoint gets.
 VOCABULARY = 512
@@ -92,7 +92,9 @@ class Drawing:
 
     def _quantize(self) -> None:
         nvfp4 = {
-            module: weight for module, weight in self._weights.items() if self.formats[module] == "nvfp4"
+            module: weight
+            for module, weight in self._weights.items()
+            if self.formats[module].startswith("nvfp4")
         }
         largest = shared_amax({module: weight.abs().amax() for module, weight in nvfp4.items()})
         for module, weight in self._weights.items():
@@ -101,7 +103,8 @@ class Drawing:
                 self.tensors[f"{module}.weight"] = packed.weight
                 self.tensors[f"{module}.weight_scale"] = packed.weight_scale
                 self.tensors[f"{module}.weight_scale_2"] = packed.weight_scale_2.clone()
-                self.tensors[f"{module}.input_scale"] = global_scale(torch.tensor(_INPUT_AMAX))
+                if self.formats[module] == "nvfp4":
+                    self.tensors[f"{module}.input_scale"] = global_scale(torch.tensor(_INPUT_AMAX))
             else:
                 scale = weight.abs().amax() / _FP8_MAX
                 self.put(f"{module}.weight", weight / scale, torch.float8_e4m3fn)

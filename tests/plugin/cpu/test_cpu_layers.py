@@ -136,7 +136,14 @@ def test_what_quantizes_is_imported_where_it_is_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_a_fused_fp8_layer_multiplies_by_each_matrix_with_its_own_scale() -> None:
+@pytest.mark.parametrize(
+    ("stored", "meant"),
+    [([0.5, 2.0], [0.5, 2.0]), ([0.5, torch.finfo(torch.float32).min], [0.5, 0.5])],
+    ids=["fused by vLLM", "fused in the checkpoint"],
+)
+def test_a_fused_fp8_layer_multiplies_by_each_matrix_with_its_scale(
+    stored: list[float], meant: list[float]
+) -> None:
     from vllm.model_executor.layers.quantization.modelopt import ModelOptFp8Config
 
     from dgx_vllm.plugin.cpu.mixed import CpuModelOptFp8LinearMethod
@@ -149,11 +156,11 @@ def test_a_fused_fp8_layer_multiplies_by_each_matrix_with_its_own_scale() -> Non
     layer.logical_widths = [32, 16]
     layer.bias = None
     layer.weight = torch.nn.Parameter(codes, requires_grad=False)
-    layer.weight_scale = torch.nn.Parameter(torch.tensor([0.5, 2.0]), requires_grad=False)
+    layer.weight_scale = torch.nn.Parameter(torch.tensor(stored), requires_grad=False)
     layer.input_scale = torch.nn.Parameter(torch.tensor([1.0, 1.0]), requires_grad=False)
     method.process_weights_after_loading(layer)
     out = method.apply(layer, torch.eye(64, dtype=torch.bfloat16)).T.float().numpy()
     # Powers of two: nothing is rounded but the codes themselves.
     values = codes.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn).astype(np.float32)
-    np.testing.assert_array_equal(out[:32], values[:32] * 0.5)
-    np.testing.assert_array_equal(out[32:], values[32:] * 2)
+    np.testing.assert_array_equal(out[:32], values[:32] * meant[0])
+    np.testing.assert_array_equal(out[32:], values[32:] * meant[1])
