@@ -16,7 +16,7 @@ import pytest
 import torch
 from answers import ROUNDING, Answer, Engine, difference
 
-from helpers.tiny import gemma4, gpt_oss, nemotron_h, qwen3_5
+from helpers.tiny import gemma4, gpt_oss, nemotron_h, qwen3_5, qwen3_5_moe
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("vllm_environment")]
 
@@ -45,6 +45,7 @@ class Draft:
 
 ARCHITECTURES = {
     "qwen3_5": Architecture(qwen3_5.write, {"language_model_only": True}),
+    "qwen3_5_moe": Architecture(qwen3_5_moe.write, {"language_model_only": True}),
     "gpt_oss": Architecture(gpt_oss.write, amx=True),
     "gemma4": Architecture(gemma4.write, {"limit_mm_per_prompt": {"image": 0, "video": 0}}),
     "nemotron_lightning": Architecture(partial(nemotron_h.write_lightning, experts=False)),
@@ -53,6 +54,7 @@ ARCHITECTURES = {
 #: By the architecture that they draft for and their name.
 DRAFTS = {
     ("qwen3_5", "mtp"): Draft("mtp"),
+    ("qwen3_5_moe", "mtp"): Draft("mtp"),
     ("gpt_oss", "eagle3"): Draft("eagle3", gpt_oss.write_eagle3),
     ("gemma4", "mtp"): Draft("mtp", gemma4.write_assistant),
     ("nemotron_lightning", "mtp"): Draft("mtp"),
