@@ -299,7 +299,7 @@ def test_the_hub_is_asked_for_what_is_not_here(
 
     asked = []
 
-    def download(model: str, name: str, cache_dir: Path) -> str:
+    def download(model: str, name: str, cache_dir: Path, revision: str | None = None) -> str:
         asked.append((model, name, cache_dir))
         path = tmp_path / name
         config = QWEN3_NEXT if name == "config.json" else {"quantization": {"quant_algo": "FP8"}}

@@ -76,8 +76,7 @@ def test_quantizing_more_is_as_published(lever: set[str], megabytes: int) -> Non
         # Decode of one stream as published, without drafts and with two.
         (1, 0, 41.8, 42.0),
         (1, 2, 60, 72),
-        # Aggregates with two drafts: 237, 487 and 658 tokens/s. The last one is exceeded by 14%: computing,
-        # which is left out, begins to count there.
+        # Aggregates with two drafts: 237, 487 and 658 tokens/s. The last one is exceeded by 12%.
         (8, 2, 237 * 0.97, 237 * 1.03),
         (32, 2, 487 * 0.95, 487 * 1.05),
         (64, 2, 658 * 0.85, 658 * 1.15),

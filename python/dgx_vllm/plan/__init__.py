@@ -14,6 +14,7 @@
 | overheads.py, gb10.py | constants of memory and of speed, each with its source |
 | budget.py | the memory left for the KV cache, and what fits into it |
 | decode_speed.py | tokens per second, from the bytes of a step |
+| drafter.py | `Drafter`: what makes the drafts: MTP layers, or a second checkpoint |
 | draft_limits.py, acceptance.py | how many tokens may be drafted, and how many are accepted |
 | outlook.py | `Outlook`: the whole plan |
 | report.py, chart.py | the plan as tables, JSON and pictures |

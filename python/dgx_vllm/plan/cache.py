@@ -6,6 +6,7 @@ tests/plan/test_cache.py holds it against those functions.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dgx_vllm.host.machine import Platform
@@ -15,6 +16,12 @@ from dgx_vllm.util.errors import UserError
 
 #: Tokens in a block where no recurrent state asks for more: vLLM's default, and its CPU backend's.
 BLOCK_TOKENS: dict[Platform, int] = {"cuda": 16, "cpu": 128}
+
+#: The largest block of FlashInfer's kernels on a GB10 (v1/attention/backends/flashinfer.py).
+_FLASHINFER_BLOCK = 64
+
+#: Families whose recurrent layers are Mamba 2.
+_MAMBA2 = ("nemotron_h",)
 
 #: Of --kv-cache-dtype, those whose bytes are known here.
 DTYPES = (
@@ -34,6 +41,8 @@ class Options:
         prefix_caching: vLLM's default is on; GDN and Mamba layers then keep a second state.
         batched_tokens: --max-num-batched-tokens, which sliding windows hold on top.
         platform: whose block sizes.
+        window_block: tokens in the largest block that the kernel of sliding windows takes, None where it
+            takes any; see the function of that name.
     """
 
     cache_dtype: str = "auto"
@@ -42,6 +51,24 @@ class Options:
     prefix_caching: bool = True
     batched_tokens: int = 2048
     platform: Platform = "cuda"
+    window_block: int | None = None
+
+
+def window_block(cache_dtype: str, backend: str | None) -> int | None:
+    """Tokens in the largest block of a sliding window that an attention backend takes on a GB10.
+
+    Args:
+        cache_dtype: the KV cache's, which decides where no backend is named: of those that vLLM prefers on
+            CUDA, FLASH_ATTN reads no FP8 there.
+        backend: --attention-backend, or the drafts' own, None for vLLM's choice.
+
+    Returns:
+        None for a backend that takes any multiple of 16 (FLASH_ATTN, TRITON_ATTN).
+    """
+    named = (backend or "auto").upper()
+    if named == "AUTO":
+        named = "FLASHINFER" if cache_dtype.startswith(("fp8", "nvfp4")) else "FLASH_ATTN"
+    return _FLASHINFER_BLOCK if named == "FLASHINFER" else None
 
 
 @dataclass(frozen=True)
@@ -73,21 +100,41 @@ class Cache:
 
     Args:
         token_bytes: keys and values of one token, all layers that keep every token.
-        window_bytes: the same of layers that keep a window.
-        window: tokens in a window, 0 without.
+        windows: the same of layers that keep a window, by the tokens in it.
         state_bytes: the recurrent states of one sequence, all layers, without padding.
         conv_bytes: of which inputs of short convolutions.
         block_bytes: one block of a group.
         groups: the block tables.
+        drafter: keys and values of one token, of those layers that draft, by the tokens in their window; None
+            for all tokens.
     """
 
     token_bytes: int
-    window_bytes: int
-    window: int
+    windows: tuple[tuple[int, int], ...]
     state_bytes: int
     conv_bytes: int
     block_bytes: int
     groups: tuple[Group, ...]
+    drafter: tuple[tuple[int | None, int], ...] = ()
+
+    @property
+    def window(self) -> int:
+        """Tokens in the widest window, 0 without."""
+        return max((window for window, _ in self.windows), default=0)
+
+    @property
+    def window_bytes(self) -> int:
+        """Keys and values of one token, all layers that keep a window."""
+        return sum(size for _, size in self.windows)
+
+    def read(self, context: int) -> int:
+        """Bytes of keys and values that a token of a sequence of `context` tokens reads."""
+        kept = sum(size * min(context, window) for window, size in self.windows)
+        return self.token_bytes * context + kept
+
+    def read_to_draft(self, context: int) -> int:
+        """The part of `read` that the layers that draft read, which may run several times in a step."""
+        return sum(size * min(context, window or context) for window, size in self.drafter)
 
     def blocks(self, context: int) -> int:
         """Blocks that one sequence of `context` tokens holds."""
@@ -116,54 +163,101 @@ class Cache:
         return low
 
 
-def of(architecture: Architecture, options: Options) -> Cache:
+def of(architecture: Architecture, options: Options, drafter: Sequence[Attention] | None = None) -> Cache:
     """A model's cache under the given settings.
+
+    Args:
+        architecture: the model.
+        options: the settings.
+        drafter: the layers of what drafts, where there are drafts; None for the model's own MTP layers, which
+            keep every token as full attention does.
 
     Raises:
         UserError: a dtype that is unknown here, or no layer that keeps anything.
     """
-    kinds = list(architecture.attention)
-    if options.drafts and architecture.draft:
-        kinds = _with_draft(kinds, architecture.draft)
-    recurrent = architecture.recurrent
-    tokens = {kind: _token_bytes(kind, architecture.dtype, options) for kind in kinds}
+    if drafter is None:
+        drafter = (architecture.draft,) if architecture.draft else ()
+    own, recurrent = architecture.attention, architecture.recurrent
+    drafting = tuple(drafter) if options.drafts else ()
+    kinds = _merged([*own, *drafting])
+
+    def tokens_of(kind: Attention) -> int:
+        return _token_bytes(kind, architecture.dtype, options)
+
+    tokens = {kind: tokens_of(kind) for kind in kinds}
     conv, state = _state_bytes(recurrent, architecture, options) if recurrent else (0, 0)
+    if not kinds and not recurrent:
+        return Cache(0, (), 0, 0, 0, ())
     size = BLOCK_TOKENS[options.platform]
-    if recurrent and kinds:
-        size *= math.ceil((conv + state) / (size * max(tokens.values())))
-    counts = [kind.layers for kind in kinds] + ([recurrent.layers] if recurrent else [])
-    if not counts:
-        return Cache(0, 0, 0, 0, 0, 0, ())
-    page = size * max(tokens.values()) if kinds else conv + state
-    layers = _group_size(counts)
-    groups: list[Group] = []
-    for kind in kinds:
-        limit = _window_blocks(kind.window, size, options) if kind.window else None
-        groups += [Group(size, limit)] * math.ceil(kind.layers / layers)
-    if recurrent:
-        # One state, another for the prefix cache's block, and one for each draft that may be taken back.
-        copies = (2 if options.prefix_caching else 1) + options.drafts
-        groups += [Group(None, copies)] * math.ceil(recurrent.layers / layers)
-    windows = [kind for kind in kinds if kind.window]
+    if recurrent and own:
+        # vLLM looks at the model's own layers alone, whatever drafts.
+        size *= math.ceil((conv + state) / (size * max(tokens_of(kind) for kind in own)))
+    groups, block_bytes = (
+        _one_table(tokens, size, options)
+        if not recurrent and len({kind.window for kind in kinds}) == 1
+        else _tables(tokens, size, conv + state, recurrent, _copies(architecture, options), options)
+    )
     return Cache(
         token_bytes=sum(tokens[kind] * kind.layers for kind in kinds if not kind.window),
-        window_bytes=sum(tokens[kind] * kind.layers for kind in windows),
-        window=max((kind.window or 0 for kind in windows), default=0),
+        windows=tuple((kind.window, tokens[kind] * kind.layers) for kind in kinds if kind.window),
         state_bytes=(conv + state) * recurrent.layers if recurrent else 0,
         conv_bytes=conv * recurrent.layers if recurrent else 0,
-        block_bytes=page * layers,
+        block_bytes=block_bytes,
         groups=tuple(groups),
+        drafter=tuple((kind.window, tokens_of(kind) * kind.layers) for kind in drafting),
     )
 
 
-def _with_draft(kinds: list[Attention], draft: Attention) -> list[Attention]:
-    """MTP layers keep every token, as full attention does."""
-    alike = replace(draft, layers=0)
-    full = [kind for kind in kinds if not kind.window]
-    rest = [kind for kind in kinds if kind.window]
-    same = sum(kind.layers for kind in full if replace(kind, layers=0) == alike)
-    others = [kind for kind in full if replace(kind, layers=0) != alike]
-    return [replace(draft, layers=same + draft.layers), *others, *rest]
+def _copies(architecture: Architecture, options: Options) -> int:
+    """States of a sequence: its own, one for each draft that may be taken back, and the prefix cache's.
+
+    The latter are one at a block's end and, of Mamba 2, one within a prompt (mamba_mixer2.py).
+    """
+    kept = (2 if architecture.family in _MAMBA2 else 1) if options.prefix_caching else 0
+    return 1 + options.drafts + kept
+
+
+def _merged(kinds: Sequence[Attention]) -> list[Attention]:
+    """The kinds with layers that are alike counted together."""
+    counts: dict[Attention, int] = {}
+    for kind in kinds:
+        alike = replace(kind, layers=0)
+        counts[alike] = counts.get(alike, 0) + kind.layers
+    return [replace(alike, layers=layers) for alike, layers in counts.items()]
+
+
+def _one_table(tokens: Mapping[Attention, int], size: int, options: Options) -> tuple[list[Group], int]:
+    """Layers that all keep the same tokens share one table, however wide each is: UniformTypeKVCacheSpecs."""
+    window = next(iter(tokens)).window
+    limit = _window_blocks(window, size, options) if window else None
+    return [Group(size, limit)], size * sum(tokens[kind] * kind.layers for kind in tokens)
+
+
+def _tables(
+    tokens: Mapping[Attention, int],
+    size: int,
+    state: int,
+    recurrent: Recurrent | None,
+    copies: int,
+    options: Options,
+) -> tuple[list[Group], int]:
+    """Tables of as many layers each, whose pages are all as large as the largest.
+
+    A layer with a smaller page takes more tokens into it, where that fills it, or leaves the rest empty
+    (unify_kv_cache_spec_page_size).
+    """
+    blocks = {kind: min(size, options.window_block or size) if kind.window else size for kind in tokens}
+    pages = {kind: blocks[kind] * tokens[kind] for kind in tokens}
+    page = max([*pages.values(), state])
+    layers = _group_size([kind.layers for kind in tokens] + ([recurrent.layers] if recurrent else []))
+    groups: list[Group] = []
+    for kind in tokens:
+        block = blocks[kind] * (page // pages[kind] if page % pages[kind] == 0 else 1)
+        limit = _window_blocks(kind.window, block, options) if kind.window else None
+        groups += [Group(block, limit)] * math.ceil(kind.layers / layers)
+    if recurrent:
+        groups += [Group(None, copies)] * math.ceil(recurrent.layers / layers)
+    return groups, page * layers
 
 
 def _group_size(counts: list[int]) -> int:

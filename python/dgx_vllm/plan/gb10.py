@@ -9,6 +9,11 @@ NOMINAL_BANDWIDTH = 273e9
 #: Bytes per second that reading kernels reached on a GB10; reports lie between 231 and 234 GB/s.
 READ_PEAK = 232e9
 
+#: Operations per second of matrix products in BF16, a product and a sum counted as two. GEMMs on a GB10
+#: reached 54 to 85 x 10^12 (blake-snc/sm121-kernels, Atlas); those of a step have few rows, hence the lower
+#: end. Marlin multiplies quantized weights in BF16, too.
+GEMM_RATE = 54e12
+
 #: Decode at batch 1 without drafts, as published.
 PUBLISHED_TOKENS_PER_SECOND = 42.0
 #: What such a step reads: weights, KV cache in FP8 and recurrent state in BF16.
@@ -31,7 +36,7 @@ PUBLISHED_ACCEPTANCE = {1: 1.84, 2: 2.42, 3: 2.76}
 
 #: The part of the expert reads, which independent routing would add for further tokens, that is spared as
 #: tokens pick alike. Fitted to published aggregates, 237 and 487 tokens/s at 8 and 32 streams with two
-#: drafts; the 658 at 64 streams come out 14% too high.
+#: drafts; the 658 at 64 streams come out 12% too high.
 SHARED_ROUTING = 0.35
 
 #: Operations per second, products and sums apart, that prompts reach: of experts and of weights in BF16, and

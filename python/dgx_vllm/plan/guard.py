@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dgx_vllm.checkpoints import checkpoint
+from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.checkpoints.file_formats import AUTO, Reading
 from dgx_vllm.host.machine import Machine
-from dgx_vllm.plan import model, overheads, report, source, weights
+from dgx_vllm.plan import drafter, model, overheads, report, source, weights
+from dgx_vllm.plan.architecture import Attention
 from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.cache import Cache
 from dgx_vllm.plan.model import Model
@@ -81,14 +83,40 @@ def survey(
         return Subject(None, profile)
 
 
-def draft_weights(argument: str, loading: Loading, environ: Mapping[str, str]) -> int | None:
+@dataclass(frozen=True)
+class Drafting:
+    """What is known of a draft model before it is loaded.
+
+    Args:
+        name: what the user called it.
+        bytes: of its weights, None where they are unknown.
+        attention: its layers with a KV cache, None where they are unknown.
+    """
+
+    name: str
+    bytes: int | None
+    attention: tuple[Attention, ...] | None
+
+
+def drafting(draft: DraftModel, loading: Loading, environ: Mapping[str, str]) -> Drafting:
+    """Looks at what is here of a draft model, or at its sizes that come with the package; asks no network."""
+    try:
+        whole = drafter.find(draft.name, environ, loading, draft.method, draft.revision, fetch=False)
+    except UserError:
+        return Drafting(draft.name, _draft_files(draft, loading, environ), None)
+    return Drafting(draft.name, whole.bytes, whole.attention)
+
+
+def _draft_files(draft: DraftModel, loading: Loading, environ: Mapping[str, str]) -> int | None:
     """Bytes of a draft model's weights, None where they are not here, or damaged."""
     try:
-        directory = checkpoint.place(argument, environ)
+        directory = checkpoint.place(draft.name, environ, draft.revision)
         stored = model.stored(directory) if directory and directory.is_dir() else None
     except UserError:
         return None
-    return None if stored is None else weights.total(weights.loaded(stored, loading), drafting=True)
+    # What --dense-dtype leaves of a draft model is not known: as it is stored, it is no smaller.
+    kept = replace(loading, dense_dtype="bf16")
+    return None if stored is None else weights.total(weights.loaded(stored, kept), drafting=True)
 
 
 @dataclass(frozen=True)

@@ -66,22 +66,41 @@ def find(model: str, environ: Mapping[str, str], fetch: bool = True, reading: Re
     return replace(_find(speculator.verifier, environ, fetch, reading), model=model, drafter=source.directory)
 
 
-def _find(model: str, environ: Mapping[str, str], fetch: bool, reading: Reading) -> Source:
+def drafter(
+    model: str, environ: Mapping[str, str], revision: str | None = None, fetch: bool = True
+) -> Source:
+    """Finds the config of a checkpoint that drafts, be it a speculators repository or another.
+
+    Args:
+        model: a directory, a config.json or a Hugging Face id.
+        environ: the process's environment.
+        revision: its branch, tag or commit, None for `main`.
+        fetch: whether the hub may be asked for missing files.
+
+    Raises:
+        UserError: it is nowhere, or not what it should be.
+    """
+    return _find(model, environ, fetch, AUTO, revision)
+
+
+def _find(
+    model: str, environ: Mapping[str, str], fetch: bool, reading: Reading, revision: str | None = None
+) -> Source:
     known = profile.by_model(model)
     argument = known.argument if known else model
     if file_formats.is_gguf(argument):
         raise UserError(f"{argument}: {file_formats.NO_GGUF}")
     if not checkpoint.looks_like_path(argument):
         cache = caches.hub(environ)
-        snapshot = checkpoint.snapshot(argument, cache, reading=reading)
+        snapshot = checkpoint.snapshot(argument, cache, revision, reading)
         sizes = None if snapshot else model_sizes.by_model(argument)
         if sizes:
             return Source(model, {}, profile=known, sizes=sizes)
-        directory = snapshot or (_fetched(argument, environ, reading) if fetch else None)
+        directory = snapshot or (_fetched(argument, environ, reading, revision) if fetch else None)
         if directory is None:
             raise UserError(
                 f"{argument} is not in {cache}; fetch it, or give a directory or a config.json"
-                f"{checkpoint.other_commit(argument, cache)}"
+                f"{checkpoint.other_commit(argument, cache, revision)}"
             )
         return _in_directory(model, directory, known, reading)
     path = Path(argument).expanduser()
@@ -112,7 +131,7 @@ def _in_directory(model: str, directory: Path, known: Profile | None, reading: R
     )
 
 
-def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
+def _fetched(model: str, environ: Mapping[str, str], reading: Reading, revision: str | None = None) -> Path:
     """Downloads the two small files into the cache, as vLLM will."""
     import_environment.check(environ)
     import huggingface_hub
@@ -125,7 +144,7 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
 
     def download() -> str:
         # It fails at once where there is no network; a download would try for half a minute.
-        info = huggingface_hub.HfApi().model_info(model, timeout=seconds)
+        info = huggingface_hub.HfApi().model_info(model, revision=revision, timeout=seconds)
         names = {sibling.rfilename for sibling in info.siblings or ()}
         if file_formats.only_gguf(names):
             raise UserError(f"{model} has only GGUF: {file_formats.NO_GGUF}")
@@ -134,7 +153,7 @@ def _fetched(model: str, environ: Mapping[str, str], reading: Reading) -> Path:
             *({_QUANTIZATION, file_formats.HF_CONFIG} & names),
         }
         for name in sorted(wanted):
-            path = huggingface_hub.hf_hub_download(model, name, cache_dir=cache)
+            path = huggingface_hub.hf_hub_download(model, name, revision=revision, cache_dir=cache)
         return path
 
     try:

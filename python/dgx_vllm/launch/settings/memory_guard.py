@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch.settings import limits
@@ -14,7 +15,7 @@ from dgx_vllm.launch.settings.ranking import Layer, Overruled, Setting, Source
 from dgx_vllm.plan import cache, dtypes, guard, overheads
 from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.cache import Cache, Options
-from dgx_vllm.plan.guard import Subject, Terms, Verdict
+from dgx_vllm.plan.guard import Drafting, Subject, Terms, Verdict
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.overheads import Overhead
 from dgx_vllm.plan.weights import Loading
@@ -35,6 +36,8 @@ _PLUGIN = "dgx_vllm"
 _POSITIONS = {"rope_parameters", "rope_scaling", "rope_theta", "max_position_embeddings"}
 # Methods that draft from the text so far, which takes neither weights nor a KV cache.
 _FROM_TEXT = ("ngram", "[ngram]", "ngram_gpu", "suffix")
+# Methods whose drafters choose an attention backend themselves, whatever the model's is.
+_OWN_BACKEND = ("dflash", "dspark", "draft_model")
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,10 @@ def apply_memory_guard(
     """
     if memory is None or not guard.guards(machine) or _is_spread(settings):
         return Guarded(settings)
-    drafts, drafter = limits.draft_count(settings), _drafter(settings)
+    drafts = limits.draft_count(settings)
     loading = _loading(settings, machine, memory.subject.model, environ, dense_dtype)
-    weights = memory.subject.weights(drafts > 0 and drafter is None, loading)
+    drafting = _drafting(settings, loading, environ)
+    weights = memory.subject.weights(drafts > 0 and drafting is None, loading)
     if weights is None:
         note = "memory: the model's size is unknown until it is downloaded; this start is not guarded"
         return Guarded(
@@ -104,9 +108,13 @@ def apply_memory_guard(
             notes=(note,),
             compile_jobs=_compile_jobs(machine, memory, _requested_bytes(settings, machine)),
         )
-    beside, more = _draft_weights(drafter, loading, environ)
-    verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype)
-    notes = (verdict.arithmetic, *_unknown_cache_notes(settings, memory.subject.model), *more)
+    beside = drafting.bytes or 0 if drafting else 0
+    verdict = _judge(settings, machine, memory, drafts, weights[0] + beside, loading.dtype, drafting)
+    notes = (
+        verdict.arithmetic,
+        *_unknown_cache_notes(settings, memory.subject.model, drafting),
+        *_unknown_draft_notes(drafting),
+    )
     shorter = _shorter_context(settings, verdict)
     if shorter is not None:
         guarded = apply_memory_guard(
@@ -151,7 +159,13 @@ def _shorter_context(settings: Layer, verdict: Verdict) -> Overruled | None:
 
 
 def _judge(
-    settings: Layer, machine: Machine, memory: Memory, drafts: int, weights: int, dtype: str
+    settings: Layer,
+    machine: Machine,
+    memory: Memory,
+    drafts: int,
+    weights: int,
+    dtype: str,
+    drafting: Drafting | None,
 ) -> Verdict:
     platform, model = machine.platform, memory.subject.model
     if model:
@@ -172,8 +186,9 @@ def _judge(
     context = None
     if model and model.known:
         context = _context(settings, model.architecture.max_tokens)
-    if model and model.known and _unknown_cache_reason(settings, model) is None:
-        kept = cache.of(model.architecture, _options(settings, machine, drafts, batched, model.cache_dtype))
+    if model and model.known and _unknown_cache_reason(settings, model, drafting) is None:
+        options = _options(settings, machine, drafts, batched, model.cache_dtype)
+        kept = cache.of(model.architecture, options, drafting.attention if drafting else None)
     requested, share = settings.get(_BYTES), settings.get(_SHARE)
     is_default = requested is None or requested.source is Source.DEFAULT
     return guard.judge(
@@ -231,7 +246,7 @@ def _speculation(settings: Layer) -> dict[str, Any]:
     }
 
 
-def _drafter(settings: Layer) -> str | None:
+def _drafting(settings: Layer, loading: Loading, environ: Mapping[str, str]) -> Drafting | None:
     """What drafts with weights and a KV cache of its own: a model, or else a method; None if nothing does."""
     fields = _speculation(settings)
     method, named = str(fields.get("method") or ""), str(fields.get("model") or "")
@@ -239,7 +254,11 @@ def _drafter(settings: Layer) -> str | None:
         return None
     if (method.endswith("mtp") or not method) and _is_model(named, settings["model"].text):
         return None
-    return named or method or None
+    if not named:
+        return Drafting(method, None, None) if method else None
+    revision = fields.get("revision")
+    draft = DraftModel(named, str(revision) if revision else None, method or None)
+    return guard.drafting(draft, loading, environ)
 
 
 def _is_model(named: str, model: str) -> bool:
@@ -247,33 +266,26 @@ def _is_model(named: str, model: str) -> bool:
     return named in ("", model) or Path(named).expanduser().resolve() == Path(model).expanduser().resolve()
 
 
-def _draft_weights(
-    drafter: str | None, loading: Loading, environ: Mapping[str, str]
-) -> tuple[int, tuple[str, ...]]:
-    """Bytes of weights that are not the model's own, and what there is to say of them."""
-    if drafter is None:
-        return 0, ()
-    # What --dense-dtype leaves of a draft model is not known: as it is stored, it is no smaller.
-    draft_bytes = guard.draft_weights(drafter, replace(loading, dense_dtype="bf16"), environ)
-    if draft_bytes is None:
-        return 0, (f"memory: what drafts by {drafter} load is unknown and not counted",)
-    return draft_bytes, ()
+def _unknown_draft_notes(drafting: Drafting | None) -> tuple[str, ...]:
+    if drafting is None or drafting.bytes is not None:
+        return ()
+    return (f"memory: what drafts by {drafting.name} load is unknown and not counted",)
 
 
-def _unknown_cache_notes(settings: Layer, model: Model | None) -> tuple[str, ...]:
-    cause = _unknown_cache_reason(settings, model) if model and model.known else None
+def _unknown_cache_notes(settings: Layer, model: Model | None, drafting: Drafting | None) -> tuple[str, ...]:
+    cause = _unknown_cache_reason(settings, model, drafting) if model and model.known else None
     if cause is None:
         return ()
     return (f"memory: the size of a sequence is unknown with {cause}; vLLM finds out whether one fits",)
 
 
-def _unknown_cache_reason(settings: Layer, model: Model) -> str | None:
+def _unknown_cache_reason(settings: Layer, model: Model, drafting: Drafting | None) -> str | None:
     """For what reason it is not known here what a sequence keeps, None where it is."""
-    dtype, drafter = _cache_dtype(settings, model.cache_dtype), _drafter(settings)
+    dtype = _cache_dtype(settings, model.cache_dtype)
     if dtype not in cache.DTYPES:
         return f"a KV cache of {dtype}"
-    if drafter:
-        return f"drafts by {drafter}"
+    if drafting and (drafting.attention is None or _speculation(settings).get("kv_cache_dtype")):
+        return f"drafts by {drafting.name}"
     uncounted = (settings[name] for name in _UNCOUNTED if name in settings)
     return next((_describe(setting) for setting in uncounted if not _is_counted(setting, settings)), None)
 
@@ -301,16 +313,28 @@ def _cache_dtype(settings: Layer, stored: str | None) -> str:
 
 
 def _options(settings: Layer, machine: Machine, drafts: int, batched: int, stored: str | None) -> Options:
+    dtype = _cache_dtype(settings, stored)
     caching = settings.get("enable-prefix-caching")
     state = settings.get("mamba-ssm-cache-dtype")
     return Options(
-        cache_dtype=_cache_dtype(settings, stored),
+        cache_dtype=dtype,
         state_dtype=state.text if state else "auto",
         drafts=drafts,
         prefix_caching=caching is None or caching.text == "on",
         batched_tokens=batched,
         platform=machine.platform,
+        window_block=cache.window_block(dtype, _draft_backend(settings))
+        if machine.platform == "cuda"
+        else None,
     )
+
+
+def _draft_backend(settings: Layer) -> str | None:
+    """The attention backend of what drafts: its own, and that of the model where the method takes it over."""
+    fields = _speculation(settings)
+    own, target = fields.get("attention_backend"), settings.get("attention-backend")
+    takes_over = str(fields.get("method")) not in _OWN_BACKEND
+    return str(own) if own else target.text if target and takes_over else None
 
 
 def _set_cache_and_share(
