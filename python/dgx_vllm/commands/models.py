@@ -105,8 +105,18 @@ def plan(
     drafts: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Tokens that the MTP layer drafts (default: the profile's, else none)."
+            min=0, metavar="N", help="Tokens drafted for each step (default: the profile's, else none)."
         ),
+    ] = None,
+    spec_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A checkpoint that drafts, as for serve (default: the profile's, else the MTP layers).",
+        ),
+    ] = None,
+    spec_method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How it drafts (default: as its config says).")
     ] = None,
     acceptance: Annotated[
         str | None,
@@ -145,6 +155,8 @@ def plan(
         dense_dtype=dense_dtype,
         moe_backend=moe_backend,
         drafts=drafts,
+        spec_model=spec_model,
+        spec_method=spec_method,
         acceptance=acceptance,
         launches=launches,
         as_json=as_json,

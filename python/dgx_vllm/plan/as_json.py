@@ -145,7 +145,10 @@ class Drafts(msgspec.Struct, frozen=True, kw_only=True):
     """Decoding with a number of drafts.
 
     Args:
+        by: what drafts, null without drafts.
+        content: what is written, such as code or prose; null where the figure does not say.
         drafts: tokens that are drafted for each step, 0 among them.
+        derived: whether `accepted` is derived from published figures of other numbers of drafts.
         accepted: tokens that a step yields for each sequence.
         bytes: what a step moves at batch 1.
         bytes_only_tokens_per_second: at batch 1, if moving bytes were all that takes time.
@@ -153,7 +156,10 @@ class Drafts(msgspec.Struct, frozen=True, kw_only=True):
         batches: with overhead, by batch.
     """
 
+    by: str | None
+    content: str | None
     drafts: int
+    derived: bool
     accepted: float
     bytes: int
     bytes_only_tokens_per_second: float
@@ -162,10 +168,31 @@ class Drafts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BestDrafts(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of drafts with the most tokens per second at a batch."""
+    """What is predicted best for a batch and a content.
 
+    Args:
+        content: what is written, such as code or prose; null where the figures do not say.
+        batch: sequences that are decoded together.
+        by: what drafts, null where no drafts are best.
+        drafts: how many.
+    """
+
+    content: str | None
     batch: int
+    by: str | None
     drafts: int
+
+
+class PromptSpeed(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast prompts are read.
+
+    Args:
+        batched_tokens: tokens of a prompt that one step takes.
+        tokens_per_second: of a prompt, without attention.
+    """
+
+    batched_tokens: int
+    tokens_per_second: float
 
 
 class Decode(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,8 +206,10 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True):
         context: tokens in each sequence.
         bytes_by_part: what a step moves at batch 1.
         batches: speeds without drafts.
-        drafts: speeds by number of drafts; empty for a model without MTP layers.
-        best_drafts: by batch.
+        drafts: speeds by what drafts, by content and by number of drafts; empty where nothing is known to
+            draft.
+        best_drafts: by content and batch.
+        prompts: how fast prompts are read, by --max-num-batched-tokens.
     """
 
     predicted: Literal[True]
@@ -192,6 +221,7 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True):
     batches: list[Batch]
     drafts: list[Drafts]
     best_drafts: list[BestDrafts]
+    prompts: list[PromptSpeed]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -312,8 +342,15 @@ def _decode(outlook: Outlook) -> Decode:
         batches=[_batch(step) for step in outlook.steps],
         drafts=[_drafts(drafting) for drafting in outlook.drafting],
         best_drafts=[
-            BestDrafts(batch=batch, drafts=drafts)
-            for batch, drafts in zip(DRAFT_BATCHES, outlook.best_drafts, strict=False)
+            BestDrafts(
+                content=content, batch=batch, by=row.drafter.name if row.drafter else None, drafts=row.drafts
+            )
+            for content in outlook.contents
+            for batch, row in zip(DRAFT_BATCHES, outlook.best(content), strict=True)
+        ],
+        prompts=[
+            PromptSpeed(batched_tokens=prefill.tokens, tokens_per_second=round(prefill.speed, 1))
+            for prefill in outlook.prefill
         ],
     )
 
@@ -331,7 +368,10 @@ def _batch(step: Step) -> Batch:
 def _drafts(drafting: Drafting) -> Drafts:
     first = drafting.steps[0]
     return Drafts(
+        by=drafting.drafter.name if drafting.drafter else None,
+        content=drafting.content,
         drafts=drafting.drafts,
+        derived=drafting.derived,
         accepted=drafting.accepted,
         bytes=round(first.bytes),
         bytes_only_tokens_per_second=round(first.ceiling(drafting.accepted), 2),

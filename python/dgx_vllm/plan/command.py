@@ -31,6 +31,8 @@ def plan(
     dense_dtype: Dtype | None,
     moe_backend: str | None,
     drafts: int | None,
+    spec_model: str | None,
+    spec_method: str | None,
     acceptance: str | None,
     launches: int | None,
     as_json: bool,
@@ -49,6 +51,8 @@ def plan(
         dense_dtype: what the projections that the checkpoint left in BF16 become.
         moe_backend: vLLM's --moe-backend.
         drafts: speculative tokens, None for the profile's.
+        spec_model: a checkpoint that drafts, None for the profile's, or the model's MTP layers.
+        spec_method: how it drafts, by vLLM's name; None for what its config says.
         acceptance: the share of steps that keeps the draft at each position, such as `0.84,0.58`.
         launches: of a step, which then decide the overhead.
         as_json: JSON instead of tables.
@@ -79,6 +83,9 @@ def plan(
         drafts=drafts,
         acceptance=accepted,
         launches=launches,
+        draft_model=spec_model,
+        draft_method=spec_method,
+        environ=environ,
     )
     description = source.find(argument, environ)
     known = description.profile

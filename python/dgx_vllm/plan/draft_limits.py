@@ -22,6 +22,11 @@ def risk(count: int, gated_delta_net: bool, platform: Platform) -> str | None:
     return f"from {first} drafts on, GDN kernels have read illegal memory and ended the engine ({_REPORTS})"
 
 
+def is_reported(method: str | None) -> bool:
+    """Whether a method is one of those that illegal reads were reported of, or may be one."""
+    return method is None or method.endswith(_REPORTED)
+
+
 def check(
     count: int, method: str | None, gated_delta_net: bool, platform: Platform, asked: str, insisted: bool
 ) -> str | None:
@@ -46,7 +51,7 @@ def check(
         return None
     if insisted:
         return f"{known}; {asked} asks for {count}, and --allow-known-faults accepts the risk"
-    if method is not None and not method.endswith(_REPORTED):
+    if not is_reported(method):
         return f"{known}, seen with MTP; {asked} asks for {count} by {method}"
     raise UserError(
         f"{asked} asks for {count} drafts; {known}; use at most {MOST_WITH_GDN}, or give "

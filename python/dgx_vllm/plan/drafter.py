@@ -12,6 +12,9 @@ from dgx_vllm.util.errors import UserError
 
 #: Methods that draft all tokens in one pass of the drafter (vllm/v1/worker/gpu/spec_decode).
 _AT_ONCE = ("dflash", "dspark")
+#: Methods whose drafters choose an attention backend themselves, whatever the model's is
+#: (vllm/v1/worker/gpu/spec_decode).
+_OWN_BACKEND = (*_AT_ONCE, "draft_model")
 #: Models of vLLM that draft without a KV cache of their own: they read the model's (models/gemma4_mtp.py).
 _NO_CACHE = ("gemma4_assistant",)
 
@@ -66,6 +69,17 @@ class Drafter:
     def queries(self, drafts: int) -> int:
         """Tokens of a sequence in one pass: the last one and a mask for each draft, or a single one."""
         return drafts + 1 if self.at_once else 1
+
+
+def backend(method: str | None, own: str | None, target: str | None) -> str | None:
+    """The attention backend of what drafts, None for vLLM's choice.
+
+    Args:
+        method: how it drafts, by vLLM's name.
+        own: what --speculative-config names.
+        target: the model's --attention-backend, which some methods take over.
+    """
+    return own or (None if method in _OWN_BACKEND else target)
 
 
 def own(architecture: Architecture, loaded: tuple[Weight, ...], method: str = "mtp") -> Drafter | None:

@@ -1,18 +1,31 @@
 """Outlook: the whole plan of one model on one memory."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dgx_vllm.formats.dense_dtype import Dtype
-from dgx_vllm.plan import cache, decode_speed, dtypes, gb10, overheads, weights
-from dgx_vllm.plan.acceptance import Acceptance, published
+from dgx_vllm.plan import (
+    cache,
+    decode_speed,
+    draft_choices,
+    dtypes,
+    gb10,
+    overheads,
+    prefill_speed,
+    weights,
+)
+from dgx_vllm.plan import drafter as drafters
+from dgx_vllm.plan.acceptance import Acceptance
 from dgx_vllm.plan.architecture import Unknown
 from dgx_vllm.plan.budget import Budget, Row, fit, lengths
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.decode_speed import Step
+from dgx_vllm.plan.draft_choices import Choices
+from dgx_vllm.plan.drafter import Drafter
 from dgx_vllm.plan.model import Model
 from dgx_vllm.plan.overheads import Overhead
+from dgx_vllm.plan.prefill_speed import Prefill
 from dgx_vllm.plan.weights import Loading
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
@@ -38,6 +51,9 @@ class PlanRequest:
         drafts: speculative tokens, 0 for none, None for the profile's.
         acceptance: of drafts, None for the published one.
         launches: of a step without drafts, which then decide the overhead; None for the published system's.
+        draft_model: a checkpoint that drafts, None for the profile's, or the model's MTP layers.
+        draft_method: how it drafts, by vLLM's name; None for what its config says.
+        environ: the process's environment, which says where checkpoints are.
     """
 
     available: int
@@ -51,6 +67,9 @@ class PlanRequest:
     drafts: int | None = None
     acceptance: Acceptance | None = None
     launches: int | None = None
+    draft_model: str | None = None
+    draft_method: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,11 +80,17 @@ class Drafting:
         steps: one step for each of `DRAFT_BATCHES`.
         accepted: tokens that it yields for each sequence.
         origin: where that figure is from.
+        drafter: what drafts, None without drafts.
+        content: what is written, None where that is not said.
+        derived: whether the figure is derived from published ones of other numbers of drafts.
     """
 
     steps: tuple[Step, ...]
     accepted: float
     origin: str
+    drafter: Drafter | None = None
+    content: str | None = None
+    derived: bool = False
 
     @property
     def drafts(self) -> int:
@@ -89,8 +114,11 @@ class Outlook:
         budget: how the memory is divided.
         rows: what context and concurrency fit; empty where that is unknown.
         steps: decode by batch, without drafts; empty where what a step reads is unknown.
-        drafting: decode with no drafts, with one, and so on; empty for models without MTP layers.
+        drafting: decode with no drafts, and with each way to draft whose acceptance is known, by what is
+            written and by the number of drafts; empty where there is no such way.
         launches: see `PlanRequest`.
+        choices: all ways to draft.
+        prefill: how fast prompts are read, by the tokens of a chunk; empty where that is unknown.
     """
 
     model: Model
@@ -102,20 +130,40 @@ class Outlook:
     steps: tuple[Step, ...]
     drafting: tuple[Drafting, ...]
     launches: int | None
+    choices: Choices = draft_choices.NONE
+    prefill: tuple[Prefill, ...] = ()
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of one sequence with the drafts that the plan is for; None where that is not known."""
-        if not self.options.drafts:
-            return self.steps[0].expected() if self.steps else None
-        with_drafts = (each for each in self.drafting if each.drafts == self.options.drafts)
-        return next((drafting.speeds[0] for drafting in with_drafts), None)
+        """Of one sequence with the drafts that the plan is for; None where that is not known.
+
+        Where nobody published what so many drafts yield, it is with as many as are published, or with none.
+        Of several contents it is prose, which is the harder to draft.
+        """
+        if not self.steps:
+            return None
+        used, most = self.choices.used, self.options.drafts
+        rows = [row for row in self.drafting if used and row.drafter == used and row.drafts <= most]
+        if not rows:
+            return self.steps[0].expected()
+        return max(rows, key=lambda row: (row.drafts, row.content in (None, "prose"))).speeds[0]
+
+    @property
+    def contents(self) -> tuple[str | None, ...]:
+        """What is written, where figures of drafts say it; None among them for those that do not."""
+        return tuple(dict.fromkeys(row.content for row in self.drafting if row.drafter))
+
+    def best(self, content: str | None) -> tuple[Drafting, ...]:
+        """The drafts with the most tokens per second for one content, for each of `DRAFT_BATCHES`."""
+        rows = [row for row in self.drafting if row.drafter is None or row.content == content]
+        return tuple(
+            max(rows, key=lambda row: row.speeds[place]) for place in range(len(DRAFT_BATCHES)) if rows
+        )
 
     @property
     def best_drafts(self) -> tuple[int, ...]:
-        """The number of drafts with the most tokens per second, for each of `DRAFT_BATCHES`."""
-        by_batch = zip(*(each.speeds for each in self.drafting), strict=True)
-        return tuple(self.drafting[speeds.index(max(speeds))].drafts for speeds in by_batch)
+        """The numbers of drafts of `best`, for the first content."""
+        return tuple(row.drafts for row in self.best(self.contents[0])) if self.contents else ()
 
 
 def of(model: Model, profile: Profile | None, request: PlanRequest) -> Outlook:
@@ -138,22 +186,34 @@ def of(model: Model, profile: Profile | None, request: PlanRequest) -> Outlook:
         hidden=architecture.hidden,
     )
     model = replace(model, architecture=architecture, weights=weights.loaded(model.weights, loading))
-    if request.drafts and architecture.draft is None:
-        raise UserError(f"{model.name} has no MTP layers to draft with; leave out --drafts {request.drafts}")
-    drafts = _drafts(settings) if request.drafts is None and architecture.draft else request.drafts or 0
+    named = _named(request, loading)
+    choices = draft_choices.of(
+        architecture, model.weights, profile, loading, request.environ, named, request.acceptance
+    )
+    if request.drafts and choices.used is None and not choices.used_is_missing:
+        raise UserError(
+            f"{model.name} has no MTP layers to draft with; leave out --drafts {request.drafts}, or name "
+            "what drafts with --spec-model"
+        )
+    drafts = _drafts(settings, request, choices, named)
     dtype, origin = _cache_dtype(model, profile, settings, request)
     batched = _number(settings, "max-num-batched-tokens", overheads.BATCHED_TOKENS["cuda"])
     sequences = _number(settings, "max-num-seqs", overheads.SEQUENCES["cuda"])
 
-    def options(count: int) -> Options:
-        return Options(dtype, request.state_dtype, count, True, batched, "cuda")
+    def options(count: int, by: Drafter | None) -> Options:
+        block = cache.window_block(dtype, _draft_backend(settings, by))
+        return Options(dtype, request.state_dtype, count, True, batched, "cuda", block)
 
-    kept = None if Unknown.CACHE in architecture.unknown else cache.of(architecture, options(drafts))
+    def kept_by(count: int, by: Drafter | None) -> Cache:
+        return cache.of(architecture, options(count, by), by.attention if by else ())
+
+    used = choices.used
+    kept = None if Unknown.CACHE in architecture.unknown else kept_by(drafts, used)
     budget = Budget(
         request.available,
         request.origin,
         request.reserve,
-        model.bytes(drafting=bool(drafts)),
+        _loaded_bytes(model, used if drafts else None),
         overheads.of("cuda", architecture, batched, sequences) + _offloaded(settings),
     )
     overhead = gb10.OVERHEAD_PER_LAYER
@@ -162,11 +222,11 @@ def of(model: Model, profile: Profile | None, request: PlanRequest) -> Outlook:
     if request.launches is not None and readable:
         overhead = gb10.OVERHEAD_PER_LAUNCH * request.launches / architecture.layers
     contexts = lengths(architecture.max_tokens)
-    plain = cache.of(architecture, options(0)) if readable else None
+    plain = kept_by(0, None) if readable else None
     return Outlook(
         model=model,
         cache=kept,
-        options=options(drafts),
+        options=options(drafts, used),
         cache_origin=origin,
         budget=budget,
         rows=tuple(fit(kept, budget.cache, contexts)) if kept else (),
@@ -175,11 +235,35 @@ def of(model: Model, profile: Profile | None, request: PlanRequest) -> Outlook:
             for batch in BATCHES
             if plain
         ),
-        drafting=_drafting(model, request, overhead, lambda count: cache.of(architecture, options(count)))
-        if plain
-        else (),
+        drafting=_drafting(model, request, overhead, choices, kept_by) if plain else (),
         launches=request.launches,
+        choices=choices,
+        prefill=tuple(
+            prefill_speed.chunk(architecture, model.weights, tokens, overhead)
+            for tokens in sorted({*prefill_speed.CHUNKS, batched})
+            if plain
+        ),
     )
+
+
+def _named(request: PlanRequest, loading: Loading) -> Drafter | None:
+    """What the user asks to draft with."""
+    if request.draft_model is None:
+        return None
+    return drafters.find(request.draft_model, request.environ, loading, request.draft_method)
+
+
+def _loaded_bytes(model: Model, by: Drafter | None) -> int:
+    """Weights of the model, and of what drafts for it."""
+    own = by is not None and by.model is None
+    return model.bytes(drafting=own) + (by.bytes if by and not own else 0)
+
+
+def _draft_backend(settings: Mapping[str, Any], by: Drafter | None) -> str | None:
+    """The attention backend of what drafts, by a profile's settings."""
+    speculation, target = settings.get("speculative-config"), settings.get("attention-backend")
+    own = speculation.get("attention_backend") if isinstance(speculation, dict) else None
+    return drafters.backend(by.method if by else None, own, target if isinstance(target, str) else None)
 
 
 def _cache_dtype(
@@ -204,30 +288,59 @@ def _offloaded(settings: Mapping[str, Any]) -> tuple[Overhead, ...]:
     return overheads.offloaded(settings.get("kv-offloading-size"), settings.get("kv-offloading-backend"))
 
 
-def _drafts(settings: Mapping[str, Any]) -> int:
-    """As a profile has them."""
+def _drafts(
+    settings: Mapping[str, Any], request: PlanRequest, choices: Choices, named: Drafter | None
+) -> int:
+    """As the user says, else as the profile has them for what drafts, else as it was made for.
+
+    Raises:
+        UserError: nobody says how many.
+    """
+    if request.drafts is not None:
+        return request.drafts
     speculation = settings.get("speculative-config")
-    number = speculation.get("num_speculative_tokens") if isinstance(speculation, dict) else None
-    return number if isinstance(number, int) else 0
+    fields = speculation if isinstance(speculation, dict) else {}
+    number = fields.get("num_speculative_tokens")
+    in_profile = number if isinstance(number, int) else 0
+    if named is None:
+        return in_profile if choices.used or choices.used_is_missing else 0
+    if in_profile and fields.get("model") == named.model:
+        return in_profile
+    if named.most is None:
+        raise UserError(
+            f"{named.model} does not say how many tokens it drafts for a step; give --drafts, such as "
+            "--drafts 3"
+        )
+    return named.most
 
 
 def _drafting(
-    model: Model, request: PlanRequest, overhead: float, kept: Callable[[int], Cache]
+    model: Model,
+    request: PlanRequest,
+    overhead: float,
+    choices: Choices,
+    kept: Callable[[int, Drafter | None], Cache],
 ) -> tuple[Drafting, ...]:
-    if model.architecture.draft is None:
-        return ()
-    acceptance = request.acceptance or published()
-
-    def step(batch: int, drafts: int) -> Step:
-        return decode_speed.step(
-            model.architecture, model.weights, kept(drafts), batch, request.context, drafts, overhead
+    def steps(drafts: int, by: Drafter | None) -> tuple[Step, ...]:
+        held = kept(drafts, by)
+        return tuple(
+            decode_speed.step(
+                model.architecture, model.weights, held, batch, request.context, drafts, overhead, by
+            )
+            for batch in DRAFT_BATCHES
         )
 
-    return tuple(
+    rows = [
         Drafting(
-            tuple(step(batch, drafts) for batch in DRAFT_BATCHES),
-            acceptance.tokens(drafts),
-            acceptance.origin,
+            steps(drafts, way.drafter),
+            accepted.tokens(drafts),
+            accepted.origin,
+            way.drafter,
+            accepted.content,
+            accepted.derived(drafts),
         )
-        for drafts in range(len(acceptance.shares) + 1)
-    )
+        for way in choices.ways
+        for accepted in way.accepted
+        for drafts in way.counts(accepted)
+    ]
+    return (Drafting(steps(0, None), 1.0, rows[0].origin), *rows) if rows else ()

@@ -8,7 +8,7 @@ from rich.text import Text
 from dgx_vllm.plan import gb10
 from dgx_vllm.plan.as_json import unknown
 from dgx_vllm.plan.budget import Budget
-from dgx_vllm.plan.outlook import DRAFT_BATCHES, Outlook
+from dgx_vllm.plan.outlook import DRAFT_BATCHES, Drafting, Outlook
 from dgx_vllm.util.amounts import GB, MB, gb
 
 _BAR = 24
@@ -40,7 +40,7 @@ def show(outlook: Outlook, console: Console) -> None:
                 f"{', '.join(model.sparsity.targets)}. The figures count the zeros like other weights."
             )
         )
-    speeds = (_traffic, _speed, _drafts) if outlook.steps else ()
+    speeds = (_traffic, _speed, _drafts, _prefill) if outlook.steps else ()
     tables = (_weights, *speeds, _sequence, _memory)
     for table in (draw(outlook) for draw in tables):
         if table.row_count:
@@ -136,22 +136,48 @@ def _speed(outlook: Outlook) -> Table:
 
 def _drafts(outlook: Outlook) -> Table:
     table = _table(
+        "drafts by",
+        "text",
         ">drafts",
         ">tokens a step",
         ">GB a step, batch 1",
         *(f">tok/s, batch {batch}" for batch in DRAFT_BATCHES),
     )
-    best = outlook.best_drafts
+    best = [outlook.best(content) for content in outlook.contents]
     for drafting in outlook.drafting:
+        # Derived figures are many: of each way and content the best one is enough.
+        if drafting.derived and drafting not in _leading(outlook):
+            continue
+        marks = [any(rows[place] is drafting for rows in best) for place in range(len(DRAFT_BATCHES))]
         table.add_row(
+            drafting.drafter.name if drafting.drafter else "none",
+            drafting.content or "",
             str(drafting.drafts),
-            f"{drafting.accepted:.2f}",
+            f"{drafting.accepted:.2f}{' (derived)' if drafting.derived else ''}",
             _gb(drafting.steps[0].bytes),
             *(
-                f"{'best: ' if drafting.drafts == drafts else ''}{speed:,.1f}"
-                for speed, drafts in zip(drafting.speeds, best, strict=True)
+                f"{'best: ' if is_best else ''}{speed:,.1f}"
+                for speed, is_best in zip(drafting.speeds, marks, strict=True)
             ),
         )
+    return table
+
+
+def _leading(outlook: Outlook) -> list[Drafting]:
+    """The rows that are best for a batch, and the fastest of each way to draft and content at batch 1."""
+    leading = [row for content in outlook.contents for row in outlook.best(content)]
+    ways: dict[tuple[str, str | None], list[Drafting]] = {}
+    for row in outlook.drafting:
+        if row.drafter:
+            ways.setdefault((row.drafter.name, row.content), []).append(row)
+    return leading + [max(rows, key=lambda row: row.speeds[0]) for rows in ways.values()]
+
+
+def _prefill(outlook: Outlook) -> Table:
+    table = _table(">tokens of a prompt at once", ">prompt tok/s", "")
+    for prefill in outlook.prefill:
+        used = "as planned" if prefill.tokens == outlook.options.batched_tokens else ""
+        table.add_row(f"{prefill.tokens:,}", f"{prefill.speed:,.0f}", used)
     return table
 
 
@@ -162,7 +188,8 @@ def _memory(outlook: Outlook) -> Table:
     table.add_row("reserve", f"-{_gb(budget.reserve)}", "left to the system and to one compile job")
     source = _source(outlook)
     if count := outlook.options.drafts:
-        source += f"; with the MTP layers, for {count} draft{'s' * (count > 1)}"
+        by = outlook.choices.used
+        source += f"; with {by.name if by else 'what drafts'}, for {count} draft{'s' * (count > 1)}"
     table.add_row("weights", f"-{_gb(budget.weights)}", source)
     for overhead in budget.overheads:
         table.add_row(overhead.name, f"-{_gb(overhead.bytes)}", overhead.source)
@@ -213,10 +240,40 @@ def _footnotes(outlook: Outlook) -> list[str]:
             f"Experts: what independent routing would add beyond one token's is cut by "
             f"{gb10.SHARED_ROUTING:.0%}, fitted to published aggregates of the same model."
         )
-    if outlook.drafting:
-        lines.append(f"Drafts: tokens a step {outlook.drafting[0].origin}.")
+    lines += _draft_lines(outlook)
+    if outlook.prefill:
+        lines.append(
+            "Prompts: fitted to five published ones of 8K tokens, each met within a fifth. "
+            "Attention is left out."
+        )
     if outlook.budget.cache <= 0:
         lines.append(f"It does not fit: {outlook.model.name} {refusal(outlook.budget, 0)}.")
+    return lines
+
+
+def _draft_lines(outlook: Outlook) -> list[str]:
+    """What is predicted best by content, where the figures are from, and which ways have none."""
+    lines = []
+    for content in outlook.contents:
+        batches: dict[str, list[str]] = {}
+        for batch, row in zip(DRAFT_BATCHES, outlook.best(content), strict=True):
+            choice = f"{row.drafts} by {row.drafter.name}" if row.drafter else "no drafts"
+            batches.setdefault(choice, []).append(str(batch))
+        words = (f"{choice} (batch {', '.join(numbers)})" for choice, numbers in batches.items())
+        lines.append(f"Predicted best{f' for {content}' if content else ''}: {'; '.join(words)}.")
+    origins = dict.fromkeys(row.origin for row in outlook.drafting if row.drafter)
+    if origins:
+        lines.append(f"Drafts: tokens a step by {'; '.join(origins)}.")
+    if any(row.derived for row in outlook.drafting):
+        lines.append("Derived: as if each draft held with the same probability once those before it hold.")
+    silent = [way.drafter.name for way in outlook.choices.ways if not way.accepted]
+    if silent:
+        lines.append(
+            f"No published acceptance, so no speed: {', '.join(silent)}. Give --acceptance what your server "
+            "says at its end."
+        )
+    if outlook.choices.missing:
+        lines.append(f"Its sizes are not known here: {', '.join(outlook.choices.missing)}.")
     return lines
 
 

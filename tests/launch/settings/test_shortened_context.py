@@ -18,11 +18,7 @@ from dgx_vllm.profiles.sizes import model_sizes
 
 GB = 10**9
 SUPER = "nemotron-3-super-120b-a12b-nvfp4"
-KNOWN = [
-    known
-    for known in profile.builtin()
-    if model_sizes.by_model(known.model) and "model" not in known.serve.get("speculative-config", {})
-]
+KNOWN = [known for known in profile.builtin() if model_sizes.by_model(known.model)]
 
 
 def planned(machine: Machine, known: Profile, available: int, **flags: str) -> Launch:

@@ -12,7 +12,7 @@ from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host.machine import Machine
 from dgx_vllm.launch.settings import limits
 from dgx_vllm.launch.settings.ranking import Layer, Overruled, Setting, Source
-from dgx_vllm.plan import cache, dtypes, guard, overheads
+from dgx_vllm.plan import cache, drafter, dtypes, guard, overheads
 from dgx_vllm.plan.budget import Budget
 from dgx_vllm.plan.cache import Cache, Options
 from dgx_vllm.plan.guard import Drafting, Subject, Terms, Verdict
@@ -36,8 +36,6 @@ _PLUGIN = "dgx_vllm"
 _POSITIONS = {"rope_parameters", "rope_scaling", "rope_theta", "max_position_embeddings"}
 # Methods that draft from the text so far, which takes neither weights nor a KV cache.
 _FROM_TEXT = ("ngram", "[ngram]", "ngram_gpu", "suffix")
-# Methods whose drafters choose an attention backend themselves, whatever the model's is.
-_OWN_BACKEND = ("dflash", "dspark", "draft_model")
 
 
 @dataclass(frozen=True)
@@ -331,10 +329,11 @@ def _options(settings: Layer, machine: Machine, drafts: int, batched: int, store
 
 def _draft_backend(settings: Layer) -> str | None:
     """The attention backend of what drafts: its own, and that of the model where the method takes it over."""
-    fields = _speculation(settings)
-    own, target = fields.get("attention_backend"), settings.get("attention-backend")
-    takes_over = str(fields.get("method")) not in _OWN_BACKEND
-    return str(own) if own else target.text if target and takes_over else None
+    fields, target = _speculation(settings), settings.get("attention-backend")
+    own, method = fields.get("attention_backend"), fields.get("method")
+    return drafter.backend(
+        str(method) if method else None, str(own) if own else None, target.text if target else None
+    )
 
 
 def _set_cache_and_share(
