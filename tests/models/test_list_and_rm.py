@@ -14,6 +14,7 @@ import pytest
 from dgx_vllm.launch.process.registry import Entry, Registration
 from dgx_vllm.models import inventory
 from dgx_vllm.profiles import profile
+from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.running import systemd
 from dgx_vllm.running.systemd import Unit
 
@@ -239,6 +240,38 @@ def test_a_service_that_is_stopped_is_named(run: Run, hub: Path, monkeypatch: py
     status, out, _ = run("rm", "org/a", "--yes")
     assert status == 0
     assert "the service main is not running now; its next start will need org/a again" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("", "org/draft"),
+        ("--speculative-config null ", None),
+        ('--speculative-config {"model":"org/other","revision":"v1"} ', "org/other"),
+    ],
+)
+def test_the_draft_model_of_a_service_is_in_use(
+    run: Run, hub: Path, monkeypatch: pytest.MonkeyPatch, words: str, kept: str | None
+) -> None:
+    serve = {"speculative-config": {"method": "eagle3", "num_speculative_tokens": 2, "model": "org/draft"}}
+    mine = Profile(model="org/a", summary="", memory_gib=1, name="mine", serve=serve)
+    monkeypatch.setattr(profile, "builtin", lambda: (mine,))
+    for name in ("org/a", "org/draft", "org/other"):
+        put(hub, name, 10)
+    units = {"main": "serve org/a", "main-download": f"download --if-missing {words}org/a"}
+    properties = [
+        {
+            "Id": f"dgx-vllm-{name}.service",
+            "ActiveState": "active",
+            "ExecStart": f"{{ path=/x ; argv[]=/x/dgx-vllm {command} ; ignore_errors=no }}",
+        }
+        for name, command in units.items()
+    ]
+    monkeypatch.setattr(systemd, "found", lambda environ: [Unit(each, False) for each in properties])
+    used = {name for name, row in listed(run).items() if row["servers"] == ["main"]}
+    assert used == {"org/a"} | ({kept} if kept else set())
+    for name in ("org/draft", "org/other"):
+        assert run("rm", name, "--yes")[0] == (1 if name == kept else 0)
 
 
 def test_a_cache_that_is_not_there(run: Run, tmp_path: Path) -> None:

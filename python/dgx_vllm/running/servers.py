@@ -1,12 +1,14 @@
 """Servers and services of this machine, in one form whatever runs them."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from dgx_vllm.checkpoints import draft_model
+from dgx_vllm.download.command import profile_drafter
 from dgx_vllm.launch.process import registry
 from dgx_vllm.launch.process.registry import Entry
 from dgx_vllm.profiles import profile
@@ -161,6 +163,17 @@ _STATES: dict[str, State] = {
 }
 
 
+def _models(unit: Unit, download: Unit | None) -> Iterator[str]:
+    """The model, and the draft model that its download fetches."""
+    if unit.model is None:
+        return
+    yield unit.model
+    config = (download or unit).speculative_config
+    draft = profile_drafter(unit.model) if config is None else draft_model.read(config, unit.model)
+    if draft:
+        yield draft.name
+
+
 def _service(unit: Unit, download: Unit | None) -> Server:
     state = _STATES.get(unit.active, "stopped")
     address = unit.told
@@ -184,7 +197,7 @@ def _service(unit: Unit, download: Unit | None) -> Server:
         restarts=unit.restarts,
         detail=detail,
         has_key=unit.has_key,
-        uses=(unit.model,) if unit.model else (),
+        uses=tuple(_models(unit, download)),
         cache=unit.cache,
         server=address.server if address else None,
         control=address.control if address else None,

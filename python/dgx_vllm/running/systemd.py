@@ -117,6 +117,11 @@ class Unit:
         return words[at] if at < len(words) and not words[at].startswith("-") else "demo" if words else None
 
     @property
+    def speculative_config(self) -> str | None:
+        """What the command says of drafts, as far as that is one word; None where it says nothing."""
+        return self._option("--speculative-config")
+
+    @property
     def url(self) -> str | None:
         """The address that the command gives, None where it is said elsewhere."""
         port = self._option("--port")

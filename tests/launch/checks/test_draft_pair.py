@@ -155,7 +155,7 @@ def test_another_hidden_size_is_refused_with_both_values(
     refused(
         serve(draft, method),
         f"its {name} is {said}, and the model's hidden_size is 5120",
-        "give a draft model that was made for the model, or --spec-tokens 0 for no drafts",
+        "give a draft model that was made for it, or --spec-tokens 0 for no drafts",
     )
 
 

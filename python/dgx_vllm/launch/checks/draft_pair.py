@@ -42,7 +42,6 @@ _BY_NAME = (("eagle-", "eagle"), ("eagle3", "eagle3"), ("dflash", "dflash"), ("d
 _ASSISTANTS = ("gemma4_assistant", "gemma4_unified_assistant")
 #: What the table from the drafted tokens to the model's is called.
 _TABLES = ("d2t", "draft_id_to_target_id")
-_REMEDY = "give a draft model that was made for the model, or --spec-tokens 0 for no drafts"
 #: How many billions of parameters a model's name says that it has.
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
 
@@ -152,7 +151,8 @@ def _check_layers(pair: Pair, model: Fields, draft: Fields) -> None:
     if count and read and max(read) > count:
         raise UserError(
             f"the draft model {pair.draft.name} does not fit {pair.model}: it reads the output of layer "
-            f"{max(read)}, counted from 1 ({name}), and the model has {count} layers; {_REMEDY}"
+            f"{max(read)}, counted from 1 ({name}), and the model has {count} layers; give a draft model "
+            "that was made for it, or --spec-tokens 0 for no drafts"
         )
 
 
@@ -179,7 +179,7 @@ def _check_vocabulary(pair: Pair, method: str, model: Fields, draft: Fields) -> 
     # A padded vocabulary may be larger with DSpark, whose checkpoint then has an embedding of its own.
     if own and not (method == "dspark" and own > size):
         other = ", or set use_heterogeneous_vocab" if method == "draft_model" else ""
-        _compare(pair, "vocab_size", own, size, remedy=f"{_REMEDY}{other}")
+        _compare(pair, "vocab_size", own, size, other=other)
     if reduced and reduced > size and method in ("eagle3", "dflash"):
         _compare(pair, "draft_vocab_size", reduced, size, "vocab_size")
     if not reduced or reduced >= size or method not in _READERS or not _has_headers(pair.place):
@@ -187,7 +187,8 @@ def _check_vocabulary(pair: Pair, method: str, model: Fields, draft: Fields) -> 
     if not any(table in name for name in headers.read(pair.place) for table in _TABLES):
         raise UserError(
             f"the draft model {pair.draft.name} drafts {reduced} of {size} tokens (draft_vocab_size), and "
-            f"its weights have no table from one to the other (d2t); fetch it again, or {_REMEDY}"
+            f"its weights have no table from one to the other (d2t); fetch it again, or give --spec-tokens 0 "
+            "for no drafts"
         )
 
 
@@ -234,7 +235,8 @@ def _other_verifier(pair: Pair) -> list[str]:
     sizes = [_SIZE.search(name.rpartition("/")[2]) for name in (made_for, pair.model)]
     if all(sizes) and len({float(size[1]) for size in sizes if size}) > 1:
         raise UserError(
-            f"the draft model {pair.draft.name} was made for {made_for}, not for {pair.model}; {_REMEDY}"
+            f"the draft model {pair.draft.name} was made for {made_for}, not for {pair.model}; give one that "
+            "was, or --spec-tokens 0 for no drafts"
         )
     return [
         f"the draft model {pair.draft.name} was made for {made_for}; if {pair.model} is not a copy of that, "
@@ -243,14 +245,15 @@ def _other_verifier(pair: Pair) -> list[str]:
 
 
 def _compare(
-    pair: Pair, name: str, drafts: object, models: int | None, model_name: str = "", remedy: str = _REMEDY
+    pair: Pair, name: str, drafts: object, models: int | None, model_name: str = "", other: str = ""
 ) -> None:
-    """Refuses two values that are there and differ."""
+    """Refuses two values that are there and differ; `other` is one more remedy."""
     if not isinstance(drafts, int) or models is None or drafts == models:
         return
     raise UserError(
         f"the draft model {pair.draft.name} does not fit {pair.model}: its {name} is {drafts}, and the "
-        f"model's {model_name or name} is {models}; {remedy}"
+        f"model's {model_name or name} is {models}; give a draft model that was made for it, or "
+        f"--spec-tokens 0 for no drafts{other}"
     )
 
 

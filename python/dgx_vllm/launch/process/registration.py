@@ -12,8 +12,9 @@ from dgx_vllm.launch.process import kept_log
 from dgx_vllm.launch.process.kept_log import Kept
 from dgx_vllm.launch.process.registry import Entry, Registration
 from dgx_vllm.launch.rendering.launch import Launch
+from dgx_vllm.launch.settings import speculation
 
-_MODELS = ("model", "tokenizer", "hf-config-path", "spec-model")
+_MODELS = ("model", "tokenizer", "hf-config-path")
 
 
 @contextlib.contextmanager
@@ -54,11 +55,11 @@ def _uses(launch: Launch) -> Iterator[str]:
         text = launch.text(name)
         if text:
             yield text
-    drafts = _object(
-        launch.settings["speculative-config"].value if launch.text("speculative-config") else None
-    )
-    if isinstance(drafts.get("model"), str):
-        yield drafts["model"]
+    served = launch.speculator.verifier if launch.speculator else launch.model
+    yield served
+    drafter = speculation.drafter(launch.settings, served)
+    if drafter:
+        yield drafter.name
     adapters = launch.settings["lora-modules"].value if launch.text("lora-modules") else ()
     for word in (adapters,) if isinstance(adapters, str) else adapters if isinstance(adapters, tuple) else ():
         yield _object(word).get("path") or word.partition("=")[2] or word
