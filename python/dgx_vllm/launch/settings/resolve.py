@@ -19,6 +19,7 @@ from dgx_vllm.launch.settings.memory_guard import apply_memory_guard
 from dgx_vllm.launch.settings.ranking import Layer, Source, layer, rank, without_unset
 from dgx_vllm.launch.settings.request import Request
 from dgx_vllm.launch.settings.resolved import Resolved
+from dgx_vllm.plan import known_sizes
 from dgx_vllm.profiles.profile import Profile
 from dgx_vllm.util.errors import UserError
 from dgx_vllm.vllm_flags import flags
@@ -147,7 +148,10 @@ def _notes(
             f"{unread_links[0]}{rest}: an orchestrator sets this for each service called vllm…, and vLLM "
             "does not read it (in Kubernetes, enableServiceLinks: false in the pod's spec leaves it out)"
         )
-    profile = request.profile
+    profile, subject = request.profile, request.memory.subject if request.memory else None
+    changed = known_sizes.changes(subject.model, profile) if subject and subject.model else None
+    if changed and profile and model == profile.argument:
+        notes.append(changed)
     if profile and model != profile.argument:
         notes.append(f"profile {profile.name} is made for {profile.model} and is applied to {model}")
     return notes
