@@ -17,6 +17,7 @@ from dgx_vllm.doctor import (
     memory_findings,
     network,
     nvml,
+    stored_models,
 )
 from dgx_vllm.doctor.finding import Finding, Status
 from dgx_vllm.doctor.nvml import Gpu
@@ -84,6 +85,7 @@ def examine(place: Place, ask: bool = False) -> Examination:
         ("memory", lambda: memory_findings.findings(place, seen)),
         ("clocks", lambda: clocks.findings(seen)),
         ("storage", lambda: disk.findings(place)),
+        ("models", lambda: stored_models.findings(place)),
         ("network", lambda: network.findings(place)),
         ("settings", lambda: ignored_settings.findings(place)),
         ("history", lambda: history.findings(place)),

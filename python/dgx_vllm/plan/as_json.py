@@ -238,6 +238,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         experts: routed experts in a layer.
         experts_per_token: routed experts that a token uses.
         sparsity: the zeros of a pruned checkpoint, null for none.
+        disagreements: layers that the files hold in another precision than config.json makes vLLM build, each
+            with its remedy; empty where all agree, or no weights are here.
         weights: by part and precision.
         cache: what a sequence keeps.
         memory: how the memory is divided.
@@ -254,6 +256,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     experts: int
     experts_per_token: int
     sparsity: Sparsity | None
+    disagreements: list[str]
     weights: list[Weights]
     cache: KvCache
     memory: Memory
@@ -274,6 +277,7 @@ def document(outlook: Outlook) -> Plan:
         experts=model.architecture.experts,
         experts_per_token=model.architecture.experts_per_token,
         sparsity=model.sparsity,
+        disagreements=[str(each) for each in model.disagreements],
         weights=[
             Weights(
                 part=str(weight.part),

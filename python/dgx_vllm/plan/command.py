@@ -9,7 +9,16 @@ from rich.console import Console
 from dgx_vllm.checkpoints import checkpoint
 from dgx_vllm.formats.dense_dtype import Dtype
 from dgx_vllm.host import machine, meminfo, spark
-from dgx_vllm.plan import chart, known_sizes, model, outlook, overheads, report, source
+from dgx_vllm.plan import (
+    chart,
+    known_sizes,
+    model,
+    outlook,
+    overheads,
+    report,
+    source,
+    stored_precision,
+)
 from dgx_vllm.plan.acceptance import parse as parse_acceptance
 from dgx_vllm.plan.as_json import document
 from dgx_vllm.plan.draft_limits import risk
@@ -100,6 +109,8 @@ def plan(
     understood = model.understand(description)
     if changed := known_sizes.changes(understood, known):
         say(changed)
+    if understood.disagreements:
+        say(stored_precision.line(understood.disagreements))
     planned = outlook.of(understood, known, request)
     if plot:
         chart.draw(planned, plot)

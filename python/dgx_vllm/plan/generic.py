@@ -120,6 +120,12 @@ def layer_count(fields: Fields) -> int | None:
     return fields.found(*LAYERS) or listed or len(fields.text("hybrid_override_pattern")) or None
 
 
+def beyond(fields: Fields) -> range:
+    """The numbers of draft layers that follow on the model's own."""
+    begin, count = layer_count(fields) or 0, fields.found(*DRAFT_LAYERS) or 0
+    return range(begin, begin + count) if begin else range(0)
+
+
 def draft(fields: Fields, layers: int) -> Attention | None:
     """The KV cache of `layers` draft layers, which are as the model's own; None where that is not told."""
     attention = _attention(fields, 1, fields.found(*HIDDEN) or 0)

@@ -13,10 +13,11 @@ from dgx_vllm.checkpoints.file_formats import AUTO, Reading
 from dgx_vllm.checkpoints.safetensors_file import Stored
 from dgx_vllm.checkpoints.sparsity import Sparsity
 from dgx_vllm.formats.tensor_roles import Part
-from dgx_vllm.plan import dtypes, families, generic, quantization, weights
+from dgx_vllm.plan import dtypes, families, generic, quantization, stored_precision, weights
 from dgx_vllm.plan.architecture import Architecture, Attention, Recurrent, Unknown
 from dgx_vllm.plan.precision import PLAIN
 from dgx_vllm.plan.source import Source
+from dgx_vllm.plan.stored_precision import Disagreement
 from dgx_vllm.plan.weights import Weight
 from dgx_vllm.profiles.sizes.model_sizes import AttentionSizes, ModelSizes
 from dgx_vllm.util.errors import UserError
@@ -36,6 +37,7 @@ class Model:
         cache_dtype: what the checkpoint asks the KV cache to be, None for nothing.
         sparsity: how the checkpoint was pruned, if it was.
         published: whether all of it is by the sizes that come with the package, and nothing of it is here.
+        disagreements: layers that the files hold in another precision than the config makes vLLM build.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Model:
     cache_dtype: str | None
     sparsity: Sparsity | None = None
     published: bool = False
+    disagreements: tuple[Disagreement, ...] = ()
 
     def bytes(self, drafting: bool) -> int:
         """What vLLM loads."""
@@ -108,7 +111,18 @@ def understand(source: Source, thorough: bool = True) -> Model:
     architecture = replace(architecture, dtype=dtype)
     loaded = tuple(loaded) + tuple(replace(each, draft=True) for each in stored(source.drafter) or ())
     exact = tensors is not None or not known
-    return Model(source.model, architecture, loaded, exact, known, name, cache_dtype, pruned)
+    differing = stored_precision.disagreements(source.config, source.beside, tensors) if tensors else ()
+    return Model(
+        source.model,
+        architecture,
+        loaded,
+        exact,
+        known,
+        name,
+        cache_dtype,
+        pruned,
+        disagreements=differing,
+    )
 
 
 def published(name: str, sizes: ModelSizes) -> Model:
@@ -211,10 +225,8 @@ def _weights(
     tensors: Mapping[str, Stored], config: Mapping[str, Any], architecture: Architecture | None = None
 ) -> tuple[Weight, ...]:
     fields = text_part("", config)
-    begin, count = generic.layer_count(fields) or 0, fields.found(*generic.DRAFT_LAYERS) or 0
-    beyond = range(begin, begin + count) if begin else range(0)
     experts = architecture.experts if architecture else fields.found(*generic.EXPERTS) or 0
-    return weights.stored(tensors, beyond, experts)
+    return weights.stored(tensors, generic.beyond(fields), experts)
 
 
 def _fitted(architecture: Architecture, stored_weights: tuple[Weight, ...], source: Source) -> Architecture:

@@ -127,13 +127,13 @@ def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int
     for name, tensor in tensors.items():
         if tensor_roles.is_left_out(name):
             continue
-        module, suffix = _split(name)
+        module, suffix = split(name)
         modules.setdefault(module, {})[suffix] = tensor
     groups = []
     for module, tensors_of_module in modules.items():
-        main = _main(tensors_of_module)
+        main = main_suffix(tensors_of_module)
         name = f"{module}.weight" if main else module
-        precision, parameters = _unpacked(main, tensors_of_module)
+        precision, parameters = unpacked(main, tensors_of_module)
         size = sum(tensor.size for tensor in tensors_of_module.values())
         outputs = _outputs(tensors_of_module[main].shape) if main is not None else 0
         part = tensor_roles.of(name)
@@ -146,8 +146,8 @@ def stored(tensors: Mapping[str, Stored], beyond: range = range(0), experts: int
     return _summed(groups)
 
 
-def _main(tensors: Mapping[str, Stored]) -> str | None:
-    """The suffix of a module's weight; None where its scales stand alone."""
+def main_suffix(tensors: Mapping[str, Stored]) -> str | None:
+    """The suffix of a module's weight, by its tensors' suffixes; None where its scales stand alone."""
     if tensors.keys() == {".scale"}:
         return ".scale"  # a norm's
     return next((suffix for suffix in tensors if _SUFFIXES.get(suffix, True)), None)
@@ -249,13 +249,19 @@ def _outputs(shape: tuple[int, ...]) -> int:
     return math.prod(shape[:-1]) if len(shape) > 1 else 0
 
 
-def _split(name: str) -> tuple[str, str]:
+def split(name: str) -> tuple[str, str]:
+    """A tensor's module, and which of its tensors it is, such as `.weight_scale`; empty for itself."""
     suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), "")
     return name.removesuffix(suffix), suffix
 
 
-def _unpacked(main: str | None, tensors: Mapping[str, Stored]) -> tuple[str, int]:
-    """A module's precision and its parameters, packed ones counted one by one."""
+def unpacked(main: str | None, tensors: Mapping[str, Stored]) -> tuple[str, int]:
+    """A module's precision and its parameters, packed ones counted one by one.
+
+    Args:
+        main: the suffix of its weight, see `main_suffix`.
+        tensors: by suffix.
+    """
     if main is None:
         return "scales", 0  # k_scale, v_scale
     weight = tensors[main]
