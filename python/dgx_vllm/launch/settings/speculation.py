@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from dgx_vllm.checkpoints import draft_model
-from dgx_vllm.checkpoints.checkpoint import looks_like_path
+from dgx_vllm.checkpoints.checkpoint import has_mamba2, looks_like_path
 from dgx_vllm.checkpoints.draft_model import DraftModel
 from dgx_vllm.checkpoints.fields import language_parts
 from dgx_vllm.checkpoints.speculators import Speculator
@@ -223,6 +223,11 @@ def check(settings: Layer, machine: Machine, gated_delta_net: bool, config: Mapp
         raise UserError(
             f"{settings['kv-sharing-fast-prefill'].origin} gives wrong logits for prompt tokens, which "
             f"drafts ({setting.origin}) are made from, so vLLM refuses the combination; leave one out"
+        )
+    if machine.platform == "cpu" and config is not None and has_mamba2(config):
+        raise UserError(
+            f"drafts ({setting.origin}) make vLLM 0.32's CPU operators for Mamba 2 answer wrongly: they take "
+            "rejected drafts for text; give --spec-tokens 0"
         )
     # Its copy of GDN states between blocks is a Triton kernel (vllm/v1/worker/mamba_utils.py).
     if gated_delta_net and machine.platform == "cpu" and not _off(settings, "enable-prefix-caching"):
