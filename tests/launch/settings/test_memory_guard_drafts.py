@@ -80,7 +80,7 @@ def test_a_draft_model_with_known_sizes_counts_before_it_is_downloaded(spark: Ma
     launch = planned(spark, {"method": "dflash", "model": drafter}, served=name)
     # vLLM copies the key and value matrices of its eight layers into one.
     copied = 8 * 2 * 8 * 64 * 2880 * 2
-    served = guard.survey(name, {"HF_HOME": "/nonexistent"}, None).weights(False, guard.Loading())
+    served = guard.survey(name, {"HF_HOME": "/nonexistent"}, None).weights(False, guard.Loading(hidden=2880))
     assert served is not None
     assert weights(launch) == gb(served[0] + of_drafts.bytes + copied)
     assert not any("unknown" in note for note in launch.notes)

@@ -82,10 +82,10 @@ def test_too_much_is_refused(spark: Machine) -> None:
 
 def test_a_share_of_ones_own_and_the_buffer_must_fit(spark: Machine) -> None:
     """vLLM checks its share alone."""
-    words = {"gpu_memory_utilization": "0.8"}
+    words = {"gpu_memory_utilization": "0.74"}
     refusal = planned(spark, kv_offloading_size="60", **words).refusal
     assert refusal == (
-        "--gpu-memory-utilization asks for 95.8 GB, and --kv-offloading-size, which comes on top, leaves "
+        "--gpu-memory-utilization asks for 95.1 GB, and --kv-offloading-size, which comes on top, leaves "
         "37.6 GB = available 110.0 GB (MemAvailable) - reserve 8.0 GB - offloaded 64.4 GB; "
         "lower one of the two"
     )
